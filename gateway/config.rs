@@ -1,0 +1,1 @@
+//! One Config made of the rooms' configurations.

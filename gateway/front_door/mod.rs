@@ -1,0 +1,1 @@
+//! How do callers reach us?

@@ -1,0 +1,1 @@
+//! In which order? One session, top to bottom.

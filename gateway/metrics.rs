@@ -1,0 +1,172 @@
+//! Every metric: its name, unit, help and labels, in one table.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// From 10 µs (a message through the relay) to 10 s (a stuck peer).
+const LATENCY_BUCKETS: &[f64] =
+    &[1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 0.5, 2.5, 10.0];
+
+/// The gateway's metrics; one per process, shared by reference.
+pub struct Metrics {
+    registry: Registry,
+    /// Sessions now, by `state` (connected, disconnected).
+    pub sessions: IntGaugeVec,
+    /// Sessions started, by `kind`.
+    pub sessions_started: IntCounterVec,
+    /// Sessions ended, by `reason`.
+    pub sessions_ended: IntCounterVec,
+    /// API calls, by `operation` and `code` (`ok` or the AWS code).
+    pub api_requests: IntCounterVec,
+    /// Sign-ins, by `result`.
+    pub sign_ins: IntCounterVec,
+    /// Policy decisions, by `action` and `result`.
+    pub decisions: IntCounterVec,
+    /// Time to one policy decision, seconds.
+    pub decision_seconds: Histogram,
+    /// Payload bytes relayed, by `direction` (input, output).
+    pub relay_bytes: IntCounterVec,
+    /// Messages relayed, by `direction` (input, output).
+    pub relay_messages: IntCounterVec,
+    /// Messages not relayed, by `reason`.
+    pub relay_dropped: IntCounterVec,
+    /// From a message read to it handed to the other leg, seconds.
+    pub relay_seconds: Histogram,
+    /// How long acknowledges waited for the recording, seconds.
+    pub acknowledge_wait_seconds: Histogram,
+    /// From an event handed over to it written, seconds.
+    pub recorder_write_seconds: Histogram,
+    /// Recorded bytes, by `stage` (lines, compressed, sealed).
+    pub recorder_bytes: IntCounterVec,
+    /// Recordings ended, by `result` (sealed, failed, recovered).
+    pub recordings: IntCounterVec,
+    /// Recorder errors; any makes `/readyz` say no.
+    pub recorder_errors: IntCounter,
+    /// Failed calls and dials upstream, by `operation` and `blame`.
+    pub upstream_errors: IntCounterVec,
+    /// Time of calls and dials upstream, seconds, by `operation`.
+    pub upstream_seconds: HistogramVec,
+    /// Things waiting, by `queue`.
+    pub queue_depth: IntGaugeVec,
+    /// Connections open on the listener.
+    pub connections: IntGauge,
+}
+
+impl Metrics {
+    /// Registers every metric; fails only on a duplicate name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let table = Table { registry: &registry };
+        let build = table.gauges("build_info", "Version of this build, always 1.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            sessions: table.gauges("sessions", "Sessions now, by state.", &["state"])?,
+            sessions_started: table.counters("sessions_started_total", "Sessions started.", &["kind"])?,
+            sessions_ended: table.counters("sessions_ended_total", "Sessions ended.", &["reason"])?,
+            api_requests: table.counters(
+                "api_requests_total",
+                "API calls answered.",
+                &["operation", "code"],
+            )?,
+            sign_ins: table.counters("sign_ins_total", "Sign-ins, by result.", &["result"])?,
+            decisions: table.counters("decisions_total", "Policy decisions.", &["action", "result"])?,
+            decision_seconds: table.histogram("decision_seconds", "Time to one policy decision.")?,
+            relay_bytes: table.counters("relay_bytes_total", "Payload bytes relayed.", &["direction"])?,
+            relay_messages: table.counters("relay_messages_total", "Messages relayed.", &["direction"])?,
+            relay_dropped: table.counters(
+                "relay_dropped_messages_total",
+                "Messages not relayed.",
+                &["reason"],
+            )?,
+            relay_seconds: table.histogram("relay_seconds", "From a message read to it handed on.")?,
+            acknowledge_wait_seconds: table
+                .histogram("acknowledge_wait_seconds", "How long acknowledges waited for the recording.")?,
+            recorder_write_seconds: table
+                .histogram("recorder_write_seconds", "From an event handed over to it written.")?,
+            recorder_bytes: table.counters("recorder_bytes_total", "Recorded bytes.", &["stage"])?,
+            recordings: table.counters("recordings_total", "Recordings ended, by result.", &["result"])?,
+            recorder_errors: table.counter("recorder_errors_total", "Recorder errors.")?,
+            upstream_errors: table.counters(
+                "upstream_errors_total",
+                "Failed calls and dials upstream.",
+                &["operation", "blame"],
+            )?,
+            upstream_seconds: table.histograms(
+                "upstream_seconds",
+                "Time of calls and dials upstream.",
+                &["operation"],
+            )?,
+            queue_depth: table.gauges("queue_depth", "Things waiting, by queue.", &["queue"])?,
+            connections: table.gauge("connections", "Connections open on the listener.")?,
+            registry,
+        })
+    }
+
+    /// The Prometheus text exposition.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Makes and registers metrics under the `postern_` prefix.
+struct Table<'a> {
+    registry: &'a Registry,
+}
+
+impl Table<'_> {
+    fn keep<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.keep(IntGauge::with_opts(opts(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.keep(IntGaugeVec::new(opts(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.keep(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.keep(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+        self.keep(Histogram::with_opts(latency(name, help))?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+        self.keep(HistogramVec::new(latency(name, help), labels)?)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("postern")
+}
+
+fn latency(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::new(name, help).namespace("postern").buckets(LATENCY_BUCKETS.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_the_prefix_and_help() {
+        let metrics = Metrics::new().unwrap();
+        metrics.relay_bytes.with_label_values(&["output"]).inc_by(7);
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        assert!(text.contains("postern_relay_bytes_total{direction=\"output\"} 7"));
+        assert!(text.lines().filter(|l| !l.starts_with('#')).all(|l| l.starts_with("postern_")));
+    }
+}

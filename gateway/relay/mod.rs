@@ -1,0 +1,1 @@
+//! Are both legs still moving?
