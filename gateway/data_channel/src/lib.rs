@@ -12,6 +12,7 @@
 //! | [`acknowledge`] | the one message that is sent most |
 //! | [`control`] | open, closed, agent state |
 //! | [`handshake`] | what a handshake asks and answers |
+//! | [`sequence`] | what to send again, what to deliver in order |
 
 pub mod acknowledge;
 pub mod control;
@@ -19,10 +20,12 @@ pub mod handshake;
 mod json;
 pub mod message;
 pub mod payload;
+pub mod sequence;
 
 pub use acknowledge::Acknowledge;
 pub use control::{AgentSessionState, ChannelClosed, OpenDataChannel, SessionState};
 pub use handshake::{EncChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse};
 pub use message::{Draft, Message, MessageError, MessageType};
 pub use payload::{Flag, PayloadType, Size};
+pub use sequence::{Arrival, Incoming, Outgoing, QueueFull};
 pub use uuid::Uuid;
