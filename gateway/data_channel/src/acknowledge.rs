@@ -122,3 +122,6 @@ fn decimal(digits: &[u8]) -> Option<i64> {
         .iter()
         .try_fold(0i64, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,3 +166,78 @@ fn whole(message_type: MessageType, flags: u64, id: Uuid, created_ms: u64, paylo
     let payload_type = PayloadType::Unset;
     Draft { message_type, created_ms, sequence: 0, flags, id, payload_type, payload }.encode()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    #[test]
+    fn an_opening_is_the_json_of_a_plugin() {
+        let open = OpenDataChannel::new("a token", "an id", Some("1.2.677.0"));
+        let text = format!(
+            r#"{{"MessageSchemaVersion":"1.0","RequestId":"{}","TokenValue":"a token","ClientId":"an id","ClientVersion":"1.2.677.0"}}"#,
+            open.request_id
+        );
+        assert_eq!(open.to_text(), text);
+        assert_eq!(OpenDataChannel::parse(&text), Ok(open));
+        assert!(!OpenDataChannel::new("t", "c", None).to_text().contains("ClientVersion"));
+    }
+
+    #[test]
+    fn an_opening_of_an_old_plugin_or_an_agent_is_read() {
+        let old = r#"{"MessageSchemaVersion":"1.0","RequestId":"r","TokenValue":"t","ClientId":"c"}"#;
+        assert_eq!(OpenDataChannel::parse(old).map(|open| open.client_version), Ok(None));
+        let agent = r#"{"MessageSchemaVersion":"1.0","RequestId":"r","TokenValue":"t","ClientInstanceId":"i-0","ClientId":""}"#;
+        let instance = OpenDataChannel::parse(agent).map(|open| open.client_instance_id);
+        assert_eq!(instance, Ok(Some("i-0".to_owned())));
+        let refused = Err(MessageError::Payload("OpenDataChannelInput"));
+        for bad in ["", "{}", r#"{"TokenValue":null}"#, "token"] {
+            assert_eq!(OpenDataChannel::parse(bad), refused);
+        }
+    }
+
+    #[test]
+    fn an_opening_never_shows_its_token() {
+        let shown = format!("{:?}", OpenDataChannel::new("hush", "client", None));
+        assert!(shown.contains("client") && !shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
+    fn a_close_passes_every_check_of_a_plugin() {
+        let message = Message::parse(ChannelClosed::message("alice-1", "denied", 1_700)).unwrap();
+        assert_eq!(message.message_type(), MessageType::ChannelClosed);
+        assert!(message.digest_matches() && message.created_ms() == 1_700);
+        let closed = ChannelClosed::parse(message.payload()).unwrap();
+        assert_eq!((closed.session_id.as_str(), closed.output.as_str()), ("alice-1", "denied"));
+        assert_eq!(closed.message_id, message.id().to_string());
+        let json: serde_json::Value = serde_json::from_slice(message.payload()).unwrap();
+        assert_eq!(json["CreatedDate"], "1700");
+        assert_eq!(json["SchemaVersion"], 1);
+    }
+
+    #[test]
+    fn a_close_carries_no_control_characters_to_the_terminal() {
+        let raw = ChannelClosed::message("s", "one\ntwo\u{1b}[2J\u{9b}\u{7}", 1);
+        let closed = ChannelClosed::parse(Message::parse(raw).unwrap().payload()).unwrap();
+        assert_eq!(closed.output, "one\ntwo[2J");
+    }
+
+    #[test]
+    fn a_close_without_keys_is_still_a_close() {
+        assert_eq!(ChannelClosed::parse(b"{}"), Ok(ChannelClosed::default()));
+        assert_eq!(ChannelClosed::parse(b"{"), Err(MessageError::Payload("channel_closed")));
+    }
+
+    #[test]
+    fn the_agents_state_is_read_back() {
+        let raw = AgentSessionState::message("alice-1", SessionState::Terminating, 1);
+        let message = Message::parse(raw).unwrap();
+        assert_eq!((message.message_type(), message.flags()), (MessageType::AgentSessionState, SYN_FIN));
+        let json = br#"{"SchemaVersion":1,"SessionState":"Terminating","SessionId":"alice-1"}"#;
+        assert_eq!(message.payload(), json);
+        assert_eq!(AgentSessionState::parse(json).map(|s| s.session_state), Ok(SessionState::Terminating));
+        let other = AgentSessionState::parse(br#"{"SessionState":"Asleep"}"#);
+        assert_eq!(other.map(|s| s.session_state), Ok(SessionState::Unknown));
+    }
+}

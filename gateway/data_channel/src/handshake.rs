@@ -258,3 +258,6 @@ impl EncChallenge {
         json::write(self)
     }
 }
+
+#[cfg(test)]
+mod tests;
