@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use data_channel::{PayloadType, Size};
 use pty_process::Pty;
-use rustix::process::{Pid, Signal, getsid, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{Sleep, sleep, timeout};
@@ -240,9 +240,9 @@ fn command(argv: &[String], target: &LocalTarget) -> io::Result<Command> {
 fn kill_session(leader: Pid) {
     for _ in 0..KILL_ROUNDS {
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let of_session = |pid: &Pid| getsid(Some(*pid)) == Ok(leader);
-        let left: Vec<Pid> = names.filter_map(Pid::from_raw).filter(of_session).collect();
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let left = names.filter(|name| session_of(name) == Some(leader.as_raw_pid()));
+        let left: Vec<Pid> = left.filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect();
         if left.is_empty() {
             return;
         }
@@ -250,4 +250,19 @@ fn kill_session(leader: Pid) {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// The session that a process is in, if it is one and lives.
+///
+/// Read from its `stat`: `pid (name) state ppid pgrp session …`. The system
+/// call would do, but rustix takes the 0 of another namespace for a bug.
+fn session_of(pid: &str) -> Option<i32> {
+    if !pid.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let zombie = fields.next()? == "Z";
+    fields.nth(2)?.parse().ok().filter(|_| !zombie)
 }
