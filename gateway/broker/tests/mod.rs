@@ -1,0 +1,1 @@
+//! The broker against a hand-made AWS.
