@@ -17,7 +17,7 @@ pub use date::{amz_date, parse_amz_date};
 pub use error::SignatureError;
 pub use presented::{Place, Presented};
 pub use sign::{Keys, Scope, SignedHeaders, sign};
-pub use verify::{Rules, WINDOW, verify};
+pub use verify::{Rules, WINDOW, check_clock, verify};
 
 /// The only algorithm there is here.
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";

@@ -49,12 +49,30 @@ pub fn verify(
 ) -> Result<(), SignatureError> {
     check_headers(request, presented, rules)?;
     check_scope(presented, rules)?;
-    check_clock(presented, now)?;
+    let oldest = match presented.place {
+        Place::Header => WINDOW,
+        Place::Query { expires } => Duration::seconds(i64::from(expires)),
+    };
+    check_age(presented.signed_at, now, oldest)?;
     let canonical = canonical_request(request, &presented.signed_headers);
     let text = string_to_sign(&presented.amz_date, &presented.scope(), &canonical);
     let key = signing_key(secret, &presented.date, &presented.region, &presented.service);
     let tag: Vec<u8> = decoded(&presented.signature).ok_or(SignatureError::Mismatch)?;
     hmac::verify(&key, text.as_bytes(), &tag).map_err(|_| SignatureError::Mismatch)
+}
+
+/// Checks that a moment is within five minutes of this clock.
+pub fn check_clock(signed_at: OffsetDateTime, now: OffsetDateTime) -> Result<(), SignatureError> {
+    check_age(signed_at, now, WINDOW)
+}
+
+fn check_age(signed_at: OffsetDateTime, now: OffsetDateTime, oldest: Duration) -> Result<(), SignatureError> {
+    let age = now - signed_at;
+    if age > oldest || age < -WINDOW {
+        let (signed, now) = (amz_date(signed_at), amz_date(now));
+        return Err(SignatureError::Clock { signed, now, minutes: oldest.whole_minutes() });
+    }
+    Ok(())
 }
 
 fn check_headers(
@@ -98,22 +116,6 @@ fn check_scope(presented: &Presented, rules: &Rules<'_>) -> Result<(), Signature
     if presented.service != rules.service {
         let (signed, expected) = (presented.service.clone(), rules.service.to_owned());
         return Err(SignatureError::OtherService { signed, expected });
-    }
-    Ok(())
-}
-
-fn check_clock(presented: &Presented, now: OffsetDateTime) -> Result<(), SignatureError> {
-    let age = now - presented.signed_at;
-    let oldest = match presented.place {
-        Place::Header => WINDOW,
-        Place::Query { expires } => Duration::seconds(i64::from(expires)),
-    };
-    if age > oldest || age < -WINDOW {
-        return Err(SignatureError::Clock {
-            signed: presented.amz_date.clone(),
-            now: amz_date(now),
-            minutes: oldest.whole_minutes(),
-        });
     }
     Ok(())
 }
