@@ -133,6 +133,11 @@ impl Recording {
         answer.await.unwrap_or(Err(RecorderError::Closed))
     }
 
+    #[cfg(test)]
+    pub(super) fn lines_for_test(&self) -> Arc<Lines> {
+        self.lines.clone()
+    }
+
     fn event(&mut self, at_ms: u64, code: EventCode, text: &str) -> Result<Position, RecorderError> {
         let at_ms = self.time(at_ms);
         let lines = self.lines.clone();

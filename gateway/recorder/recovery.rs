@@ -73,7 +73,9 @@ fn assemble(
     let path = house.spool.path(id);
     let failed = || RecorderError::io(format!("recover {}", path.display()));
     let first = index.places(id).first();
-    if !is_live(&path).map_err(failed())? && first.is_none() {
+    let checksum = start(&path).map_err(failed())?;
+    // A sealed file that was cut must never be signed again.
+    if checksum == Some(true) || checksum.is_none() && first.is_none() {
         return set_aside(house, id, &path).map_err(failed());
     }
     let mut seal = Seal::begin(house, id, ending)?;
@@ -145,13 +147,11 @@ impl Join<'_, '_> {
     }
 }
 
-/// Whether the file begins as the recorder's open files do.
-///
-/// A sealed file that was cut does not: it must not be signed again.
-fn is_live(path: &Path) -> std::io::Result<bool> {
+/// Whether the first frame has a checksum: only sealed files' frames do.
+fn start(path: &Path) -> std::io::Result<Option<bool>> {
     let mut start = Vec::new();
     File::open(path)?.take(8).read_to_end(&mut start)?;
-    Ok(frames::has_checksum(&start) == Some(false))
+    Ok(frames::has_checksum(&start))
 }
 
 /// Removes an empty file; puts one that is no recording out of the way.
