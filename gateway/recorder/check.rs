@@ -19,7 +19,8 @@ pub(super) fn check_frames(bytes: &Bytes, trailer: &Trailer) -> Result<(), Damag
     let evidence = &trailer.evidence;
     let events: u64 = evidence.segments.iter().map(|segment| segment.bytes).sum();
     let header = evidence.totals.bytes.saturating_sub(events);
-    let mut check = Check { bytes, trailer, decoder, chain: Chain::new(), at: 0, from: 0, segment: 0, good: header };
+    let mut check =
+        Check { bytes, trailer, decoder, chain: Chain::new(), at: 0, from: 0, segment: 0, good: header };
     let mut compressed = Context::new(&SHA256);
     for frame in &evidence.frames {
         compressed.update(&check.frame(frame)?);
@@ -62,7 +63,9 @@ impl Check<'_> {
         let text = text.filter(|text| text.len() == *lines as usize && text.ends_with(b"\n"));
         let intact = BASE64.encode(digest(&SHA256, &frame).as_ref()) == *hash;
         match text {
-            None => return Err(self.inside(place, &range, "a frame cannot be decompressed as it was sealed")),
+            None => {
+                return Err(self.inside(place, &range, "a frame cannot be decompressed as it was sealed"));
+            }
             Some(text) => self.lines(&text, &place, &range, intact)?,
         }
         (self.at, self.from) = (place.end, range.end);
@@ -78,11 +81,11 @@ impl Check<'_> {
         intact: bool,
     ) -> Result<(), Damage> {
         for line in text.split_inclusive(|b| *b == b'\n') {
-            if let Some(closed) = self.chain.line(line) {
-                if !self.closed(&closed) {
-                    let suspect = self.good..self.good + closed.bytes;
-                    return Err(self.inside(place.clone(), &suspect, "lines are not those of the hash chain"));
-                }
+            if let Some(closed) = self.chain.line(line)
+                && !self.closed(&closed)
+            {
+                let suspect = self.good..self.good + closed.bytes;
+                return Err(self.inside(place.clone(), &suspect, "lines are not those of the hash chain"));
             }
         }
         if intact {

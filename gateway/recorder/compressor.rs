@@ -93,11 +93,7 @@ impl Compressor {
     }
 
     /// The next thing to do; the time-out comes only while there is work.
-    fn wait(
-        &self,
-        inbox: &Receiver<ToCompressor>,
-        due: Instant,
-    ) -> Result<ToCompressor, RecvTimeoutError> {
+    fn wait(&self, inbox: &Receiver<ToCompressor>, due: Instant) -> Result<ToCompressor, RecvTimeoutError> {
         if self.active.is_empty() {
             return inbox.recv().map_err(|_| RecvTimeoutError::Disconnected);
         }

@@ -3,7 +3,9 @@
 use std::io;
 
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
-use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name};
+use zstd::zstd_safe::{
+    CCtx, CParameter, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name,
+};
 
 /// While live: as small as level 3 when flushed, a seventh of its memory.
 const LIVE_LEVEL: i32 = 1;

@@ -183,7 +183,8 @@ impl Recorder {
     ) -> Result<Self, RecorderError> {
         let spool = Spool::open(&config.spool)?;
         let lock = spool.lock()?;
-        let house = Arc::new(House { spool, key, metrics, trouble: Mutex::new(None), open: Mutex::default() });
+        let house =
+            Arc::new(House { spool, key, metrics, trouble: Mutex::new(None), open: Mutex::default() });
         let first_journal = recovery::recover(&house)?;
         let journal = journal::Journal::open(house.spool.clone(), first_journal, lock)?;
         let (to_sealer, sealing) = channel();

@@ -66,7 +66,8 @@ impl Sealer {
         let sealed = match lines.failure() {
             None => whole(house, &lines, ending),
             Some(why) => {
-                let ending = Ending { reason: format!("{}; {why}", ending.reason), recovered: true, ..ending };
+                let ending =
+                    Ending { reason: format!("{}; {why}", ending.reason), recovered: true, ..ending };
                 recovery::salvage(house, lines.id(), ending)
             }
         };

@@ -85,13 +85,19 @@ impl SigningKey {
             .map_err(|_| RecorderError::Key("cannot be made: no randomness".into()))?;
         let what = || format!("write {}", path.display());
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(RecorderError::io(what()))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(RecorderError::io(what()))?;
         }
         let draft = path.with_extension(format!("new-{}", std::process::id()));
-        let written = write_secret(&draft, &wrap_pem("PRIVATE KEY", &der))
-            .and_then(|()| match fs::hard_link(&draft, path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                other => other,
+        let written =
+            write_secret(&draft, &wrap_pem("PRIVATE KEY", &der)).and_then(|()| {
+                match fs::hard_link(&draft, path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                    other => other,
+                }
             });
         let _ = fs::remove_file(&draft);
         written.map_err(RecorderError::io(what()))?;

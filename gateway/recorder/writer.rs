@@ -38,7 +38,8 @@ pub(super) fn spawn(
     inbox: Receiver<ToWriter>,
     compressor: Sender<ToCompressor>,
 ) -> Result<JoinHandle<()>, RecorderError> {
-    let writer = Writer { house, journal, compressor, batch: Vec::new(), finishing: Vec::new(), records: Vec::new() };
+    let writer =
+        Writer { house, journal, compressor, batch: Vec::new(), finishing: Vec::new(), records: Vec::new() };
     let thread = thread::Builder::new().name("recorder".into());
     thread.spawn(move || writer.run(&inbox)).map_err(RecorderError::io("start a thread"))
 }

@@ -73,8 +73,7 @@ async fn many_sessions_at_once_do_not_mix() {
             let mut sent = Vec::new();
             for sequence in 0..200 {
                 let message = noise(number * 1000 + sequence, 700);
-                let position =
-                    recording.output(sequence, sequence as i64, Stream::Output, &message).unwrap();
+                let position = recording.output(sequence, sequence as i64, Stream::Output, &message).unwrap();
                 if sequence % 50 == 0 {
                     recorded(&mut recording, position).await;
                 }
