@@ -71,7 +71,7 @@ pub struct Problem {
 }
 
 /// Where a problem begins and what to do, for machines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The file, relative to the folder.
     pub file: String,
