@@ -36,7 +36,8 @@ fn folder(policies: usize) -> TempDir {
             ),
         };
         if n % 3 == 0 {
-            let _ = writeln!(groups, "team-{team} = [\"arn:aws:sts::000000000000:assumed-role/Team{team}/*\"]");
+            let _ =
+                writeln!(groups, "team-{team} = [\"arn:aws:sts::000000000000:assumed-role/Team{team}/*\"]");
         }
     }
     let dir = TempDir::new().expect("a temporary folder");
@@ -74,7 +75,8 @@ fn instance() -> Instance {
 fn decisions(c: &mut Criterion) {
     let (principal, instance) = (principal(), instance());
     let now = OffsetDateTime::UNIX_EPOCH;
-    let context = Asked { reason: Some("OPS-17"), source_ip: Some([198, 51, 100, 7].into()), ..Asked::default() };
+    let context =
+        Asked { reason: Some("OPS-17"), source_ip: Some([198, 51, 100, 7].into()), ..Asked::default() };
     for policies in [10, 100, 1_000] {
         let dir = folder(policies);
         let policy = Policy::load(dir.path()).unwrap_or_else(|error| panic!("{error}"));
@@ -94,7 +96,8 @@ fn loading(c: &mut Criterion) {
     group.sample_size(10);
     for policies in [10, 100, 1_000] {
         let dir = folder(policies);
-        group.bench_function(policies.to_string(), |b| b.iter(|| Policy::load(black_box(dir.path())).is_ok()));
+        group
+            .bench_function(policies.to_string(), |b| b.iter(|| Policy::load(black_box(dir.path())).is_ok()));
     }
     group.finish();
 }

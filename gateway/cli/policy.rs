@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn an_invalid_folder_names_every_place() {
-        let dir = folder("@id(\"a\") @x permit (principal, action, resource);\npermit (principal, action, resource);");
+        let dir = folder(
+            "@id(\"a\") @x permit (principal, action, resource);\npermit (principal, action, resource);",
+        );
         let checked = summary(&Policy::load(dir.path()));
         assert!(!checked.ok && checked.digest.is_none());
         let lines: Vec<_> = checked.problems.iter().map(|place| place.line).collect();

@@ -73,7 +73,8 @@ fn run(policy: &Policy, file: &Path) -> (usize, usize) {
 
 fn check(policy: &Policy, file: &Path, case: &Case) {
     let place = format!("{}: {}", file.display(), case.name);
-    let uid = |text: &str| text.parse::<EntityUid>().unwrap_or_else(|error| panic!("{place}: {text}: {error}"));
+    let uid =
+        |text: &str| text.parse::<EntityUid>().unwrap_or_else(|error| panic!("{place}: {text}: {error}"));
     let action = uid(&case.request.action);
     let context = Context::from_json_value(case.request.context.clone(), Some((&policy.schema, &action)))
         .unwrap_or_else(|error| panic!("{place}: {error}"));

@@ -270,7 +270,8 @@ fn the_digest_follows_every_name_and_every_byte() {
         &[("a.cedar", &format!("{a} "))],
         &[("a.cedar", a), ("groups.toml", "[groups]\ng = []\n")],
     ];
-    let digests: Vec<_> = sets.iter().map(|set| Policy::load(folder(set).path()).unwrap().digest().to_owned()).collect();
+    let digests: Vec<_> =
+        sets.iter().map(|set| Policy::load(folder(set).path()).unwrap().digest().to_owned()).collect();
     for (at, digest) in digests.iter().enumerate() {
         assert_eq!(digest.len(), 64);
         assert!(!digests[..at].contains(digest), "{:?}", sets[at]);
@@ -288,7 +289,7 @@ fn what_does_not_validate_is_refused_with_file_line_and_help() {
         (
             "// first\n@id(\"x\") forbid (principal, action, resource)\nwhen { principal.nam == \"x\" };",
             "a.cedar",
-            &["a.cedar:3:", "name"],
+            &["a.cedar:3:", "× attribute `nam`", "`name`"],
         ),
         (
             "@id(\"x\") forbid (principal, action, resource)\nwhen { context.reason == \"x\" };",
@@ -311,7 +312,11 @@ fn what_does_not_validate_is_refused_with_file_line_and_help() {
             "a.cedar",
             &["a.cedar:2:1", "for a permit"],
         ),
-        ("@id(\"x\") permit (principal == ?principal, action, resource);", "a.cedar", &["a.cedar:1:1", "template"]),
+        (
+            "@id(\"x\") permit (principal == ?principal, action, resource);",
+            "a.cedar",
+            &["a.cedar:1:1", "template"],
+        ),
         (
             "@id(\"x\") forbid (principal, action, resource)\nwhen { 1 == 2 };",
             "a.cedar",
@@ -360,6 +365,28 @@ fn a_schema_that_is_not_ours_is_refused() {
     let lax = copy.replace("reason?: String", "reason: String");
     let report = refusal(&[("schema.cedarschema", &lax)]);
     assert!(report.contains("does not describe what the gateway sends"), "{report}");
+}
+
+#[test]
+fn a_forbid_on_any_group_of_actions_reaches_its_actions() {
+    let schema = load::SCHEMA
+        .replace("action startSession;", "action any; action startSession in [any];")
+        .replace("action resumeSession, terminateSession", "action resumeSession, terminateSession, nothing")
+        .replace("action listTargets\n", "action listTargets in [any]\n");
+    for (scope, denied) in [
+        ("action", true),
+        (r#"action in Postern::Action::"any""#, true),
+        (r#"action in [Postern::Action::"administer", Postern::Action::"startSession"]"#, true),
+        (r#"action == Postern::Action::"startShell""#, true),
+        (r#"action in Postern::Action::"startSsh""#, false),
+    ] {
+        let cedar = format!(
+            "@id(\"p\") permit (principal, action, resource);\n@id(\"f\") forbid (principal, {scope}, resource);"
+        );
+        let dir = folder(&[("schema.cedarschema", &schema), ("a.cedar", &cedar)]);
+        let policy = Policy::load(dir.path()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(!shell(&policy, &person("alice"), &machine("dev"), None).allowed, denied, "{scope}");
+    }
 }
 
 #[test]
