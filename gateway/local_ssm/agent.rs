@@ -1,27 +1,30 @@
 //! One session's task: service and agent of one data channel.
 
+mod events;
+mod receive;
+mod transmit;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_channel::sequence::{Incoming, Outgoing};
-use data_channel::{
-    Acknowledge, ChannelClosed, Draft, HandshakeComplete, HandshakeRequest, Message, MessageType, PayloadType,
-};
+use data_channel::{ChannelClosed, HandshakeRequest, Message, PayloadType};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use uuid::Uuid;
+
+use events::Event;
+use transmit::Later;
 
 use super::Service;
 use super::document::Work;
-use super::events::Event;
 use super::input::Input;
 use super::process::Process;
-use super::runes::{Runes, payloads};
+use super::runes::Runes;
 use super::sessions::{Counters, Order, Session, Status};
 use super::settings::LocalTarget;
-use super::wire::{Heard, Wire};
+use super::wire::Wire;
 
 /// What the agent says it is: new enough for every feature of a plugin.
 pub(super) const AGENT_VERSION: &str = "3.3.1957.0";
@@ -34,8 +37,6 @@ const DRAIN_WAIT: Duration = Duration::from_secs(2);
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A client not heard of for so long is gone: three pings unanswered.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
-/// Acknowledges that may wait; at 3 ms each that is a million a second.
-const LATER_MAX: usize = 4_096;
 /// Most messages sent but not acknowledged: then the terminal is not read.
 const UNACKNOWLEDGED_MAX: usize = 10_000;
 
@@ -57,12 +58,6 @@ pub(super) struct Ending {
     output: String,
 }
 
-/// What is done a few milliseconds after it could be.
-enum Later {
-    Acknowledge(Acknowledge),
-    CompleteHandshake,
-}
-
 /// The state of one session's task.
 pub(super) struct Agent {
     service: Arc<Service>,
@@ -82,12 +77,12 @@ pub(super) struct Agent {
     heard_at: Instant,
     ping_at: Instant,
     detached_at: Instant,
-    pub(super) quiet_until: Instant,
-    pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) shutdown: watch::Receiver<bool>,
-    pub(super) wire: Option<Box<Wire>>,
-    pub(super) process: Option<Process>,
-    pub(super) input: Input,
+    quiet_until: Instant,
+    orders: mpsc::Receiver<Order>,
+    shutdown: watch::Receiver<bool>,
+    wire: Option<Box<Wire>>,
+    process: Option<Process>,
+    input: Input,
 }
 
 impl Agent {
@@ -129,7 +124,8 @@ impl Agent {
     /// Runs the session to its end.
     pub(super) async fn run(mut self) {
         if self.work.has_handshake() {
-            let request = HandshakeRequest::new(AGENT_VERSION, self.work.session_type(), serde_json::Value::Null);
+            let request =
+                HandshakeRequest::new(AGENT_VERSION, self.work.session_type(), serde_json::Value::Null);
             self.unsent.push_back((PayloadType::HandshakeRequest, request.encode()));
             self.stage = Stage::Handshake { until: self.epoch + HANDSHAKE_WAIT };
         } else {
@@ -193,98 +189,6 @@ impl Agent {
         self.session.set_status(Status::Disconnected);
     }
 
-    fn heard(&mut self, heard: Heard) {
-        self.heard_at = Instant::now();
-        match heard {
-            Heard::Binary(raw) => match Message::parse(raw) {
-                Ok(message) if message.digest_matches() => self.receive(message),
-                // Both real peers drop what they cannot read.
-                _ => Counters::count(&self.session.counters.rejects),
-            },
-            Heard::Text(_) => Counters::count(&self.session.counters.rejects),
-            Heard::Alive | Heard::Room => {}
-            Heard::Gone => self.detach(),
-        }
-    }
-
-    fn receive(&mut self, message: Message) {
-        match message.message_type() {
-            MessageType::Acknowledge => self.acknowledged(&message),
-            MessageType::InputStreamData => self.stream(message),
-            _ => {}
-        }
-    }
-
-    fn acknowledged(&mut self, message: &Message) {
-        let counters = &self.session.counters;
-        let Ok(acknowledge) = Acknowledge::parse(message.payload()) else {
-            return Counters::count(&counters.rejects);
-        };
-        let known = self.outgoing.acknowledged(acknowledge.sequence, self.epoch.elapsed());
-        Counters::count(if known { &counters.acknowledges } else { &counters.stray_acknowledges });
-    }
-
-    fn stream(&mut self, message: Message) {
-        // What cannot be handled now is neither taken nor acknowledged; the
-        // client sends it again.
-        let next = message.sequence() == self.incoming.expected();
-        let stuck = !self.input.has_room() || matches!(self.stage, Stage::Ended { .. });
-        if (next && stuck) || self.later.len() >= LATER_MAX {
-            return;
-        }
-        let acknowledge = Acknowledge::of(&message);
-        let duplicate = message.sequence() < self.incoming.expected();
-        let mut delivered = std::mem::take(&mut self.delivered);
-        let arrival = self.incoming.receive(message, &mut delivered);
-        if duplicate {
-            Counters::count(&self.session.counters.duplicates);
-        }
-        if arrival.wants_acknowledge() {
-            let due = Instant::now() + self.service.habits.acknowledge_delay;
-            self.later.push_back((due, Later::Acknowledge(acknowledge)));
-        }
-        for message in delivered.drain(..) {
-            self.deliver(&message);
-        }
-        self.delivered = delivered;
-    }
-
-    fn deliver(&mut self, message: &Message) {
-        match (&self.stage, message.payload_type()) {
-            (Stage::Handshake { .. }, PayloadType::HandshakeResponse) => self.answered(message.payload()),
-            // Before the handshake is complete all else is discarded.
-            (Stage::Running, PayloadType::Output) => self.typed(message),
-            (Stage::Running, PayloadType::Size) => {
-                if let (Some(process), Ok(size)) = (&self.process, data_channel::Size::parse(message.payload())) {
-                    process.resize(size);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn typed(&mut self, message: &Message) {
-        let Some(process) = &self.process else { return };
-        if process.has_terminal() {
-            self.input.push(message.payload_bytes());
-        } else {
-            self.input.interrupt(process, message.payload());
-        }
-    }
-
-    fn answered(&mut self, payload: &[u8]) {
-        let answer = data_channel::HandshakeResponse::parse(payload);
-        if answer.is_ok_and(|answer| answer.is_success()) {
-            let now = Instant::now();
-            self.stage = Stage::Answered { since: now };
-            // The acknowledge goes first: a plugin does not expect anything
-            // between HandshakeComplete and the session's first output.
-            self.later.push_back((now + self.service.habits.acknowledge_delay, Later::CompleteHandshake));
-        } else {
-            self.ended(Status::Failed, "Handshake with the client failed.");
-        }
-    }
-
     fn start_process(&mut self) {
         match Process::start(&self.work, &self.target) {
             Ok(process) => {
@@ -295,92 +199,9 @@ impl Agent {
         }
     }
 
-    fn output(&mut self, kind: PayloadType, bytes: &[u8]) {
-        let [out, err] = &mut self.runes;
-        let runes = if kind == PayloadType::StdErr { err } else { out };
-        let whole = runes.take(bytes);
-        self.unsent.extend(payloads(&whole).map(|payload| (kind, payload.to_vec())));
-    }
-
-    fn process_ended(&mut self) {
-        for (runes, kind) in self.runes.iter_mut().zip([PayloadType::Output, PayloadType::StdErr]) {
-            let rest = runes.rest();
-            if !rest.is_empty() {
-                self.unsent.push_back((kind, rest));
-            }
-        }
-        let code = self.process.as_ref().and_then(Process::exit_code);
-        if let (Work::NonInteractiveCommand { separate: true, .. }, Some(code)) = (&self.work, code) {
-            self.unsent.push_back((PayloadType::ExitCode, data_channel::payload::encode_exit_code(code)));
-        }
-        self.ended(Status::Terminated, "");
-    }
-
     fn ended(&mut self, status: Status, output: &str) {
         let ending = Ending { status, output: output.to_owned() };
         self.stage = Stage::Ended { ending, until: None };
-    }
-
-    /// Sends again what is due, then what is new, while there is room.
-    fn transmit(&mut self) {
-        let now = self.epoch.elapsed();
-        if let Some(wire) = &mut self.wire {
-            while wire.has_room()
-                && let Some(raw) = self.outgoing.due(now)
-            {
-                self.unseen = resent(&self.session, self.unseen, &raw);
-                wire.send(raw);
-            }
-        }
-        while self.has_room()
-            && let Some((payload_type, payload)) = self.unsent.front()
-        {
-            let draft = draft(&self.outgoing, *payload_type, payload);
-            let Ok(raw) = self.outgoing.send(draft, now) else { break };
-            if matches!(payload_type, PayloadType::Output | PayloadType::StdErr) {
-                self.session.keep(payload);
-            }
-            self.unsent.pop_front();
-            if let Some(wire) = &mut self.wire {
-                wire.send(raw);
-                self.unseen = self.outgoing.next_sequence();
-            }
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.wire.as_ref().is_none_or(|wire| wire.has_room())
-    }
-
-    fn do_what_is_due(&mut self) {
-        let now = Instant::now();
-        while self.later.front().is_some_and(|(due, _)| *due <= now) {
-            match self.later.pop_front() {
-                Some((_, Later::Acknowledge(acknowledge))) => {
-                    if let Some(wire) = &mut self.wire {
-                        wire.send(acknowledge.encode(now_ms()));
-                    }
-                }
-                Some((_, Later::CompleteHandshake)) => self.complete_handshake(),
-                None => break,
-            }
-        }
-        if self.ping_at <= now {
-            self.ping_at = now + PING_EVERY;
-            match &mut self.wire {
-                Some(_) if self.heard_at + SILENCE_MAX <= now => self.detach(),
-                Some(wire) => wire.ping(),
-                None => {}
-            }
-        }
-    }
-
-    fn complete_handshake(&mut self) {
-        let Stage::Answered { since } = self.stage else { return };
-        let took = i64::try_from((since - self.epoch).as_nanos()).unwrap_or(i64::MAX);
-        let complete = HandshakeComplete { handshake_time_to_complete: took, customer_message: String::new() };
-        self.unsent.push_back((PayloadType::HandshakeComplete, complete.encode()));
-        self.start_process();
     }
 
     /// Whether the session is over now, and how.
@@ -411,7 +232,7 @@ impl Agent {
     }
 
     /// When something has to be done even if nothing happens.
-    pub(super) fn wake_at(&self) -> Instant {
+    fn wake_at(&self) -> Instant {
         let mut times = vec![self.ping_at];
         times.extend(self.later.front().map(|(due, _)| *due));
         match (&self.stage, &self.wire) {
@@ -427,12 +248,6 @@ impl Agent {
             Some(_) => {}
         }
         times.into_iter().min().unwrap_or(self.ping_at)
-    }
-
-    /// Whether the process may be read: nothing it wrote has to queue.
-    pub(super) fn wants_output(&self) -> bool {
-        let running = matches!(self.stage, Stage::Running);
-        running && self.unsent.is_empty() && !self.outgoing.is_full() && self.has_room()
     }
 
     async fn finish(mut self, ending: Ending) {
@@ -455,21 +270,6 @@ impl Agent {
         self.session.set_status(ending.status);
         self.service.sessions.retire(&self.session);
     }
-}
-
-fn draft<'a>(outgoing: &Outgoing, payload_type: PayloadType, payload: &'a [u8]) -> Draft<'a> {
-    let flags = if outgoing.next_sequence() == 0 { data_channel::message::SYN } else { 0 };
-    let (message_type, created_ms, id) = (MessageType::OutputStreamData, now_ms(), Uuid::new_v4());
-    Draft { message_type, created_ms, sequence: 0, flags, id, payload_type, payload }
-}
-
-/// Counts a message that is sent again; the next number never sent.
-fn resent(session: &Session, unseen: i64, raw: &bytes::Bytes) -> i64 {
-    let sequence = Message::parse(raw.clone()).map_or(0, |message| message.sequence());
-    if sequence < unseen {
-        Counters::count(&session.counters.resends);
-    }
-    unseen.max(sequence.saturating_add(1))
 }
 
 /// The clock of message headers.

@@ -97,7 +97,8 @@ impl Callers {
         let region = config.region.clone();
         let named = public_url.split("://").nth(1).unwrap_or_default().to_owned();
         let mut hosts = vec![addr.to_string(), format!("localhost:{}", addr.port()), named];
-        hosts.extend(["ssm", "sts", "ssmmessages"].map(|service| format!("{service}.{region}.amazonaws.com")));
+        hosts
+            .extend(["ssm", "sts", "ssmmessages"].map(|service| format!("{service}.{region}.amazonaws.com")));
         let lasting = config.identities.iter().map(|i| (i.access_key_id.clone(), i.clone())).collect();
         Self { region, hosts, lasting, temporary: Mutex::default() }
     }
@@ -118,7 +119,10 @@ impl Callers {
         if presented.region != self.region {
             return Err(Refusal::OtherRegion);
         }
-        if !request.values("host").all(|host| self.hosts.iter().any(|h| h.as_bytes().eq_ignore_ascii_case(host))) {
+        if !request
+            .values("host")
+            .all(|host| self.hosts.iter().any(|h| h.as_bytes().eq_ignore_ascii_case(host)))
+        {
             return Err(Refusal::OtherHost);
         }
         if key.expires.is_some_and(|expires| expires <= now) {

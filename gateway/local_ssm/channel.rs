@@ -20,6 +20,7 @@ use super::listener::{Alive, signed_parts, signed_request};
 use super::sessions::Order;
 use super::ssm::api_error;
 use super::wire::{Heard, Wire};
+use crate::error::ApiError;
 
 /// How long a client may take to show its token; real ones do so at once.
 const TOKEN_WAIT: Duration = Duration::from_secs(15);
@@ -44,7 +45,9 @@ impl Service {
         let Ok(accept) = accept else { return answer::bare(StatusCode::BAD_REQUEST) };
         let signed = request.headers().contains_key(header::AUTHORIZATION)
             || request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature"));
-        if signed && let Err(refused) = self.verify_upgrade(request, id) {
+        if signed && let Err(error) = self.verify_upgrade(request, id) {
+            let mut refused = answer::refusal(&error);
+            *refused.status_mut() = StatusCode::FORBIDDEN;
             return refused;
         }
         let upgrade = hyper::upgrade::on(request);
@@ -63,19 +66,14 @@ impl Service {
         switching
     }
 
-    fn verify_upgrade(&self, request: &Request<Incoming>, id: &str) -> Result<(), Answer> {
+    fn verify_upgrade(&self, request: &Request<Incoming>, id: &str) -> Result<(), ApiError> {
         let headers = signed_parts(request.headers());
         let signed = signed_request(request.method().as_str(), request.uri(), &headers, &[]);
         let rules = Rules { query: true, ..Rules::plain("ssmmessages") };
-        let forbidden = |error| {
-            let mut refusal = answer::refusal(&error);
-            *refusal.status_mut() = StatusCode::FORBIDDEN;
-            refusal
-        };
         let caller = self.callers.verify(&signed, &rules, OffsetDateTime::now_utc());
-        let caller = caller.map_err(|refusal| forbidden(api_error(&refusal)))?;
+        let caller = caller.map_err(|refusal| api_error(&refusal))?;
         let session = self.arn(&format!("session/{id}"));
-        self.permit(&caller, "ssmmessages:OpenDataChannel", &session).map_err(forbidden)
+        self.permit(&caller, "ssmmessages:OpenDataChannel", &session)
     }
 
     async fn admit(&self, upgrade: OnUpgrade, id: &str) {

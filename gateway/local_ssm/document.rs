@@ -32,7 +32,8 @@ impl Work {
             SessionKind::Shell if is_shell(document) => Self::Shell,
             SessionKind::InteractiveCommand => Self::InteractiveCommand(given.command()?),
             SessionKind::NonInteractiveCommand => {
-                let argv = words(&given.command()?).ok_or_else(|| invalid("the command has an open quote"))?;
+                let argv =
+                    words(&given.command()?).ok_or_else(|| invalid("the command has an open quote"))?;
                 Self::NonInteractiveCommand { argv, separate: given.flag("separateOutputStream", true)? }
             }
             SessionKind::Port | SessionKind::PortToHost | SessionKind::Ssh => {
@@ -159,7 +160,9 @@ mod tests {
 
     #[test]
     fn a_document_is_found_by_name_or_arn() {
-        for name in [Document::SHELL, "arn:aws:ssm:eu-west-1:111122223333:document/SSM-SessionManagerRunShell"] {
+        for name in
+            [Document::SHELL, "arn:aws:ssm:eu-west-1:111122223333:document/SSM-SessionManagerRunShell"]
+        {
             assert_eq!(work(name, &[]), Ok(Work::Shell));
         }
     }

@@ -28,8 +28,11 @@ const CONNECTIONS_MAX: usize = 1_024;
 const BODY_MAX: usize = 128 << 10;
 /// Longest request head, bytes, as at AWS.
 const HEAD_MAX: usize = 16 << 10;
-/// How long a TLS handshake, a request's head or its body may take.
+/// How long a TLS handshake or a request's body may take.
 const SLOW: Duration = Duration::from_secs(10);
+/// How long a connection may wait for its next request: clients keep idle
+/// ones for reuse and should be the first to give up.
+const IDLE: Duration = Duration::from_secs(120);
 /// Pause after a failed accept: out of file descriptors, usually.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -99,7 +102,7 @@ where
         async move { Ok::<_, Infallible>(route(service, request, alive).await) }
     });
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(SLOW).max_buf_size(HEAD_MAX);
+    server.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD_MAX);
     // A client that breaks off is no news.
     let _ = server.serve_connection(TokioIo::new(stream), answer).with_upgrades().await;
 }

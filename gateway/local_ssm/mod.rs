@@ -8,7 +8,6 @@ mod answer;
 mod callers;
 mod channel;
 mod document;
-mod events;
 mod faults;
 mod input;
 mod inventory;
@@ -74,6 +73,7 @@ impl LocalSsm {
         let addr = listener.local_addr().map_err(listen)?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let url = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{addr}"));
+        let url = url.trim_end_matches('/').to_owned();
         let (stop, shutdown) = watch::channel(false);
         let (alive, idle) = mpsc::channel(1);
         let service = Arc::new(Service {

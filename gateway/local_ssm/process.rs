@@ -220,7 +220,8 @@ fn poll_pipe<T: AsyncRead + Unpin>(
 /// A command with a small environment: the gateway's own holds secrets.
 fn command(argv: &[String], target: &LocalTarget) -> io::Result<Command> {
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let inherited = |name: &str, otherwise: &str| std::env::var(name).unwrap_or_else(|_| otherwise.to_owned());
+    let inherited =
+        |name: &str, otherwise: &str| std::env::var(name).unwrap_or_else(|_| otherwise.to_owned());
     let path = inherited("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     let mut environment = BTreeMap::from([
         ("PATH", path),

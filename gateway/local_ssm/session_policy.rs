@@ -118,7 +118,11 @@ mod tests {
 
     #[test]
     fn a_document_that_is_no_policy_is_refused() {
-        for bad in ["", "{}", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Maybe","Action":"*","Resource":"*"}]}"#] {
+        for bad in [
+            "",
+            "{}",
+            r#"{"Version":"2012-10-17","Statement":[{"Effect":"Maybe","Action":"*","Resource":"*"}]}"#,
+        ] {
             assert!(SessionPolicy::parse(bad).is_err(), "{bad}");
         }
     }
@@ -126,8 +130,14 @@ mod tests {
     #[test]
     fn patterns_have_stars_and_question_marks() {
         for (pattern, text, fits) in [
-            ("*", "", true), ("a*c", "abbc", true), ("a*c", "abcd", false), ("a?c", "abc", true),
-            ("a?c", "ac", false), ("*-x-*", "a-x-x-b", true), ("", "", true), ("", "a", false),
+            ("*", "", true),
+            ("a*c", "abbc", true),
+            ("a*c", "abcd", false),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("*-x-*", "a-x-x-b", true),
+            ("", "", true),
+            ("", "a", false),
         ] {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), fits, "{pattern} {text}");
         }

@@ -164,9 +164,15 @@ impl Service {
         Err(ApiError::new(Code::AccessDenied, Blame::Client, why))
     }
 
-    fn start_session(self: &Arc<Self>, caller: &Caller, body: &[u8], alive: &Alive) -> Result<Answer, ApiError> {
+    fn start_session(
+        self: &Arc<Self>,
+        caller: &Caller,
+        body: &[u8],
+        alive: &Alive,
+    ) -> Result<Answer, ApiError> {
         let input: StartSession = read(body)?;
-        let validation = |why: crate::session::InvalidNoun| ApiError::client(Code::Validation, why.to_string());
+        let validation =
+            |why: crate::session::InvalidNoun| ApiError::client(Code::Validation, why.to_string());
         let target = Target::parse(&input.target).map_err(validation)?;
         self.permit(caller, "ssm:StartSession", &self.target_arn(&target))?;
         let document = match &input.document_name {
@@ -261,8 +267,11 @@ impl Service {
     }
 }
 
+/// Whether a session fits one filter.
+type Fits<'a> = Box<dyn Fn(&Session) -> bool + 'a>;
+
 impl SessionFilter {
-    fn read(&self) -> Result<Box<dyn Fn(&Session) -> bool + '_>, ApiError> {
+    fn read(&self) -> Result<Fits<'_>, ApiError> {
         let value = self.value.as_str();
         let moment = || {
             let invalid = |_| ApiError::client(Code::Validation, "the filter's value is no date");

@@ -126,9 +126,8 @@ struct Wanted {
 
 impl Wanted {
     fn read(form: &BTreeMap<String, String>) -> Result<Self, Fault> {
-        let need = |key: &str| {
-            form.get(key).cloned().ok_or_else(|| Fault::validation(format!("{key} is missing")))
-        };
+        let need =
+            |key: &str| form.get(key).cloned().ok_or_else(|| Fault::validation(format!("{key} is missing")));
         let session_name = need("RoleSessionName")?;
         let source_identity = form.get("SourceIdentity").cloned();
         for name in [Some(&session_name), source_identity.as_ref()].into_iter().flatten() {

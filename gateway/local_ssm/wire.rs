@@ -22,8 +22,11 @@ const BUFFER: usize = 8 << 10;
 const MESSAGE_MAX: usize = 64 << 10;
 /// Messages that may wait to be written before the agent stops reading.
 const QUEUE_MAX: usize = 64;
+/// Messages that may wait with the acknowledges of a client that writes
+/// and never reads; then its input is not taken.
+const STUFFED: usize = 1_024;
 /// How long a polite close may take: a round trip, with room.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// What came from a client.
 #[derive(Debug)]
@@ -56,7 +59,8 @@ impl Wire {
             .max_write_buffer_size(BUFFER + 2 * MESSAGE_MAX)
             .max_message_size(Some(MESSAGE_MAX))
             .max_frame_size(Some(MESSAGE_MAX));
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        let socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         Self { socket, queue: VecDeque::new(), unflushed: false }
     }
 
@@ -73,6 +77,11 @@ impl Wire {
     /// Whether more may be sent without a queue growing.
     pub(super) fn has_room(&self) -> bool {
         self.queue.len() < QUEUE_MAX
+    }
+
+    /// Whether not even acknowledges should be added.
+    pub(super) fn is_stuffed(&self) -> bool {
+        self.queue.len() >= STUFFED
     }
 
     /// Writes what can be written now, then waits for what comes next.
@@ -108,9 +117,7 @@ impl Wire {
     pub(super) async fn close(mut self, code: CloseCode, reason: &'static str) {
         let frame = CloseFrame { code, reason: reason.into() };
         self.queue.push_back(Message::Close(Some(frame)));
-        let farewell = async {
-            while !matches!(self.hear().await, Heard::Gone) {}
-        };
+        let farewell = async { while !matches!(self.hear().await, Heard::Gone) {} };
         // A peer that never answers is left; nothing waits for it.
         let _ = timeout(CLOSE_WAIT, farewell).await;
     }

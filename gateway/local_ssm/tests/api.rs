@@ -1,7 +1,9 @@
 //! The SSM and STS calls through the SDKs, signatures included.
 
 use aws_credential_types::Credentials;
-use aws_sdk_ssm::types::{InstanceInformationStringFilter, ResourceTypeForTagging, SessionFilterKey, SessionState};
+use aws_sdk_ssm::types::{
+    InstanceInformationStringFilter, ResourceTypeForTagging, SessionFilterKey, SessionState,
+};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite;
@@ -32,7 +34,13 @@ async fn a_session_is_named_after_its_caller_and_listed() {
     let listed = api
         .describe_sessions()
         .state(SessionState::Active)
-        .filters(aws_sdk_ssm::types::SessionFilter::builder().key(SessionFilterKey::Owner).value(ALICE).build().unwrap())
+        .filters(
+            aws_sdk_ssm::types::SessionFilter::builder()
+                .key(SessionFilterKey::Owner)
+                .value(ALICE)
+                .build()
+                .unwrap(),
+        )
         .send()
         .await
         .unwrap();
@@ -49,7 +57,6 @@ async fn an_ended_session_moves_to_the_history() {
     let mut client = connect(&running, None).await;
     client.type_line("exit").await;
     client.closed().await;
-    client.gone().await;
     let api = ssm(&running, alice());
     loop {
         let history = api.describe_sessions().state(SessionState::History).send().await.unwrap();
@@ -168,7 +175,10 @@ async fn an_assumed_role_starts_sessions_under_its_session_name() {
     let running = start().await;
     let api = sts(&running, alice());
     let me = api.get_caller_identity().send().await.unwrap();
-    assert_eq!((me.arn(), me.user_id(), me.account()), (Some(ALICE), Some("AIDAALICE"), Some("111122223333")));
+    assert_eq!(
+        (me.arn(), me.user_id(), me.account()),
+        (Some(ALICE), Some("AIDAALICE"), Some("111122223333"))
+    );
     let assume = api.assume_role().role_arn(ROLE).role_session_name("alice@example.com");
     let assumed = assume.source_identity("alice").send().await.unwrap();
     assert_eq!(assumed.source_identity(), Some("alice"));
@@ -264,7 +274,8 @@ async fn plain_text_is_served_on_loopback_only() {
 #[tokio::test]
 async fn calls_and_channels_work_over_tls() {
     let (tls, pem) = tls_server();
-    let running = LocalSsm::start(crate::local_ssm::LocalConfig { tls: Some(tls), ..config() }).await.unwrap();
+    let running =
+        LocalSsm::start(crate::local_ssm::LocalConfig { tls: Some(tls), ..config() }).await.unwrap();
     let opened = ssm_trusting(&running, &pem).start_session().target(WEB).send().await.unwrap();
     let url = opened.stream_url().unwrap();
     assert!(url.starts_with("wss://127.0.0.1:"));

@@ -93,7 +93,8 @@ pub(super) async fn connect(running: &Running, document: Option<(&str, &str)>) -
         call = call.document_name(name).parameters("command", vec![command.to_owned()]);
     }
     let opened = call.send().await.unwrap();
-    Client::dial(opened.session_id().unwrap(), opened.stream_url().unwrap(), opened.token_value().unwrap()).await
+    Client::dial(opened.session_id().unwrap(), opened.stream_url().unwrap(), opened.token_value().unwrap())
+        .await
 }
 
 /// A data-channel client that a test drives.
@@ -104,6 +105,7 @@ pub(super) struct Client {
     outgoing: Outgoing,
     incoming: Incoming,
     epoch: Instant,
+    output: Vec<u8>,
     /// Payloads in order, with their types.
     pub(super) received: Vec<(PayloadType, Vec<u8>)>,
     pub(super) acknowledges: BTreeSet<i64>,
@@ -122,6 +124,7 @@ impl Client {
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
             epoch: Instant::now(),
+            output: Vec::new(),
             received: Vec::new(),
             acknowledges: BTreeSet::new(),
             ignore_once: BTreeSet::new(),
@@ -130,8 +133,7 @@ impl Client {
 
     /// Resumes the session on a new connection; numbers go on.
     pub(super) async fn resume(&mut self, running: &Running) {
-        let resumed =
-            ssm(running, alice()).resume_session().session_id(&self.session).send().await.unwrap();
+        let resumed = ssm(running, alice()).resume_session().session_id(&self.session).send().await.unwrap();
         let (url, token) = (resumed.stream_url().unwrap(), resumed.token_value().unwrap());
         self.socket = open(url, token, &self.client_id).await;
         self.outgoing.reconnected();
@@ -177,8 +179,8 @@ impl Client {
     }
 
     /// Everything received as terminal output so far.
-    pub(super) fn output(&self) -> Vec<u8> {
-        self.of_type(PayloadType::Output)
+    pub(super) fn output(&self) -> &[u8] {
+        &self.output
     }
 
     pub(super) fn of_type(&self, wanted: PayloadType) -> Vec<u8> {
@@ -188,7 +190,13 @@ impl Client {
 
     /// Reads until the output holds the text.
     pub(super) async fn until(&mut self, text: &str) {
-        while !String::from_utf8_lossy(&self.output()).contains(text) {
+        let mut seen = 0;
+        loop {
+            let output = self.output.get(seen..).unwrap_or_default();
+            if output.windows(text.len()).any(|window| window == text.as_bytes()) {
+                return;
+            }
+            seen = self.output.len().saturating_sub(text.len());
             let next = self.next().await;
             assert!(matches!(next, Next::Data), "{next:?} before {text:?}: {:?}", self.text());
         }
@@ -198,7 +206,12 @@ impl Client {
     pub(super) async fn closed(&mut self) -> String {
         loop {
             match self.next().await {
-                Next::Closed(output) => return output,
+                Next::Closed(output) => {
+                    self.gone().await;
+                    // Answers the close.
+                    let _ = self.socket.next().await;
+                    return output;
+                }
                 Next::Data => {}
                 Next::Gone => panic!("gone before it was closed: {:?}", self.text()),
             }
@@ -218,7 +231,7 @@ impl Client {
     }
 
     pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.output()).into_owned()
+        String::from_utf8_lossy(&self.output).into_owned()
     }
 
     pub(super) async fn next(&mut self) -> Next {
@@ -261,6 +274,9 @@ impl Client {
                 let request = HandshakeRequest::parse(message.payload()).unwrap();
                 let answer = HandshakeResponse::answering(&request, "1.2.764.0");
                 self.send(PayloadType::HandshakeResponse, &answer.encode()).await;
+            }
+            if message.payload_type() == PayloadType::Output {
+                self.output.extend_from_slice(message.payload());
             }
             self.received.push((message.payload_type(), message.payload().to_vec()));
         }

@@ -9,11 +9,11 @@ use data_channel::PayloadType;
 use tokio::io::ReadBuf;
 use tokio::time::sleep_until;
 
-use super::agent::Agent;
-use super::input::Input;
-use super::process::Process;
-use super::sessions::Order;
-use super::wire::{Heard, Wire};
+use super::Agent;
+use crate::local_ssm::input::Input;
+use crate::local_ssm::process::Process;
+use crate::local_ssm::sessions::Order;
+use crate::local_ssm::wire::{Heard, Wire};
 
 /// Most bytes of one read; a terminal gives no more at a time.
 const READ: usize = 4_096;
