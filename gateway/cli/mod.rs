@@ -1,4 +1,6 @@
 //! The commands.
 
-/// `postern policy …`.
+pub mod demo;
 pub mod policy;
+pub mod replay;
+pub mod serve;
