@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod key_cache;
 pub mod profile;
 pub mod sign_in;
+pub mod terminal;
 pub mod trust;
 
 pub use error::ClientError;
