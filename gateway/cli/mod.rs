@@ -1,1 +1,4 @@
 //! The commands.
+
+/// `postern policy …`.
+pub mod policy;

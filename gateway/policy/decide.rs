@@ -41,7 +41,14 @@ impl Policy {
         let sentence = outcome.sentence(question, &self.digest);
         let policies = outcome.policies();
         let obligations = if allowed { self.owed(&policies) } else { Obligations::default() };
-        Decision { id: Uuid::new_v4().to_string(), allowed, action: question.action, policies, sentence, obligations }
+        Decision {
+            id: Uuid::new_v4().to_string(),
+            allowed,
+            action: question.action,
+            policies,
+            sentence,
+            obligations,
+        }
     }
 
     fn outcome(&self, question: &Question, now: OffsetDateTime) -> Result<Outcome, Unanswerable> {
@@ -78,7 +85,8 @@ impl Policy {
 
     /// The strictest of what the permits oblige to.
     fn owed(&self, permits: &[String]) -> Obligations {
-        let mut all = permits.iter().filter_map(|id| self.annotations.get(id)).map(|found| &found.obligations);
+        let mut all =
+            permits.iter().filter_map(|id| self.annotations.get(id)).map(|found| &found.obligations);
         let first = all.next().cloned().unwrap_or_default();
         all.fold(first, Obligations::and)
     }

@@ -65,8 +65,8 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    pub fn new() -> Result<Self, ParseErrors> {
-        let name = |word: &str| format!("Postern::{word}").parse();
+    pub fn new() -> Result<Self, Box<ParseErrors>> {
+        let name = |word: &str| format!("Postern::{word}").parse().map_err(Box::new);
         Ok(Self {
             user: name("User")?,
             group: name("Group")?,
@@ -83,7 +83,12 @@ impl Vocabulary {
     }
 
     /// The request, checked against the schema.
-    pub fn request(&self, question: &Question, now: OffsetDateTime, schema: &Schema) -> Result<Request, Unanswerable> {
+    pub fn request(
+        &self,
+        question: &Question,
+        now: OffsetDateTime,
+        schema: &Schema,
+    ) -> Result<Request, Unanswerable> {
         let pairs = self.conditions(question, now)?;
         let context = Context::from_pairs(pairs).map_err(Unanswerable::schema)?;
         let principal = uid(&self.user, &question.principal.id);
@@ -125,11 +130,6 @@ impl Vocabulary {
         uid(&self.action, action.as_str())
     }
 
-    /// The action group of everything that opens a session.
-    pub fn start_session(&self) -> EntityUid {
-        uid(&self.action, "startSession")
-    }
-
     fn resource(&self, resource: Resource) -> EntityUid {
         match resource {
             Resource::Instance(instance) => uid(&self.instance, instance.target.as_str()),
@@ -152,8 +152,10 @@ impl Vocabulary {
         let role_arn = role_arn(principal);
         let mut parents = vec![uid(&self.account, &principal.account)];
         parents.extend(role_arn.as_deref().map(|arn| uid(&self.role, arn)));
-        parents.extend(groups.of(principal, role_arn.as_deref()).into_iter().map(|name| uid(&self.group, name)));
-        Entity::new_with_tags(uid(&self.user, &principal.id), attributes, parents, []).map_err(Unanswerable::schema)
+        parents
+            .extend(groups.of(principal, role_arn.as_deref()).into_iter().map(|name| uid(&self.group, name)));
+        Entity::new_with_tags(uid(&self.user, &principal.id), attributes, parents, [])
+            .map_err(Unanswerable::schema)
     }
 
     fn instance(&self, instance: &Instance) -> Result<Entity, Unanswerable> {
@@ -167,7 +169,8 @@ impl Vocabulary {
             ("platform", &instance.platform),
             ("agentVersion", &instance.agent_version),
         ];
-        attributes.extend(optional.iter().filter_map(|(key, value)| value.as_ref().map(|value| text(key, value))));
+        attributes
+            .extend(optional.iter().filter_map(|(key, value)| value.as_ref().map(|value| text(key, value))));
         let parents = [uid(&self.account, &instance.account), uid(&self.region, &instance.region)];
         let tags = instance.tags.iter().map(|(key, value)| text(key, value));
         Entity::new_with_tags(uid(&self.instance, instance.target.as_str()), attributes, parents, tags)
@@ -185,14 +188,16 @@ impl Vocabulary {
     }
 
     /// The context as the schema types it for this action.
-    fn conditions(&self, question: &Question, now: OffsetDateTime) -> Result<Vec<(String, Value)>, Unanswerable> {
+    fn conditions(
+        &self,
+        question: &Question,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(String, Value)>, Unanswerable> {
         let asked = &question.context;
         let now = now.to_offset(time::UtcOffset::UTC);
         let weekday = i64::from(now.weekday().number_from_monday());
-        let mut pairs = vec![
-            ("now".to_owned(), datetime(now)),
-            ("weekday".to_owned(), Value::new_long(weekday)),
-        ];
+        let mut pairs =
+            vec![("now".to_owned(), datetime(now)), ("weekday".to_owned(), Value::new_long(weekday))];
         pairs.extend(asked.source_ip.map(|ip| ("sourceIp".to_owned(), address(ip))));
         if let Some(document) = document_of(question)? {
             let document = uid(&self.document, document.as_str());

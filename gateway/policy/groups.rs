@@ -113,7 +113,8 @@ impl Pattern {
 
     fn matches(&self, arn: &str) -> bool {
         let mut parts = arn.splitn(ARN_PARTS, ':');
-        self.0.iter().all(|pattern| parts.next().is_some_and(|part| wild(pattern, part))) && parts.next().is_none()
+        self.0.iter().all(|pattern| parts.next().is_some_and(|part| wild(pattern, part)))
+            && parts.next().is_none()
     }
 }
 
@@ -162,9 +163,6 @@ mod tests {
     fn a_star_never_reaches_into_the_next_part() {
         let crafted = "arn:aws:iam::666666666666:user/x:assumed-role/Admin/eve";
         assert!(!matches("arn:aws:iam::*:assumed-role/Admin/eve", crafted));
-        assert!(!matches("arn:aws:iam::*", "arn:aws:iam::666666666666:user/eve") || {
-            Pattern::parse("arn:aws:iam::*").is_err()
-        });
     }
 
     #[test]
@@ -179,7 +177,9 @@ mod tests {
 
     #[test]
     fn a_member_that_is_no_arn_is_refused() {
-        for bad in ["alice", "*", "arn:aws:iam", "arn:aws:iam::1:user/a b", "group:developers"] {
+        for bad in
+            ["alice", "*", "arn:aws:iam", "arn:aws:iam::*", "arn:aws:iam::1:user/a b", "group:developers"]
+        {
             assert!(Pattern::parse(bad).is_err(), "{bad} was accepted");
         }
     }

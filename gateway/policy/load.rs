@@ -77,7 +77,7 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
     let Some(schema_file) = schema_file else { return Err(Vec::new()) };
     let failed = |inner: &dyn miette::Diagnostic| vec![Problem::of(schema_file, inner)];
     let (schema, _) = Schema::from_cedarschema_str(&schema_file.text).map_err(|e| failed(&e))?;
-    let vocabulary = Vocabulary::new().map_err(|e| failed(&e))?;
+    let vocabulary = Vocabulary::new().map_err(|e| failed(&*e))?;
     let actions = schema.action_entities().map_err(|e| failed(&e))?;
     probe(schema_file, &schema, &vocabulary, &actions)?;
 
@@ -85,14 +85,17 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
     for file in files {
         if file.name.ends_with(".cedar") {
             reader.read_policies(file);
-        } else if file.name != SCHEMA_FILE && let Err(problems) = reader.groups.add(file) {
+        } else if file.name != SCHEMA_FILE
+            && let Err(problems) = reader.groups.add(file)
+        {
             reader.problems.extend(problems);
         }
     }
     if !reader.problems.is_empty() {
+        reader.problems.sort_by_key(Problem::order);
         return Err(reader.problems);
     }
-    let slices = Slices::new(&reader.policies, &vocabulary).map_err(|e| failed(&e))?;
+    let slices = Slices::new(&reader.policies, &actions, &vocabulary).map_err(|e| failed(&*e))?;
     Ok(Policy {
         digest: digest_of(files),
         count: reader.policies.num_of_policies(),
@@ -169,7 +172,8 @@ impl Reader {
         let span = policy.as_ref().loc().map_or((0..0).into(), |loc| loc.span);
         let head = (span.offset(), 0);
         let Some(id) = policy.annotation("id").filter(|id| valid_id(id)) else {
-            let help = format!("put @id(\"prod-needs-oncall\") before it: 1 to {ID_MAX} of a-z A-Z 0-9 . _ / -");
+            let help =
+                format!("put @id(\"prod-needs-oncall\") before it: 1 to {ID_MAX} of a-z A-Z 0-9 . _ / -");
             return self.problems.push(Problem::at(file, head, "this policy has no valid @id").help(help));
         };
         let line = file.text.get(..span.offset()).map_or(1, |before| before.matches('\n').count() + 1);
@@ -194,7 +198,8 @@ impl Reader {
                 self.problems.push(Problem::at(file, span, refusal.why).help(refusal.help));
             } else if annotations.obliges && policy.effect() == cedar_policy::Effect::Forbid {
                 let why = format!("@{key} is for a permit, and this is a forbid");
-                self.problems.push(Problem::at(file, span, why).help("move it to the permits it is meant for"));
+                self.problems
+                    .push(Problem::at(file, span, why).help("move it to the permits it is meant for"));
                 annotations.obliges = false;
             }
         }

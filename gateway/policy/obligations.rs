@@ -119,13 +119,26 @@ impl Annotations {
 
 /// Every annotation that a policy may have.
 const KNOWN: [&str; 12] = [
-    "id", "description", "message", "record", "input", "idle_timeout", "max_duration", "require_reason",
-    "banner", "read_only", "capture_traffic", "break_glass",
+    "id",
+    "description",
+    "message",
+    "record",
+    "input",
+    "idle_timeout",
+    "max_duration",
+    "require_reason",
+    "banner",
+    "read_only",
+    "capture_traffic",
+    "break_glass",
 ];
 
 fn unknown(key: &str) -> Refusal {
     let known: Vec<String> = KNOWN.iter().map(|known| format!("@{known}")).collect();
-    Refusal { why: format!("@{key} is not an annotation of Postern"), help: format!("known are {}", known.join(" ")) }
+    Refusal {
+        why: format!("@{key} is not an annotation of Postern"),
+        help: format!("known are {}", known.join(" ")),
+    }
 }
 
 fn refusal<T>(why: String, help: &str) -> Result<T, Refusal> {

@@ -71,7 +71,7 @@ pub struct Problem {
 }
 
 /// Where a problem begins and what to do, for machines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The file, relative to the folder.
     pub file: String,
@@ -109,6 +109,11 @@ impl Problem {
         self
     }
 
+    /// File and offset, so that problems are told in reading order.
+    pub(super) fn order(&self) -> (String, usize) {
+        (self.source.name().to_owned(), self.labels.first().map_or(0, LabeledSpan::offset))
+    }
+
     /// File, line and column.
     pub fn place(&self) -> Place {
         let offset = self.labels.first().map(LabeledSpan::offset);
@@ -117,9 +122,9 @@ impl Problem {
         Place {
             file: self.source.name().to_owned(),
             line: before.map(|text| text.matches('\n').count() + 1),
-            column: before.zip(line_start).map(|(text, start)| {
-                text.get(start..).map_or(0, |line| line.chars().count()) + 1
-            }),
+            column: before
+                .zip(line_start)
+                .map(|(text, start)| text.get(start..).map_or(0, |line| line.chars().count()) + 1),
             message: self.message.clone(),
             help: self.help.clone(),
         }
@@ -127,6 +132,8 @@ impl Problem {
 }
 
 /// The error and its causes as one line.
+///
+/// Cedar's numbers of policies within a file are left out: the place says it.
 fn sentence(error: &dyn Diagnostic) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -138,7 +145,10 @@ fn sentence(error: &dyn Diagnostic) -> String {
         }
         cause = inner.source();
     }
-    text
+    match text.strip_prefix("for policy `policy").and_then(|rest| rest.split_once("`, ")) {
+        Some((_, without_number)) => without_number.to_owned(),
+        None => text,
+    }
 }
 
 impl fmt::Display for Problem {

@@ -31,7 +31,10 @@ impl Outcome {
     /// The policies that determined it.
     pub fn policies(self) -> Vec<String> {
         match self {
-            Self::Permitted(ids) | Self::NeedsReason(ids, _) | Self::Forbidden(ids, _) | Self::Failed(ids) => ids,
+            Self::Permitted(ids)
+            | Self::NeedsReason(ids, _)
+            | Self::Forbidden(ids, _)
+            | Self::Failed(ids) => ids,
             Self::NotPermitted | Self::Unanswerable(_) => Vec::new(),
         }
     }

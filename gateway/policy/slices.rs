@@ -1,6 +1,6 @@
 //! The policies by action: what cannot match is not evaluated.
 
-use cedar_policy::{ActionConstraint, EntityUid, PolicySet, PolicySetError};
+use cedar_policy::{ActionConstraint, Entities, EntityUid, PolicySet, PolicySetError};
 
 use super::entities::Vocabulary;
 use super::question::Action;
@@ -13,19 +13,20 @@ use super::question::Action;
 pub(super) struct Slices(Vec<PolicySet>);
 
 impl Slices {
-    pub fn new(all: &PolicySet, vocabulary: &Vocabulary) -> Result<Self, PolicySetError> {
-        let groups = vocabulary.start_session();
+    pub fn new(
+        all: &PolicySet,
+        actions: &Entities,
+        vocabulary: &Vocabulary,
+    ) -> Result<Self, Box<PolicySetError>> {
         let slices = Action::ALL.iter().map(|action| {
             let this = vocabulary.action(*action);
-            let covers = |named: &EntityUid| {
-                *named == this || (action.starts_session() && *named == groups)
-            };
+            let covers = |named: &EntityUid| *named == this || actions.is_ancestor_of(named, &this);
             let relevant = all.policies().filter(|policy| match policy.action_constraint() {
                 ActionConstraint::Any => true,
                 ActionConstraint::Eq(named) => named == this,
                 ActionConstraint::In(named) => named.iter().any(covers),
             });
-            PolicySet::from_policies(relevant.cloned())
+            PolicySet::from_policies(relevant.cloned()).map_err(Box::new)
         });
         slices.collect::<Result<_, _>>().map(Self)
     }
