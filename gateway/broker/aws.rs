@@ -84,7 +84,8 @@ impl Aws {
 }
 
 async fn sdk_config(config: &BrokerConfig, roots: &Roots) -> Result<SdkConfig, BrokerError> {
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build();
+    let timeouts =
+        TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(roots.http_client()?)
         .timeout_config(timeouts)

@@ -55,8 +55,22 @@ impl Broker {
         client: &ClientIds,
     ) -> Result<UpstreamSocket, BrokerError> {
         let address = Address::parse(&upstream.stream_url)?;
-        let request = upgrade(&address, &upstream.keys, &self.place.region, SystemTime::now())?;
-        let stream = self.connect(&address).await?;
+        let mut socket = match self.open(&address, &upstream.keys, Plus::Space).await {
+            Err(BrokerError::AccessDenied { .. }) if address.has_raw_plus() => {
+                self.open(&address, &upstream.keys, Plus::Itself).await?
+            }
+            opened => opened?,
+        };
+        let version = Some(client.client_version.as_str()).filter(|version| !version.is_empty());
+        let open = OpenDataChannel::new(upstream.token.expose(), &client.client_id, version);
+        socket.send(Message::text(open.to_text())).await.map_err(upgrade_error)?;
+        Ok(socket)
+    }
+
+    async fn open(&self, address: &Address, keys: &Keys, plus: Plus) -> Result<UpstreamSocket, BrokerError> {
+        let signature = signature(address, keys, &self.place.region, plus)?;
+        let request = upgrade(address, signature)?;
+        let stream = self.connect(address).await?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
@@ -64,11 +78,7 @@ impl Broker {
             .max_message_size(Some(MESSAGE_MAX))
             .max_frame_size(Some(MESSAGE_MAX));
         let opened = client_async_with_config(request, stream, Some(config)).await;
-        let (mut socket, _) = opened.map_err(upgrade_error)?;
-        let version = Some(client.client_version.as_str()).filter(|version| !version.is_empty());
-        let open = OpenDataChannel::new(upstream.token.expose(), &client.client_id, version);
-        socket.send(Message::text(open.to_text())).await.map_err(upgrade_error)?;
-        Ok(socket)
+        opened.map(|(socket, _)| socket).map_err(upgrade_error)
     }
 
     async fn connect(&self, address: &Address) -> Result<UpstreamStream, BrokerError> {
@@ -127,18 +137,26 @@ impl Address {
         bare(self.uri.host().unwrap_or(""))
     }
 
+    fn has_raw_plus(&self) -> bool {
+        self.uri.query().is_some_and(|query| query.contains('+'))
+    }
+
+    /// The URL with which the signer comes to the wanted reading.
+    fn signed_url(&self, plus: Plus) -> String {
+        let url = self.uri.to_string();
+        match (plus, url.split_once('?')) {
+            (Plus::Itself, Some((path, query))) => format!("{path}?{}", query.replace('+', "%2B")),
+            _ => url,
+        }
+    }
+
     fn authority(&self) -> &str {
         self.uri.authority().map_or("", |authority| authority.as_str())
     }
 }
 
-/// The upgrade request, signed over host, date and security token.
-fn upgrade(
-    address: &Address,
-    keys: &Keys,
-    region: &str,
-    now: SystemTime,
-) -> Result<Request<()>, BrokerError> {
+/// The upgrade request; its URL is the one that AWS gave.
+fn upgrade(address: &Address, signature: HeaderMap) -> Result<Request<()>, BrokerError> {
     let host = HeaderValue::from_str(address.authority()).map_err(|_| BAD_URL)?;
     let key = HeaderValue::from_str(&generate_key()).map_err(|_| BAD_URL)?;
     let mut request = Request::new(());
@@ -149,34 +167,37 @@ fn upgrade(
     headers.insert("upgrade", HeaderValue::from_static("websocket"));
     headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
     headers.insert("sec-websocket-key", key);
-    headers.extend(signature(address, keys, region, now)?);
+    headers.extend(signature);
     Ok(request)
 }
 
-fn signature(
-    address: &Address,
-    keys: &Keys,
-    region: &str,
-    now: SystemTime,
-) -> Result<HeaderMap, BrokerError> {
+/// What a raw `+` in the query means to the one who verifies.
+///
+/// AWS's plugin and SDKs sign it as a space, AWS's text says nothing, some
+/// verifiers take it for itself. A cell number in base64 often holds one, so
+/// a dial that is refused as a space is tried once more as a plus.
+#[derive(Debug, Clone, Copy)]
+enum Plus {
+    Space,
+    Itself,
+}
+
+/// The signature over host, date and security token.
+fn signature(address: &Address, keys: &Keys, region: &str, plus: Plus) -> Result<HeaderMap, BrokerError> {
     let unsigned = |_| BrokerError::Credentials("the dial cannot be signed".to_owned());
     let identity = keys.0.clone().into();
     let params = v4::SigningParams::builder()
         .identity(&identity)
         .region(region)
         .name(SERVICE)
-        .time(now)
+        .time(SystemTime::now())
         .settings(SigningSettings::default())
         .build()
         .map_err(|_| BrokerError::Credentials("the dial cannot be signed".to_owned()))?
         .into();
     let headers = [("host", address.authority())];
-    let request = SignableRequest::new(
-        "GET",
-        address.uri.to_string(),
-        headers.into_iter(),
-        SignableBody::empty(),
-    );
+    let request =
+        SignableRequest::new("GET", address.signed_url(plus), headers.into_iter(), SignableBody::empty());
     let signed = sign(request.map_err(unsigned)?, &params).map_err(unsigned)?;
     let (instructions, _) = signed.into_parts();
     let mut headers = HeaderMap::new();

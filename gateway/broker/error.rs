@@ -206,10 +206,12 @@ impl BrokerError {
             "ValidationException" | "ValidationError" | "InvalidParameters" => {
                 Self::Invalid { operation, message }
             }
-            "ExpiredTokenException" | "ExpiredToken" | "UnrecognizedClientException"
-            | "InvalidClientTokenId" | "InvalidSignatureException" | "SignatureDoesNotMatch" => {
-                Self::Credentials(format!("{operation} answered {code}: {message}"))
-            }
+            "ExpiredTokenException"
+            | "ExpiredToken"
+            | "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "InvalidSignatureException"
+            | "SignatureDoesNotMatch" => Self::Credentials(format!("{operation} answered {code}: {message}")),
             _ => Self::Refused { operation, code: clean(code), message },
         }
     }

@@ -146,7 +146,8 @@ impl KeySource {
 
 /// A value that STS takes as a tag: `[\p{L}\p{Z}\p{N}_.:/=+\-@]*`.
 fn tag_value(text: &str) -> String {
-    let fits = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '_' | '.' | ':' | '/' | '=' | '+' | '-' | '@');
+    let fits =
+        |c: char| c.is_alphanumeric() || matches!(c, ' ' | '_' | '.' | ':' | '/' | '=' | '+' | '-' | '@');
     text.chars().take(TAG_MAX).map(|c| if fits(c) { c } else { '-' }).collect()
 }
 

@@ -33,8 +33,8 @@ impl Place {
     /// with which AWS begins the ids of all sessions of such keys.
     pub(super) fn session_policy(&self, scope: &Scope, upstream_id: Option<&str>) -> String {
         let known = upstream_id.filter(|id| SessionId::parse(id).is_ok());
-        let session = known
-            .map_or_else(|| format!("{}-*", sanitised_name(&scope.principal.name)), |id| id.to_owned());
+        let session =
+            known.map_or_else(|| format!("{}-*", sanitised_name(&scope.principal.name)), |id| id.to_owned());
         let session = self.arn("ssm", &format!("session/{session}"));
         let mut statements = vec![json!({
             "Effect": "Allow",

@@ -23,23 +23,23 @@ impl Call {
             ("Content-Type", "application/x-amz-json-1.1"),
             ("X-Amz-Target", "AmazonSSM.StartSession"),
         ];
-        Self::signed("POST", "/", "ssm", &headers, issued, at)
+        Self::signed(("POST", "/"), "ssm", &headers, issued, at)
     }
 
     /// The WebSocket upgrade as newer plugins sign it.
     fn upgrade(issued: &Issued) -> Self {
         let headers = [("Host", "gw.example.com:8443")];
-        Self::signed("GET", "/v1/data-channel/alice-1", "ssmmessages", &headers, issued, now())
+        Self::signed(("GET", "/v1/data-channel/alice-1"), "ssmmessages", &headers, issued, now())
     }
 
     fn signed(
-        method: &'static str,
-        path: &'static str,
+        line: (&'static str, &'static str),
         service: &'static str,
         headers: &[(&str, &str)],
         issued: &Issued,
         at: OffsetDateTime,
     ) -> Self {
+        let (method, path) = line;
         let pairs: Vec<(&str, &[u8])> =
             headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         let request = Request { method, path, query: "", headers: &pairs, body: b"{}" };
@@ -49,7 +49,8 @@ impl Call {
             session_token: Some(&issued.session_token),
         };
         let added = sign(&request, &keys, &Scope { region: "eu-west-1", service }, at);
-        let all = headers.iter().copied().chain(added.iter());
+        let added = added.iter().map(|(name, value)| -> (&str, &str) { (name, value) });
+        let all = headers.iter().copied().chain(added);
         let headers = all.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).collect();
         Self { method, path, service, headers }
     }
@@ -171,7 +172,7 @@ async fn a_call_signed_for_another_host_or_region_is_refused() {
     let door = Door::with(|config| config.regions = vec!["eu-west-1".to_owned()]).await;
     let issued = door.alice().await;
     let headers = [("host", "evil.example.com")];
-    let call = Call::signed("GET", "/v1/sessions", "ssm", &headers, &issued, now());
+    let call = Call::signed(("GET", "/v1/sessions"), "ssm", &headers, &issued, now());
     let error = call.refusal(&door);
     assert!(error.message.contains("https://gw.example.com:8443"), "{error}");
 

@@ -74,7 +74,7 @@ impl Checked {
         }
         let digits =
             |account: &&String| account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit());
-        if let Some(account) = config.allowed_accounts.iter().find(digits) {
+        if let Some(account) = config.allowed_accounts.iter().find(malformed) {
             return wrong(format!("allowed_accounts: {account:?} is not twelve digits"));
         }
         if let Some(region) = config.regions.iter().find(|region| sts_proof::endpoint(region).is_none()) {
