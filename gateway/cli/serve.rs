@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::serve::Gateway;
 
 /// Run the gateway.
-#[derive(Debug, Args)]
-pub struct ServeArgs {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// Configuration file; deploy/postern.toml shows every key.
     #[arg(long, short, value_name = "FILE", default_value = "/etc/postern/postern.toml")]
     config: PathBuf,
@@ -21,7 +20,16 @@ pub struct ServeArgs {
 }
 
 /// Serves until SIGINT or SIGTERM, then drains.
-pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    on_all_cores(serve(args))
+}
+
+/// Runs a server's work with one worker thread for each core.
+pub(super) fn on_all_cores<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::read(&args.config)?;
     if args.check {
         config.tls().server_config()?;

@@ -174,7 +174,7 @@ impl Lifecycle {
 fn start_question<'a>(asker: &'a Asker, request: &'a SessionRequest, instance: &'a Instance) -> Question<'a> {
     Question {
         principal: &asker.principal,
-        action: action_of(request.document.kind()),
+        action: Action::from(request.document.kind()),
         resource: Resource::Instance(instance),
         context: Asked {
             document: Some(&request.document),
@@ -187,16 +187,6 @@ fn start_question<'a>(asker: &'a Asker, request: &'a SessionRequest, instance: &
 
 fn from(asker: &Asker) -> Asked<'static> {
     Asked { document: None, parameters: None, reason: None, source_ip: Some(asker.source_ip) }
-}
-
-fn action_of(kind: SessionKind) -> Action {
-    match kind {
-        SessionKind::Shell => Action::StartShell,
-        SessionKind::InteractiveCommand | SessionKind::NonInteractiveCommand => Action::StartCommand,
-        SessionKind::Ssh => Action::StartSsh,
-        SessionKind::Port => Action::ForwardPort,
-        SessionKind::PortToHost => Action::ForwardPortToHost,
-    }
 }
 
 /// Refuses what this version could not record truthfully or enforce.

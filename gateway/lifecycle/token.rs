@@ -17,7 +17,7 @@ pub(super) struct StreamToken {
     #[serde(rename = "s")]
     pub(super) session: SessionId,
     #[serde(rename = "n")]
-    pub(super) nonce: Uuid,
+    pub(super) nonce: String,
     /// Seconds since the Unix epoch.
     #[serde(rename = "t")]
     pub(super) issued: i64,
@@ -25,7 +25,7 @@ pub(super) struct StreamToken {
 
 impl StreamToken {
     pub(super) fn new(session: SessionId, now: i64) -> Self {
-        Self { session, nonce: Uuid::new_v4(), issued: now }
+        Self { session, nonce: Uuid::new_v4().simple().to_string(), issued: now }
     }
 
     /// The text a client presents, at most 300 characters.

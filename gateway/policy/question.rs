@@ -140,6 +140,16 @@ pub enum Resource<'a> {
     Gateway,
 }
 
+impl<'a> Resource<'a> {
+    /// The machine that it is or that it was on.
+    pub fn instance(&self) -> Option<&'a Instance> {
+        match *self {
+            Self::Instance(instance) | Self::Session { instance, .. } | Self::Recording { instance, .. } => Some(instance),
+            Self::Gateway => None,
+        }
+    }
+}
+
 impl fmt::Display for Resource<'_> {
     /// One safe phrase: `mi-0abc (web-prod)`, `session alice-…`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::people::{CAST, People};
 use super::trust::Trust;
 use super::{DEV, PROD, REGION, private_file, private_folder};
+use crate::client::aws_config_file::{GatewayProfile, command_word, edited};
 use crate::serve::Gateway;
 
 /// A running demo and where its things lie.
@@ -25,7 +26,7 @@ impl Place<'_> {
         private_folder(&self.state.join("aws"))?;
         let program = self.link_programs()?;
         private_file(&self.state.join("aws/credentials"), &self.people.credentials_file())?;
-        private_file(&self.config_file(), &self.profiles(&program))?;
+        private_file(&self.config_file(), &self.profiles(&program)?)?;
         private_file(&self.state.join("env.sh"), &self.environment(aws_bin))?;
         let text = serde_json::to_string_pretty(&self.description())?;
         private_file(&self.state.join("demo.json"), &format!("{text}\n"))
@@ -58,21 +59,36 @@ impl Place<'_> {
         Ok(bin.join("postern"))
     }
 
-    fn profiles(&self, program: &Path) -> String {
+    fn profiles(&self, program: &Path) -> anyhow::Result<String> {
         let mut text = String::from("# Written by postern demo at every start.\n");
         for role in CAST {
-            let name = role.name;
-            text.push_str(&format!("\n[profile {name}-iam]\nregion = {REGION}\n"));
-            text.push_str(&crate::cli::configure::profile_text(&crate::cli::configure::ProfileText {
-                profile: name,
-                source_profile: Some(&format!("{name}-iam")),
-                gateway: &self.gateway.public_url,
-                region: REGION,
-                ca_bundle: Some(&self.trust.bundle),
-                program,
-            }));
+            text.push_str(&format!("\n[profile {}-iam]\nregion = {REGION}\n", role.name));
+            text = edited(&text, &self.profile(role.name, program)?)?;
         }
-        text
+        Ok(text)
+    }
+
+    fn profile(&self, name: &str, program: &Path) -> anyhow::Result<GatewayProfile> {
+        let words = [
+            &program.display().to_string(),
+            "credentials",
+            "--gateway",
+            &self.gateway.public_url,
+            "--source-profile",
+            &format!("{name}-iam"),
+            "--region",
+            REGION,
+            "--ca-bundle",
+            &self.trust.bundle.display().to_string(),
+        ];
+        let words: Vec<String> = words.into_iter().map(command_word).collect::<Result<_, _>>()?;
+        Ok(GatewayProfile {
+            name: name.to_owned(),
+            region: REGION.to_owned(),
+            gateway: self.gateway.public_url.clone(),
+            credential_process: words.join(" "),
+            ca_bundle: Some(self.trust.bundle.display().to_string()),
+        })
     }
 
     fn environment(&self, aws_bin: Option<&Path>) -> String {

@@ -14,7 +14,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::Args;
 
 use self::people::People;
 use self::trust::Trust;
@@ -42,10 +41,10 @@ const POLICIES: &[(&str, &str)] = &[
 ];
 
 /// Run everything on this machine: gateway, SSM, STS, targets, identities.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "The state directory keeps identities, certificates and recordings; start again with the \
                         same one to find them. demo.json in it tells scripts where everything is.")]
-pub struct DemoArgs {
+pub struct Args {
     /// Where everything is kept [default: ~/.local/state/postern-demo].
     #[arg(long, value_name = "DIR", env = "POSTERN_DEMO_STATE")]
     state: Option<PathBuf>,
@@ -61,7 +60,11 @@ pub struct DemoArgs {
 }
 
 /// Starts the demo, prints what to paste, and serves until Ctrl-C.
-pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    super::serve::on_all_cores(demo(args))
+}
+
+async fn demo(args: Args) -> anyhow::Result<ExitCode> {
     let state = state_directory(args.state.clone())?;
     let trust = Trust::open(&state.join("tls"), args.listen.ip())?;
     let people = People::open(&state.join("identities.json"))?;
@@ -153,7 +156,7 @@ fn target((id, name): (&str, &str), env: &str) -> LocalTarget {
 }
 
 fn configuration(
-    args: &DemoArgs,
+    args: &Args,
     state: &Path,
     trust: &Trust,
     (people, local_url): (&People, &str),
