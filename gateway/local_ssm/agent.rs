@@ -157,9 +157,16 @@ impl Agent {
     fn obey(&mut self, order: Order) -> Option<Ending> {
         match order {
             Order::Attach(wire) => self.attach(wire),
-            Order::Cut => self.detach(),
-            Order::Bye => {
-                if let Some(wire) = self.wire.take() {
+            Order::Cut(told) => {
+                let connected = self.wire.take().is_some();
+                self.detach();
+                // Whoever asked may have stopped waiting.
+                let _ = told.send(connected);
+            }
+            Order::Bye(told) => {
+                let wire = self.wire.take();
+                let _ = told.send(wire.is_some());
+                if let Some(wire) = wire {
                     tokio::spawn(wire.close(CloseCode::Normal, "Bye"));
                 }
                 self.detach();

@@ -1,5 +1,7 @@
 //! What tests do to a running stand-in, and what they ask it.
 
+use tokio::sync::oneshot;
+
 use super::Running;
 use super::sessions::{Counts, Order};
 
@@ -9,14 +11,14 @@ impl Running {
         self.service.sessions.list(true).iter().map(|session| session.id.to_string()).collect()
     }
 
-    /// Cuts a session's connection without a word; false if it is over.
-    pub fn drop_connections(&self, session: &str) -> bool {
-        self.order(session, Order::Cut)
+    /// Cuts a session's connection without a word; false if it has none.
+    pub async fn drop_connections(&self, session: &str) -> bool {
+        self.order(session, Order::Cut).await
     }
 
     /// Closes a session's connection with 1000 `Bye`, as AWS every hour.
-    pub fn close_with_bye(&self, session: &str) -> bool {
-        self.order(session, Order::Bye)
+    pub async fn close_with_bye(&self, session: &str) -> bool {
+        self.order(session, Order::Bye).await
     }
 
     /// Takes a target's agent off the network, or puts it back.
@@ -46,7 +48,9 @@ impl Running {
         self.service.sessions.find(session).map(|session| session.kept()).unwrap_or_default()
     }
 
-    fn order(&self, session: &str, order: Order) -> bool {
-        self.service.sessions.find(session).is_some_and(|session| session.order(order))
+    async fn order(&self, session: &str, order: fn(oneshot::Sender<bool>) -> Order) -> bool {
+        let (told, answer) = oneshot::channel();
+        let Some(session) = self.service.sessions.find(session) else { return false };
+        session.order(order(told)) && answer.await.unwrap_or(false)
     }
 }

@@ -26,9 +26,11 @@ const QUIET: Duration = Duration::from_millis(50);
 const AFTER_EXIT_MAX: usize = 1 << 20;
 /// How long a shell has to leave after it was hung up.
 const GRACE: Duration = Duration::from_millis(500);
-/// Rounds of killing what is left of a terminal session: what forks while
-/// it is looked for is found in the next round.
-const KILL_ROUNDS: usize = 3;
+/// Rounds of killing what is left: what forks while it is looked for is
+/// found in the next round, and the last one sees that all are gone.
+const KILL_ROUNDS: usize = 100;
+/// Pause between the rounds; killed processes need a moment to go.
+const KILL_PAUSE: Duration = Duration::from_millis(5);
 /// The terminal's size until the client tells one.
 const FIRST_SIZE: Size = Size { cols: 80, rows: 24 };
 
@@ -164,11 +166,8 @@ impl Process {
         let _ = kill_process_group(pid, if on_terminal { Signal::HUP } else { Signal::TERM });
         drop(streams);
         let left = timeout(GRACE, child.wait()).await;
-        let _ = kill_process_group(pid, Signal::KILL);
-        if on_terminal {
-            // Reads /proc: some milliseconds on a busy machine.
-            let _ = tokio::task::spawn_blocking(move || kill_session(pid)).await;
-        }
+        // Reads /proc: some milliseconds on a busy machine.
+        let _ = tokio::task::spawn_blocking(move || kill_all(pid)).await;
         if left.is_err() {
             let _ = child.wait().await;
         }
@@ -237,12 +236,12 @@ fn command(argv: &[String], target: &LocalTarget) -> io::Result<Command> {
     Ok(command)
 }
 
-/// Kills every process whose session the given one led.
-fn kill_session(leader: Pid) {
+/// Kills every process in the session or group that the given one led.
+fn kill_all(leader: Pid) {
     for _ in 0..KILL_ROUNDS {
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let left = names.filter(|name| session_of(name) == Some(leader.as_raw_pid()));
+        let left = names.filter(|name| is_led_by(name, leader.as_raw_pid()) == Some(true));
         let left: Vec<Pid> = left.filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect();
         if left.is_empty() {
             return;
@@ -250,20 +249,22 @@ fn kill_session(leader: Pid) {
         for pid in left {
             let _ = kill_process(pid, Signal::KILL);
         }
+        std::thread::sleep(KILL_PAUSE);
     }
 }
 
-/// The session that a process is in, if it is one and lives.
+/// Whether a process lives and is in the leader's session or group.
 ///
-/// Read from its `stat`: `pid (name) state ppid pgrp session …`. The system
+/// Read from its `stat`: `pid (name) state ppid pgrp session …`. A system
 /// call would do, but rustix takes the 0 of another namespace for a bug.
-fn session_of(pid: &str) -> Option<i32> {
+fn is_led_by(pid: &str, leader: i32) -> Option<bool> {
     if !pid.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();
-    let zombie = fields.next()? == "Z";
-    fields.nth(2)?.parse().ok().filter(|_| !zombie)
+    let dead = matches!(fields.next()?, "Z" | "X");
+    let mut groups = fields.skip(1).take(2);
+    Some(!dead && groups.any(|group| group.parse::<i32>().is_ok_and(|group| group == leader)))
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::callers::{random, token_digest};
 use super::parking::Mutex;
@@ -32,10 +32,10 @@ pub(super) enum Order {
     Attach(Box<Wire>),
     /// End the session.
     Terminate,
-    /// Cut the connection without a word.
-    Cut,
-    /// Close the connection as the service does every hour.
-    Bye,
+    /// Cut the connection without a word; tells whether there was one.
+    Cut(oneshot::Sender<bool>),
+    /// Close the connection as the service does every hour, likewise.
+    Bye(oneshot::Sender<bool>),
 }
 
 /// How a session is, in the API's words.

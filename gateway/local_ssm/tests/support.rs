@@ -198,7 +198,7 @@ impl Client {
             }
             seen = self.output.len().saturating_sub(text.len());
             let next = self.next().await;
-            assert!(matches!(next, Next::Data), "{next:?} before {text:?}: {:?}", self.text());
+            assert!(matches!(next, Next::Data), "{next:?} before {text:?}: {}", self.state());
         }
     }
 
@@ -213,7 +213,7 @@ impl Client {
                     return output;
                 }
                 Next::Data => {}
-                Next::Gone => panic!("gone before it was closed: {:?}", self.text()),
+                Next::Gone => panic!("gone before it was closed: {}", self.state()),
             }
         }
     }
@@ -234,9 +234,16 @@ impl Client {
         String::from_utf8_lossy(&self.output).into_owned()
     }
 
+    /// The last of the output and what is not acknowledged, for a failure.
+    fn state(&self) -> String {
+        let tail = self.output.get(self.output.len().saturating_sub(200)..).unwrap_or_default();
+        let (waiting, next) = (self.outgoing.waiting(), self.outgoing.next_sequence());
+        format!("{waiting} of {next} sent wait; {:?}", String::from_utf8_lossy(tail))
+    }
+
     pub(super) async fn next(&mut self) -> Next {
         let heard = timeout(PATIENCE, self.socket.next()).await;
-        let Ok(heard) = heard else { panic!("nothing comes; so far {:?}", self.text()) };
+        let Ok(heard) = heard else { panic!("nothing comes; {}", self.state()) };
         let raw = match heard {
             Some(Ok(tungstenite::Message::Binary(raw))) => raw,
             Some(Ok(tungstenite::Message::Close(_)) | Err(_)) | None => return Next::Gone,
@@ -300,9 +307,10 @@ pub(super) async fn open(url: &str, token: &str, client_id: &str) -> WebSocketSt
     socket
 }
 
-/// Whether a process is there.
+/// Whether a process is there; one that is dead and not yet reaped is not.
 pub(super) fn is_alive(pid: &str) -> bool {
-    std::path::Path::new("/proc").join(pid).exists()
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// A certificate for 127.0.0.1 and the server that shows it.
