@@ -89,7 +89,8 @@ fn check(policy: &Policy, file: &Path, case: &Case) {
         .unwrap_or_else(|error| panic!("{place}: {error:?}"));
     let name = action.id().unescaped();
     let action = Action::ALL.into_iter().find(|known| known.as_str() == name).unwrap();
-    let answer = Authorizer::new().is_authorized(&asked, policy.slices.of(action).unwrap(), &entities);
+    let answer =
+        Authorizer::new().is_authorized(&asked, &policy.slices.of(action).unwrap().policies, &entities);
     let expected = if case.decision == Expected::Allow { Verdict::Allow } else { Verdict::Deny };
     assert_eq!(answer.decision(), expected, "{place}");
     let mut reason: Vec<_> = answer.diagnostics().reason().map(ToString::to_string).collect();

@@ -53,11 +53,11 @@ impl Policy {
 
     fn outcome(&self, question: &Question, now: OffsetDateTime) -> Result<Outcome, Unanswerable> {
         let request = self.vocabulary.request(question, now, &self.schema)?;
-        let entities = self.vocabulary.entities(question, &self.groups, &self.actions, &self.schema)?;
-        let Some(policies) = self.slices.of(question.action) else {
+        let Some(slice) = self.slices.of(question.action) else {
             return Ok(Outcome::NotPermitted);
         };
-        let response = Authorizer::new().is_authorized(&request, policies, &entities);
+        let entities = self.vocabulary.entities(question, &self.groups, &slice.action, &self.schema)?;
+        let response = Authorizer::new().is_authorized(&request, &slice.policies, &entities);
         let determining = ids(response.diagnostics().reason());
         let failed = failed(response.diagnostics());
         Ok(match response.decision() {

@@ -104,7 +104,6 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
         warnings: reader.warnings,
         groups: reader.groups,
         vocabulary,
-        actions,
         schema,
     })
 }

@@ -32,7 +32,7 @@ mod tests;
 use std::collections::HashMap;
 use std::path::Path;
 
-use cedar_policy::{Entities, Schema};
+use cedar_policy::Schema;
 
 pub use decide::Decision;
 pub use obligations::{Durability, Obligations};
@@ -46,8 +46,6 @@ pub struct Policy {
     annotations: HashMap<String, obligations::Annotations>,
     groups: groups::Groups,
     vocabulary: entities::Vocabulary,
-    /// The actions and their groups, the same for every question.
-    actions: Entities,
     schema: Schema,
     digest: String,
     count: usize,
