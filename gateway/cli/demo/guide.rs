@@ -99,8 +99,8 @@ impl Place<'_> {
              export AWS_CONFIG_FILE='{state}/aws/config'\n\
              export AWS_SHARED_CREDENTIALS_FILE='{state}/aws/credentials'\n\
              export POSTERN_CACHE_DIR='{state}/cache'\n\
-             # Session Manager plugins read this one; it holds the public roots too.\n\
-             export SSL_CERT_FILE='{}'\n\
+             # The CLI reads the first, Session Manager plugins the second; both hold the public roots too.\n\
+             export AWS_CA_BUNDLE='{0}' SSL_CERT_FILE='{0}'\n\
              export PATH='{state}/bin':\"$PATH\"{aws}\n\
              unset AWS_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_SSM\n",
             self.trust.bundle.display()
