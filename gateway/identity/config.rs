@@ -72,7 +72,7 @@ impl Checked {
         if config.allowed_accounts.is_empty() {
             return wrong("allowed_accounts is empty: name at least one AWS account".to_owned());
         }
-        let digits =
+        let malformed =
             |account: &&String| account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit());
         if let Some(account) = config.allowed_accounts.iter().find(malformed) {
             return wrong(format!("allowed_accounts: {account:?} is not twelve digits"));
