@@ -2,3 +2,4 @@
 
 /// `postern policy …`.
 pub mod policy;
+pub mod replay;

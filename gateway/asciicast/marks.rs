@@ -1,0 +1,133 @@
+//! Which message an event is: sequence numbers, streams, exact bytes.
+//!
+//! Every output message is exactly one `o` line (`x` for an exit code), and
+//! its sequence number is one more than that of the line before. An `s` line
+//! before it says otherwise: `s 17` (this one is 17), `s stderr 17`, `s exit 17`
+//! or `s -` (no message; the gateway's own). So the lines alone tell what a
+//! recording covers, through re-compression and after a crash.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::encode::{begin, decimal};
+use super::{Event, EventCode};
+
+/// Which stream of the agent a message is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output or the terminal: payload type 1.
+    Output,
+    /// Standard error: payload type 11.
+    StdErr,
+    /// The command's exit code as text: payload type 12.
+    ExitCode,
+}
+
+/// One `o` or `x` event with what its mark said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered<T> {
+    /// The message's sequence number; `None` if it was no message.
+    pub sequence: Option<i64>,
+    /// The stream it came from.
+    pub stream: Stream,
+    /// The event's bytes or lines, as asked for.
+    pub content: T,
+}
+
+/// Follows `s` marks through the lines of a recording, in order.
+#[derive(Debug, Default, Clone)]
+pub struct Marks {
+    next: Option<i64>,
+    said: Option<(Stream, Option<i64>)>,
+}
+
+impl Marks {
+    /// Takes the next line's code and data; tells what an `o` or `x` is.
+    pub fn follow(&mut self, code: EventCode, data: &[u8]) -> Option<Covered<()>> {
+        match code {
+            EventCode::SEQUENCE => {
+                self.said = parse_mark(data);
+                None
+            }
+            EventCode::Output | EventCode::Exit => {
+                let usual = if code == EventCode::Exit { Stream::ExitCode } else { Stream::Output };
+                let (stream, sequence) = self.said.take().unwrap_or((usual, self.next));
+                if let Some(sequence) = sequence {
+                    self.next = sequence.checked_add(1);
+                }
+                Some(Covered { sequence, stream, content: () })
+            }
+            _ => None,
+        }
+    }
+
+    /// The sequence number that the next message should have.
+    pub fn expected(&self) -> Option<i64> {
+        self.next
+    }
+
+    /// Whether a message of that stream needs no `s` line before it.
+    pub fn implies(&self, stream: Stream, sequence: i64) -> bool {
+        stream != Stream::StdErr && self.next == Some(sequence)
+    }
+}
+
+/// Appends an `s` line; `None` says that the next event is no message.
+pub fn encode_mark(into: &mut Vec<u8>, time_ms: u64, stream: Stream, sequence: Option<i64>) {
+    begin(into, time_ms, EventCode::SEQUENCE);
+    match stream {
+        Stream::Output => {}
+        Stream::StdErr => into.extend_from_slice(b"stderr "),
+        Stream::ExitCode => into.extend_from_slice(b"exit "),
+    }
+    match sequence {
+        None => into.push(b'-'),
+        Some(number) => {
+            if number < 0 {
+                into.push(b'-');
+            }
+            decimal(into, number.unsigned_abs());
+        }
+    }
+    into.extend_from_slice(b"\"]\n");
+}
+
+fn parse_mark(data: &[u8]) -> Option<(Stream, Option<i64>)> {
+    let (stream, rest) = match (data.strip_prefix(b"stderr "), data.strip_prefix(b"exit ")) {
+        (Some(rest), _) => (Stream::StdErr, rest),
+        (_, Some(rest)) => (Stream::ExitCode, rest),
+        _ => (Stream::Output, data),
+    };
+    if rest == b"-" {
+        return Some((stream, None));
+    }
+    let sequence = std::str::from_utf8(rest).ok()?.parse().ok()?;
+    Some((stream, Some(sequence)))
+}
+
+/// Rebuilds the exact bytes of every output event, in order.
+///
+/// What is no output is skipped. The bytes of one stream, joined, are what
+/// the agent sent on it; a rune split between messages is in the later one.
+pub fn exact_output<'a, I>(events: I) -> impl Iterator<Item = Covered<Cow<'a, [u8]>>>
+where
+    I: IntoIterator<Item = &'a Event>,
+{
+    let mut marks = Marks::default();
+    let mut companion = None;
+    events.into_iter().filter_map(move |event| {
+        if event.code == EventCode::BYTES {
+            companion = STANDARD.decode(&event.data).ok();
+            return None;
+        }
+        let covered = marks.follow(event.code, event.data.as_bytes());
+        if event.code == EventCode::SEQUENCE {
+            return None;
+        }
+        let exact = companion.take();
+        let content = exact.map_or(Cow::Borrowed(event.data.as_bytes()), Cow::Owned);
+        covered.map(|covered| Covered { sequence: covered.sequence, stream: covered.stream, content })
+    })
+}

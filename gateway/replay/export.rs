@@ -1,0 +1,121 @@
+//! Writes a recording as asciicast v2 or v3, as text, or as plain output.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::screen::Transcript;
+use super::{End, ReplayError, Timeline, version3};
+use crate::asciicast::{Event, EventCode, encode_event};
+
+/// Bytes gathered before they are written.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// What a recording can be written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Asciicast v2, which every player reads.
+    V2,
+    /// Asciicast v3, for asciinema 3.
+    V3,
+    /// The lines a terminal showed, without any control character.
+    Text,
+}
+
+/// Writes the whole recording; tells how it ended.
+///
+/// v2 and v3 keep every event, time (ms) and byte. Text is what went
+/// through the main screen; full-screen programs leave nothing in it.
+pub fn export(timeline: &mut Timeline, format: Format, out: &mut impl Write) -> Result<End, ReplayError> {
+    match format {
+        Format::V2 => export_v2(timeline, out)?,
+        Format::V3 => export_v3(timeline, out)?,
+        Format::Text => export_text(timeline, out)?,
+    }
+    out.flush().map_err(ReplayError::Write)?;
+    Ok(timeline.end())
+}
+
+/// Writes what the terminal got from `from_ms` on, byte by byte, at once.
+pub fn plain(timeline: &mut Timeline, from_ms: u64, out: &mut impl Write) -> Result<End, ReplayError> {
+    let mut exact = ExactBytes::default();
+    while let Some(event) = timeline.next_event()? {
+        let bytes = exact.of(&event);
+        if let Some(bytes) = bytes.filter(|_| event.time_ms >= from_ms) {
+            out.write_all(&bytes).map_err(ReplayError::Write)?;
+        }
+    }
+    out.flush().map_err(ReplayError::Write)?;
+    Ok(timeline.end())
+}
+
+fn export_v2(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), ReplayError> {
+    let mut lines = Vec::with_capacity(2 * WRITE_BYTES);
+    let header = timeline.header().write(&mut lines);
+    header.map_err(|error| ReplayError::NotARecording(error.to_string()))?;
+    while let Some(event) = timeline.next_event()? {
+        encode_event(&mut lines, event.time_ms, event.code, &event.data);
+        flush_full(&mut lines, out)?;
+    }
+    out.write_all(&lines).map_err(ReplayError::Write)
+}
+
+fn export_v3(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), ReplayError> {
+    let mut lines = Vec::with_capacity(2 * WRITE_BYTES);
+    let header = version3::write_header(timeline.header(), &mut lines);
+    header.map_err(|error| ReplayError::NotARecording(error.to_string()))?;
+    let mut before_ms = 0;
+    while let Some(event) = timeline.next_event()? {
+        version3::write_event(&event, before_ms, &mut lines);
+        before_ms = event.time_ms;
+        flush_full(&mut lines, out)?;
+    }
+    out.write_all(&lines).map_err(ReplayError::Write)
+}
+
+fn export_text(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), ReplayError> {
+    let header = timeline.header();
+    let mut transcript = Transcript::new(header.width, header.height)?;
+    while let Some(event) = timeline.next_event()? {
+        match event.code {
+            EventCode::Output => transcript.feed(&event.data),
+            EventCode::Resize => transcript.resize(&event.data),
+            _ => {}
+        }
+        flush_full(transcript.text(), out)?;
+    }
+    out.write_all(&transcript.finish()).map_err(ReplayError::Write)
+}
+
+fn flush_full(bytes: &mut Vec<u8>, out: &mut impl Write) -> Result<(), ReplayError> {
+    if bytes.len() >= WRITE_BYTES {
+        out.write_all(bytes).map_err(ReplayError::Write)?;
+        bytes.clear();
+    }
+    Ok(())
+}
+
+/// Finds the exact bytes of output events, UTF-8 or not.
+#[derive(Default)]
+pub(super) struct ExactBytes {
+    said: Option<Vec<u8>>,
+}
+
+impl ExactBytes {
+    /// The bytes of an output event; `None` for any other event.
+    pub fn of<'a>(&mut self, event: &'a Event) -> Option<Cow<'a, [u8]>> {
+        match event.code {
+            EventCode::BYTES => {
+                self.said = STANDARD.decode(&event.data).ok();
+                None
+            }
+            EventCode::Output => {
+                let text = || Cow::Borrowed(event.data.as_bytes());
+                Some(self.said.take().map_or_else(text, Cow::Owned))
+            }
+            _ => None,
+        }
+    }
+}
