@@ -259,8 +259,10 @@ mod tests {
 
     #[test]
     fn a_moved_gateway_replaces_the_old_one_in_place() {
-        let once = edited(BEFORE, &profile()).unwrap().replace("[profile gw]\n", "[profile gw]\noutput = json\n");
-        let moved = GatewayProfile { gateway: "https://new.example.com".to_owned(), ca_bundle: None, ..profile() };
+        let once =
+            edited(BEFORE, &profile()).unwrap().replace("[profile gw]\n", "[profile gw]\noutput = json\n");
+        let moved =
+            GatewayProfile { gateway: "https://new.example.com".to_owned(), ca_bundle: None, ..profile() };
         let twice = edited(&once, &moved).unwrap();
         assert_eq!(twice.matches("[services gw]").count(), 1);
         assert!(twice.contains("  endpoint_url = https://new.example.com\n"));

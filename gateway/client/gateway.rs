@@ -64,7 +64,8 @@ impl Gateway {
         let credentials = sdk.credentials_provider().ok_or_else(|| {
             ClientError::Credentials(format!("profile {} has none configured", shown(&profile.name)))
         })?;
-        let settings = aws_sdk_ssm::config::Builder::from(&sdk).endpoint_url(profile.endpoint.as_str()).build();
+        let settings =
+            aws_sdk_ssm::config::Builder::from(&sdk).endpoint_url(profile.endpoint.as_str()).build();
         let ssm = aws_sdk_ssm::Client::from_conf(settings);
         Ok(Self { http: trust.rest_http()?, trust, ssm, credentials, profile })
     }
@@ -219,7 +220,8 @@ pub(crate) fn sign_request<B: AsRef<[u8]>>(
     let borrowed = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let body = SignableBody::Bytes(request.body().as_ref());
     let signable = SignableRequest::new(request.method().as_str(), url.as_str(), borrowed, body);
-    let signed = sign(signable.map_err(|e| wrong(e.to_string()))?, &params).map_err(|e| wrong(e.to_string()))?;
+    let signed =
+        sign(signable.map_err(|e| wrong(e.to_string()))?, &params).map_err(|e| wrong(e.to_string()))?;
     signed.into_parts().0.apply_to_request_http1x(request);
     Ok(())
 }
@@ -256,7 +258,9 @@ pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> ClientError {
     let place = url.origin().ascii_serialization();
     let mut why = with_causes(error);
     if why.contains("UnknownIssuer") {
-        why.push_str("; the certificate's CA is not trusted, set `ca_bundle` in the profile (or --ca-bundle)");
+        why.push_str(
+            "; the certificate's CA is not trusted, set `ca_bundle` in the profile (or --ca-bundle)",
+        );
     }
     ClientError::Unreachable { url: place, why }
 }

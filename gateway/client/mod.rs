@@ -5,6 +5,7 @@ pub mod channel;
 mod error;
 pub mod gateway;
 pub mod key_cache;
+pub mod plugin;
 pub mod profile;
 pub mod sign_in;
 pub mod terminal;

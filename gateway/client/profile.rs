@@ -43,17 +43,33 @@ impl Profile {
         let env = Env::real();
         let profiles = read(&env, name).await?;
         let named = name.is_some() || env.get("AWS_PROFILE").is_ok();
-        match Self::resolve(&env, &profiles) {
+        match Self::resolve(&env, &profiles, (None, None)) {
             Err(error) if !named => match only_profile_of_ours(&profiles) {
-                Some(ours) => Self::resolve(&env, &read(&env, Some(&ours)).await?),
+                Some(ours) => Self::resolve(&env, &read(&env, Some(&ours)).await?, (None, None)),
                 None => Err(error),
             },
             other => other,
         }
     }
 
+    /// Reads a profile whose region and endpoint the AWS CLI has resolved.
+    pub async fn load_for(
+        name: Option<&str>,
+        region: Option<&str>,
+        endpoint: Option<&str>,
+    ) -> Result<Self, ClientError> {
+        let env = Env::real();
+        Self::resolve(&env, &read(&env, name).await?, (region, endpoint))
+    }
+
     /// What environment and files together say about the selected profile.
-    pub fn resolve(env: &Env, profiles: &ProfileSet) -> Result<Self, ClientError> {
+    ///
+    /// What is given as region and endpoint wins over both.
+    pub fn resolve(
+        env: &Env,
+        profiles: &ProfileSet,
+        (region, given): (Option<&str>, Option<&str>),
+    ) -> Result<Self, ClientError> {
         let name = profiles.selected_profile().to_owned();
         if name != "default" && profiles.get_profile(&name).is_none() {
             return Err(ClientError::Profile(format!(
@@ -61,11 +77,21 @@ impl Profile {
                 shown(&name)
             )));
         }
-        let (endpoint, endpoint_from) = endpoint(env, profiles, &name)?;
-        let variables = REGION_VARIABLES.iter().find_map(|variable| env.get(variable).ok());
-        let region = variables.or_else(|| profiles.get("region").map(str::to_owned)).ok_or_else(|| {
-            ClientError::Profile(format!("profile {} has no region; add `region = …` to it", shown(&name)))
-        })?;
+        let (endpoint, endpoint_from) = match given.filter(|text| !text.is_empty()) {
+            Some(text) => (gateway_url(text)?, "the AWS CLI".to_owned()),
+            None => endpoint(env, profiles, &name)?,
+        };
+        let given = region.filter(|text| !text.is_empty()).map(str::to_owned);
+        let variables = || REGION_VARIABLES.iter().find_map(|variable| env.get(variable).ok());
+        let region = given
+            .or_else(variables)
+            .or_else(|| profiles.get("region").map(str::to_owned))
+            .ok_or_else(|| {
+                ClientError::Profile(format!(
+                    "profile {} has no region; add `region = …` to it",
+                    shown(&name)
+                ))
+            })?;
         let bundle = env.get("AWS_CA_BUNDLE").ok().or_else(|| profiles.get("ca_bundle").map(str::to_owned));
         Ok(Self {
             ca_bundle: bundle.filter(|path| !path.is_empty()).map(|path| expanded(env, &path)),
@@ -76,32 +102,21 @@ impl Profile {
             endpoint_from,
         })
     }
-
-    /// The same profile with what the command line says instead.
-    pub fn with(mut self, region: Option<&str>, endpoint: Option<&str>) -> Result<Self, ClientError> {
-        if let Some(region) = region.filter(|region| !region.is_empty()) {
-            region.clone_into(&mut self.region);
-        }
-        if let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) {
-            self.endpoint = gateway_url(endpoint)?;
-            "the command line".clone_into(&mut self.endpoint_from);
-        }
-        Ok(self)
-    }
 }
 
 /// Reads the AWS configuration files with one profile selected.
 pub async fn read(env: &Env, name: Option<&str>) -> Result<ProfileSet, ClientError> {
     let selected = name.map(|name| Cow::Owned(name.to_owned()));
-    aws_config::profile::load(&Fs::real(), env, &EnvConfigFiles::default(), selected)
-        .await
-        .map_err(|e| ClientError::Profile(format!("the AWS configuration cannot be read: {}", shown(&e.to_string()))))
+    aws_config::profile::load(&Fs::real(), env, &EnvConfigFiles::default(), selected).await.map_err(|e| {
+        ClientError::Profile(format!("the AWS configuration cannot be read: {}", shown(&e.to_string())))
+    })
 }
 
 /// A gateway's URL: https, or http to this machine only.
 pub fn gateway_url(text: &str) -> Result<Url, ClientError> {
     let wrong = |why: &str| ClientError::Profile(format!("the gateway URL {} {why}", shown(text)));
-    let url = Url::parse(text).map_err(|_| wrong("is not a URL; it looks like https://gateway.example.com"))?;
+    let url =
+        Url::parse(text).map_err(|_| wrong("is not a URL; it looks like https://gateway.example.com"))?;
     match url.scheme() {
         "https" => {}
         "http" if is_loopback(&url) => {}
@@ -127,10 +142,12 @@ pub fn is_loopback(url: &Url) -> bool {
 }
 
 fn endpoint(env: &Env, profiles: &ProfileSet, name: &str) -> Result<(Url, String), ClientError> {
-    let ignored = env.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_ok_and(|v| v.eq_ignore_ascii_case("true"));
+    let ignored =
+        env.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_ok_and(|v| v.eq_ignore_ascii_case("true"));
     if ignored {
         return Err(ClientError::Profile(
-            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is true, so every call goes past the gateway; unset it".to_owned(),
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is true, so every call goes past the gateway; unset it"
+                .to_owned(),
         ));
     }
     let value = EnvConfigValue::new().env("AWS_ENDPOINT_URL").profile("endpoint_url").service_id("ssm");
@@ -177,7 +194,7 @@ mod tests {
         let env = Env::from_slice(variables);
         let files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, FILE).build();
         let set = aws_config::profile::load(&Fs::real(), &env, &files, Some(name.into())).await.unwrap();
-        Profile::resolve(&env, &set)
+        Profile::resolve(&env, &set, (None, None))
     }
 
     #[tokio::test]
@@ -218,10 +235,13 @@ mod tests {
 
     #[test]
     fn plain_http_stays_on_this_machine() {
-        for good in ["https://gw.example.com", "http://127.0.0.1:8080", "http://[::1]:80", "http://localhost"] {
+        for good in ["https://gw.example.com", "http://127.0.0.1:8080", "http://[::1]:80", "http://localhost"]
+        {
             assert!(gateway_url(good).is_ok(), "{good} was refused");
         }
-        for bad in ["http://gw.example.com", "ftp://x", "gw.example.com", "https://u@x", "http://127.0.0.1.evil.com"] {
+        for bad in
+            ["http://gw.example.com", "ftp://x", "gw.example.com", "https://u@x", "http://127.0.0.1.evil.com"]
+        {
             assert!(gateway_url(bad).is_err(), "{bad} was accepted");
         }
     }

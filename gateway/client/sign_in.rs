@@ -78,6 +78,15 @@ pub async fn sign_in(who: &SignIn) -> Result<Keys, ClientError> {
     }
 }
 
+/// Asks the gateway for anything at all; returns its `Date`.
+pub async fn touch(trust: &Trust, gateway: &Url) -> Result<Option<String>, ClientError> {
+    let url = join(gateway, "/v1/login/challenge")?;
+    let answer = trust.rest_http()?.get(url.clone()).send().await.map_err(|e| unreachable(&url, &e))?;
+    let date = answer.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
+    refused_or(answer).await?;
+    Ok(date)
+}
+
 #[derive(Deserialize)]
 struct Challenge {
     challenge: String,
@@ -153,7 +162,10 @@ async fn source(who: &SignIn, trust: &Trust) -> Result<(Credentials, String), Cl
         )));
     }
     let advice = || match &name {
-        Some(name) => format!("sign in to AWS with profile {0} first (for example `aws sso login --profile {0}`)", shown(name)),
+        Some(name) => format!(
+            "sign in to AWS with profile {0} first (for example `aws sso login --profile {0}`)",
+            shown(name)
+        ),
         None => "sign in to AWS first, or name a profile with --source-profile".to_owned(),
     };
     let provider = sdk.credentials_provider().ok_or_else(|| ClientError::Credentials(advice()))?;
@@ -259,7 +271,8 @@ mod tests {
 
     #[test]
     fn the_proof_is_the_request_that_the_gateway_rebuilds() {
-        let credentials = Credentials::new("ASIAEXAMPLE", "secret", Some("dG9rZW4=".to_owned()), None, "test");
+        let credentials =
+            Credentials::new("ASIAEXAMPLE", "secret", Some("dG9rZW4=".to_owned()), None, "test");
         let challenge = Challenge { challenge: "A".repeat(43), server: "https://gw.example.com".to_owned() };
         let proof = prove(&credentials, "eu-west-1", &challenge, datetime!(2026-11-22 10:15 UTC)).unwrap();
         let rebuilt = caller_identity_request(

@@ -78,7 +78,8 @@ impl Trust {
     /// The HTTP client that the AWS SDK uses.
     pub fn sdk_http(&self) -> Result<SharedHttpClient, ClientError> {
         // Every certificate was read once: the SDK panics on one it cannot read.
-        let store = self.roots.iter().fold(TrustStore::empty(), |store, cert| store.with_pem_certificate(pem(cert)));
+        let store =
+            self.roots.iter().fold(TrustStore::empty(), |store, cert| store.with_pem_certificate(pem(cert)));
         let context = TlsContext::builder().with_trust_store(store).build();
         let context = context.map_err(|e| ClientError::Trust(format!("TLS cannot be set up: {e}")))?;
         Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https())

@@ -70,7 +70,8 @@ impl Dialer {
     }
 
     async fn connect(&self, url: &Url, request: http::Request<()>) -> Result<Socket, tungstenite::Error> {
-        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host =
+            url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = url.port_or_known_default().unwrap_or(443);
         let tcp = TcpStream::connect((host.as_str(), port)).await?;
         tcp.set_nodelay(true)?;
@@ -177,6 +178,9 @@ mod tests {
         sign_upgrade(&mut request, &Url::parse(text).unwrap(), keys, "eu-west-1").unwrap();
         let authorization = request.headers().get("authorization").unwrap().to_str().unwrap();
         assert!(authorization.contains("/eu-west-1/ssmmessages/aws4_request"), "{authorization}");
-        assert!(authorization.contains("SignedHeaders=host;x-amz-date;x-amz-security-token"), "{authorization}");
+        assert!(
+            authorization.contains("SignedHeaders=host;x-amz-date;x-amz-security-token"),
+            "{authorization}"
+        );
     }
 }

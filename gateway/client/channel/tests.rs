@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use data_channel::handshake::{HandshakeComplete, HandshakeRequest, HandshakeResponse, RequestedAction};
-use data_channel::{Acknowledge, ChannelClosed, Draft, Message, MessageType, OpenDataChannel, PayloadType, Uuid};
+use data_channel::{
+    Acknowledge, ChannelClosed, Draft, Message, MessageType, OpenDataChannel, PayloadType, Uuid,
+};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -47,7 +49,8 @@ struct FarSocket {
 impl Far {
     async fn start() -> (Self, Opened) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream_url = format!("ws://{}/v1/data-channel/s-1?role=publish_subscribe", listener.local_addr().unwrap());
+        let stream_url =
+            format!("ws://{}/v1/data-channel/s-1?role=publish_subscribe", listener.local_addr().unwrap());
         (Self { listener }, Opened { session_id: "s-1".to_owned(), stream_url, token: "first".to_owned() })
     }
 
@@ -94,8 +97,15 @@ impl FarSocket {
 
     async fn say(&mut self, sequence: i64, payload_type: PayloadType, payload: &[u8]) {
         let message_type = MessageType::OutputStreamData;
-        let draft =
-            Draft { message_type, created_ms: 1, sequence, flags: 0, id: Uuid::new_v4(), payload_type, payload };
+        let draft = Draft {
+            message_type,
+            created_ms: 1,
+            sequence,
+            flags: 0,
+            id: Uuid::new_v4(),
+            payload_type,
+            payload,
+        };
         self.send(draft.encode()).await;
     }
 
@@ -128,12 +138,18 @@ async fn a_plain_shell_begins_with_output_and_gets_the_size() {
     let (far, opened) = Far::start().await;
     let mut near = near(opened, 0);
     let mut agent = far.accept().await;
-    assert_eq!((agent.open.token_value.as_str(), agent.open.client_version.as_deref()), ("first", Some("1.2.999.0")));
+    assert_eq!(
+        (agent.open.token_value.as_str(), agent.open.client_version.as_deref()),
+        ("first", Some("1.2.999.0"))
+    );
     agent.say(0, PayloadType::Output, b"$ ").await;
     assert_eq!(near.event().await, Event::Output(Bytes::from_static(b"$ ")));
     assert_eq!(agent.acknowledged().await, 0);
     let size = agent.input().await;
-    assert_eq!((size.sequence(), size.payload_type(), size.payload()), (0, PayloadType::Size, &SIZE.encode()[..]));
+    assert_eq!(
+        (size.sequence(), size.payload_type(), size.payload()),
+        (0, PayloadType::Size, &SIZE.encode()[..])
+    );
     agent.acknowledge(&size).await;
     near.type_text("ls\r").await;
     let input = agent.input().await;

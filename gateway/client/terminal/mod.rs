@@ -62,7 +62,12 @@ pub enum Ending {
 /// Joins the terminal to a session until either ends.
 ///
 /// The terminal is as before when this returns, panics or is dropped.
-pub async fn run<R, F>(opened: Opened, dialer: Dialer, resume: R, manner: Manner) -> Result<Ending, ClientError>
+pub async fn run<R, F>(
+    opened: Opened,
+    dialer: Dialer,
+    resume: R,
+    manner: Manner,
+) -> Result<Ending, ClientError>
 where
     R: Fn() -> F,
     F: Future<Output = Result<Option<Opened>, ClientError>>,
@@ -309,7 +314,8 @@ struct Signals {
 impl Signals {
     fn listen() -> Result<Self, ClientError> {
         let on = |kind| {
-            signal(kind).map_err(|error| ClientError::Io { what: "cannot listen to signals".to_owned(), error })
+            signal(kind)
+                .map_err(|error| ClientError::Io { what: "cannot listen to signals".to_owned(), error })
         };
         // Ctrl-C, Ctrl-\ and Ctrl-Z are keys for the far side, also when
         // another process sends them as signals.
