@@ -24,7 +24,7 @@ const ZSTD_LEVEL: i32 = 6;
 /// written at once, as it was.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// A session id, or a recording's file (.cast or .cast.zst).
+    /// A session id, `last`, or a recording's file (.cast or .cast.zst).
     #[arg(value_name = "SESSION|FILE")]
     pub recording: String,
     /// Play so many times as fast.

@@ -1,12 +1,113 @@
-//! `postern verify`: finds damage in a recording.
+//! `postern verify`: finds damage in a recording, and who sealed it.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::output::{print_json, print_line};
+use crate::client::{Gateway, Profile};
+use crate::recorder::{PublicKey, Report, verify};
+use crate::session::printable;
+
+/// What a damaged recording makes the command exit with.
+const DAMAGED: u8 = 1;
+/// What an unproved recording makes the command exit with.
+const UNPROVED: u8 = 2;
 
 /// What `postern verify` can be told.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:\n  \
+    postern verify session.cast.zst --key recording.key.pub\n  \
+    postern verify session.cast.zst --profile gw        keys from the gateway\n\n\
+    Exit status: 0 sealed and unaltered, 1 damaged, 2 not sealed (running or interrupted).")]
+pub struct Args {
+    /// The recording, a .cast.zst file.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// A public key that you trust, PEM; may be given more than once.
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
+    /// The AWS profile that points at the gateway, to ask it for its keys.
+    #[arg(long, env = "POSTERN_PROFILE")]
+    profile: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
 
-/// Says that it is not built in yet.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("verification is not part of this build")
+/// Checks each file; the worst finding is the exit status.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let trusted = trusted(&args)?;
+    let mut worst = 0;
+    let mut findings = Vec::new();
+    for file in &args.files {
+        let (status, finding) = check(file, &trusted)?;
+        worst = if status == DAMAGED || worst == DAMAGED { DAMAGED } else { worst.max(status) };
+        if !args.json {
+            print_line(&sentence(&finding))?;
+        }
+        findings.push(finding);
+    }
+    if args.json {
+        print_json(&findings)?;
+    }
+    Ok(ExitCode::from(worst))
+}
+
+fn trusted(args: &Args) -> anyhow::Result<Vec<PublicKey>> {
+    if !args.keys.is_empty() {
+        return Ok(args.keys.iter().map(|path| PublicKey::read(path)).collect::<Result<_, _>>()?);
+    }
+    let profile = args.profile.as_deref();
+    let asked = super::block_on(async {
+        let gateway = Gateway::open(Profile::load(profile).await?).await?;
+        Ok(gateway.get_json::<Value>("/v1/recording-keys").await?)
+    });
+    let asked = asked.context("no key to check with; give --key FILE or the --profile of the gateway")?;
+    let pems = asked.as_array().into_iter().flatten().filter_map(|key| key.get("pem")?.as_str());
+    Ok(pems.map(PublicKey::from_pem).collect::<Result<_, _>>()?)
+}
+
+fn check(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
+    let name = file.display().to_string();
+    // A file that cannot be read is no damaged recording.
+    std::fs::metadata(file).with_context(|| name.clone())?;
+    Ok(match verify(file, trusted) {
+        Ok(Report::Sealed(evidence)) => {
+            let finding = json!({
+                "file": name, "result": "sealed", "session": evidence.session, "key": evidence.key_id,
+                "lines_sha256": evidence.lines_sha256, "segments": evidence.segments.len(),
+                "end": evidence.end.reason,
+            });
+            (0, finding)
+        }
+        Ok(Report::Unsealed { lines, duration_ms }) => (
+            UNPROVED,
+            json!({"file": name, "result": "unsealed", "lines": lines, "duration_ms": duration_ms}),
+        ),
+        Err(damage) => {
+            let bytes = [damage.bytes.start, damage.bytes.end];
+            (DAMAGED, json!({"file": name, "result": "damaged", "bytes": bytes, "what": damage.to_string()}))
+        }
+    })
+}
+
+fn sentence(finding: &Value) -> String {
+    let text = |key: &str| finding.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
+    let file = text("file");
+    match text("result").as_str() {
+        "sealed" => format!(
+            "{file}: sealed and unaltered\n  session {}\n  ended: {}\n  key {}\n  sha256 of its lines {}",
+            text("session"),
+            text("end"),
+            text("key"),
+            text("lines_sha256")
+        ),
+        "unsealed" => {
+            format!("{file}: not sealed: the session runs or was interrupted; nothing is proved yet")
+        }
+        _ => format!("{file}: {}", text("what")),
+    }
 }
