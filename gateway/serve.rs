@@ -1,1 +1,208 @@
 //! Build the rooms, listen, drain.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::broker::{Broker, BrokerError};
+use crate::config::{Config, ConfigError};
+use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
+use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
+use crate::lifecycle::{Lifecycle, Rooms, Settings};
+use crate::metrics::Metrics;
+use crate::policy::{Policy, PolicyError};
+use crate::recorder::{Recorder, RecorderConfig, RecorderError, SigningKey};
+use crate::registry::{Registry, RegistryConfig, RegistryError};
+use crate::store::Store;
+
+/// Why a gateway does not start; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The policy folder; names file and line.
+    #[error("the policies cannot be used, so nothing is opened:\n{0}")]
+    Policy(#[from] PolicyError),
+    /// The certificate or its key.
+    #[error("the listener's TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// The key ring or the identity settings.
+    #[error("identity: {0}")]
+    Identity(#[from] IdentityError),
+    /// AWS's side.
+    #[error("broker: {0}")]
+    Broker(#[from] BrokerError),
+    /// The database.
+    #[error("registry: {0}")]
+    Registry(#[from] RegistryError),
+    /// The spool or the signing key.
+    #[error("recorder: {0}")]
+    Recorder(#[from] RecorderError),
+    /// A metric is registered twice, which is a bug.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {address}: {why}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// A folder that cannot be made.
+    #[error("cannot make {path}: {why}")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// What the system said.
+        why: std::io::Error,
+    },
+}
+
+/// A running gateway.
+pub struct Gateway {
+    /// What clients call it.
+    pub public_url: String,
+    /// Where the public listener is bound.
+    pub address: SocketAddr,
+    /// Where metrics and health are served.
+    pub admin_address: SocketAddr,
+    lifecycle: Arc<Lifecycle>,
+    registry: Registry,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Builds every room and listens; nothing is opened if one fails.
+    pub async fn start(config: Config) -> Result<Self, ServeError> {
+        config.check()?;
+        private_folder(&config.state_directory)?;
+        private_folder(&config.state_directory.join("keys"))?;
+        let metrics = Arc::new(Metrics::new()?);
+        let policy = Arc::new(Policy::load(&config.policy.directory)?);
+        tracing::info!(policies = policy.len(), digest = policy.digest(), "policies loaded");
+        let keys = Arc::new(KeyRing::open(&config.key_ring())?);
+        let signing = SigningKey::open(&config.signing_key())?;
+        let recording_keys = serde_json::json!([recording_key(&signing)]);
+        let spool = config.spool();
+        let recorder = Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
+        let registry = Registry::open(&RegistryConfig { url: config.registry_url() }).await?;
+        let node = node_name(&config);
+        registry.end_orphans(&node, crate::session::now_ms()).await?;
+        let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
+
+        let listener = Listener::bind(config.listen.address, config.tls().server_config()?, Arc::clone(&metrics))
+            .map_err(|why| ServeError::Listen { address: config.listen.address, why })?;
+        let (admin, admin_address) = bind_admin(config.admin.address).await?;
+        let address = listener.address().map_err(|why| ServeError::Listen { address: config.listen.address, why })?;
+        let public_url = config.listen.public_url.clone().unwrap_or_else(|| format!("https://{address}"));
+
+        let identity = Identity::new(identity_config(&config, &public_url), Arc::clone(&keys))?;
+        let settings = Settings {
+            stream_base: public_url.replacen("https://", "wss://", 1),
+            node,
+            sessions_max: config.sessions.maximum,
+            sessions_per_principal: config.sessions.per_principal,
+            times: config.times(),
+        };
+        let rooms = Rooms {
+            policy,
+            broker,
+            registry: registry.clone(),
+            recorder,
+            store: Store::new(&spool),
+            keys,
+            metrics: Arc::clone(&metrics),
+        };
+        let lifecycle = Lifecycle::new(rooms, settings);
+        let front = Arc::new(Front {
+            identity,
+            seen: SeenSignatures::new(),
+            lifecycle: Arc::clone(&lifecycle),
+            metrics: Arc::clone(&metrics),
+            recording_keys,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
+        let listeners = vec![
+            tokio::spawn(listener.serve(router(front), stopped.clone())),
+            tokio::spawn(serve_admin(admin, admin_pages, stopped)),
+        ];
+        tracing::info!(%public_url, %address, %admin_address, "listening");
+        Ok(Self { public_url, address, admin_address, lifecycle, registry, stop, listeners })
+    }
+
+    /// Ends the sessions, seals their recordings, then stops listening.
+    pub async fn stop(self) {
+        self.lifecycle.drain().await;
+        self.stop.send_replace(true);
+        for listener in self.listeners {
+            // A listener that panicked has been reported by the runtime.
+            let _ = listener.await;
+        }
+        self.registry.close().await;
+    }
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |why| ServeError::Listen { address, why };
+    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = socket.local_addr().map_err(failed)?;
+    Ok((socket, bound))
+}
+
+fn identity_config(config: &Config, public_url: &str) -> IdentityConfig {
+    let mut identity = IdentityConfig::new(public_url, config.identity.allowed_accounts.clone());
+    identity.hosts = hosts(public_url);
+    identity.regions = config.identity.regions.clone();
+    identity.sts_endpoint_url = config.identity.sts_endpoint_url.clone().or_else(sts_from_environment);
+    identity.ca_bundle = config.identity.ca_bundle.clone();
+    identity.key_ttl = Duration::from_secs(u64::from(config.identity.key_minutes) * 60);
+    identity
+}
+
+/// The standard AWS variables, as an SDK would read them.
+fn sts_from_environment() -> Option<String> {
+    ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"].iter().find_map(|name| std::env::var(name).ok())
+}
+
+/// The `Host` values that requests may be signed for.
+fn hosts(public_url: &str) -> Vec<String> {
+    let host = public_url.trim_start_matches("https://").to_owned();
+    let mut hosts = vec![host.clone()];
+    // Clients leave the default port out, whatever the URL says.
+    match host.strip_suffix(":443") {
+        Some(bare) => hosts.push(bare.to_owned()),
+        None => hosts.push(format!("{host}:443")),
+    }
+    hosts
+}
+
+/// A public key as `/v1/recording-keys` shows it.
+fn recording_key(signing: &SigningKey) -> serde_json::Value {
+    let key = signing.public();
+    serde_json::json!({"id": key.id(), "algorithm": "Ed25519", "pem": key.to_pem()})
+}
+
+fn node_name(config: &Config) -> String {
+    if !config.sessions.node.is_empty() {
+        return crate::session::printable(&config.sessions.node);
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = crate::session::printable(host.trim());
+    if host.is_empty() { "postern".to_owned() } else { host }
+}
+
+/// A folder that only the gateway's user may look into.
+fn private_folder(path: &Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|why| ServeError::Folder { path: path.display().to_string(), why })
+}

@@ -63,6 +63,12 @@ impl Marks {
         }
     }
 
+    /// Says that the message with this number was just written.
+    pub fn wrote(&mut self, sequence: i64) {
+        self.said = None;
+        self.next = sequence.checked_add(1);
+    }
+
     /// The sequence number that the next message should have.
     pub fn expected(&self) -> Option<i64> {
         self.next

@@ -1,3 +1,205 @@
-//! The commands.
+//! The commands that engineers, SREs and security people type.
 
+/// `postern completions`: what a shell completes.
+pub mod completions;
+/// `postern configure`: writes an AWS profile.
+pub mod configure;
+/// `postern connect`: opens a session.
+pub mod connect;
+/// `postern credentials`: keys for the AWS CLI.
+pub mod credentials;
+/// `postern demo`: everything on one machine.
+pub mod demo;
+/// `postern doctor`: checks the way to the gateway.
+pub mod doctor;
+mod output;
+mod plugin;
+/// `postern policy`: works on a policy folder.
+pub mod policy;
+mod recording;
+/// `postern replay`: plays a recording.
 pub mod replay;
+/// `postern serve`: the gateway.
+pub mod serve;
+/// `postern sessions`: looks at sessions and ends them.
+pub mod sessions;
+/// `postern targets`: lists machines.
+pub mod targets;
+/// `postern verify`: finds damage in a recording.
+pub mod verify;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::client::plugin::NAME as PLUGIN;
+use crate::session::printable;
+
+/// What a command that failed exits with; the AWS CLI does the same.
+const FAILED: u8 = 255;
+/// The variable with the log filter, as `tracing` reads it.
+const LOG_VARIABLE: &str = "POSTERN_LOG";
+
+const EXAMPLES: &str = "\
+Examples:
+  postern demo                                   everything on this machine, to try it
+  postern configure --gateway https://gw.example.com --profile gw
+  postern doctor --profile gw                    is everything set up?
+  postern connect web-1 --profile gw             a shell, by name or by id
+  aws ssm start-session --target i-0123456789abcdef0 --profile gw
+  postern sessions list                          who is where
+  postern replay alice-abcdefghijklmnopqrstuvwxyz
+
+Environment:
+  AWS_PROFILE, AWS_CONFIG_FILE, AWS_CA_BUNDLE, SSL_CERT_FILE   as with the AWS CLI
+  POSTERN_CACHE_DIR   where keys are cached (default ~/.cache/postern)
+  POSTERN_LOG         log filter, for example `debug` or `postern=debug`";
+
+/// The guarded door between engineers and their machines in AWS.
+#[derive(Debug, Parser)]
+#[command(name = "postern", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(serve::Args),
+    /// Start a gateway with everything embedded, on this machine
+    Demo(demo::Args),
+    /// Write an AWS profile that goes through a gateway
+    Configure(configure::Args),
+    /// Print keys for the AWS CLI (credential_process)
+    Credentials(credentials::Args),
+    /// Open a session on a machine
+    Connect(connect::Args),
+    /// List the machines that you may see
+    Targets(targets::Args),
+    /// List, show and end sessions
+    Sessions(sessions::Args),
+    /// Play a recording, or write it to a file
+    Replay(recording::Args),
+    /// Find out whether a recording is whole and unaltered
+    Verify(verify::Args),
+    /// Work on a policy folder
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Check profile, TLS, clock, sign-in and plugin, and say what to do
+    Doctor(doctor::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Check that a gateway would load the folder
+    Check {
+        /// The folder with `*.cedar` files.
+        #[arg(default_value = "policies")]
+        dir: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the program and says how it went.
+pub fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.first().is_some_and(|name| is_plugin(name)) {
+        return plugin::main(&args);
+    }
+    let cli = Cli::parse_from(args);
+    start_log(cli.command.log_level());
+    match cli.command.run() {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Serve(args) => serve::run(args),
+            Self::Demo(args) => demo::run(args),
+            Self::Configure(args) => configure::run(&args),
+            Self::Credentials(args) => credentials::run(&args),
+            Self::Connect(args) => block_on(connect::run(args)),
+            Self::Targets(args) => block_on(targets::run(args)),
+            Self::Sessions(args) => block_on(sessions::run(args)),
+            Self::Replay(args) => recording::replay(&args),
+            Self::Verify(args) => verify::run(args),
+            Self::Policy(PolicyCommand::Check { dir, json }) => policy::check(&dir, json),
+            Self::Doctor(args) => block_on(doctor::run(args)),
+            Self::Completions(args) => completions::run(&args),
+        }
+    }
+
+    /// Servers tell what they do; a line in the middle of a shell disturbs.
+    fn log_level(&self) -> &'static str {
+        match self {
+            Self::Serve(_) | Self::Demo(_) => "info",
+            _ => "off",
+        }
+    }
+}
+
+/// Runs a client's work on this thread; threads that read on are left.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
+}
+
+fn start_log(level: &str) {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    // A second start is a test's; the first one stays.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+}
+
+/// One line on standard error; nothing when a pipe was merely closed.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("postern: {}", printable(&format!("{error:#}")));
+    ExitCode::from(FAILED)
+}
+
+fn is_plugin(name: &OsString) -> bool {
+    Path::new(name).file_name().is_some_and(|file| file == PLUGIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_plugin_is_known_by_its_file_name() {
+        for (name, expected) in [
+            ("session-manager-plugin", true),
+            ("/usr/local/bin/session-manager-plugin", true),
+            ("postern", false),
+            ("/opt/session-manager-plugin/postern", false),
+        ] {
+            assert_eq!(is_plugin(&OsString::from(name)), expected, "{name}");
+        }
+    }
+}

@@ -1,1 +1,17 @@
 //! The engineer's side: a data-channel client.
+
+pub mod aws_config_file;
+pub mod channel;
+mod error;
+pub mod gateway;
+pub mod key_cache;
+pub mod plugin;
+pub mod profile;
+pub mod sign_in;
+pub mod terminal;
+pub mod trust;
+
+pub use error::ClientError;
+pub use gateway::{Gateway, Opened};
+pub use profile::Profile;
+pub use trust::Trust;

@@ -1,1 +1,59 @@
-//! How do callers reach us?
+//! How do callers reach us? TLS, the AWS API, sign-in and the stream.
+
+mod admin;
+mod api;
+mod call;
+mod listener;
+mod login;
+mod operations;
+mod rest;
+mod stream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::identity::{Identity, SeenSignatures};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+
+pub use admin::{Admin, serve_admin};
+pub use listener::{Listener, Tls, TlsError};
+
+/// Everything a request handler needs.
+pub struct Front {
+    /// Who is calling?
+    pub identity: Identity,
+    /// Signatures of StartSession calls already answered.
+    pub seen: SeenSignatures,
+    /// What happens to sessions.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Counts calls and connections.
+    pub metrics: Arc<Metrics>,
+    /// Public keys that recordings are signed with, as JSON.
+    pub recording_keys: serde_json::Value,
+}
+
+/// The peer's address, put into every request by the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// The routes of the public listener.
+pub fn router(front: Arc<Front>) -> Router {
+    Router::new()
+        .route("/", post(api::call))
+        .route("/v1/login/challenge", get(login::challenge))
+        .route("/v1/login/sts", post(login::sts))
+        .route("/v1/data-channel/{session}", get(stream::upgrade))
+        .route("/v1/access", get(rest::access))
+        .route("/v1/sessions", get(rest::sessions))
+        .route("/v1/sessions/{session}", get(rest::session))
+        .route("/v1/sessions/{session}/end", post(rest::end))
+        .route("/v1/sessions/{session}/recording", get(rest::recording))
+        .route("/v1/recording-keys", get(rest::recording_keys))
+        .route("/healthz", get(admin::healthz))
+        .fallback(api::not_found)
+        .with_state(front)
+}

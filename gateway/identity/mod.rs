@@ -1,1 +1,157 @@
-//! Who is calling?
+//! Who is calling? An IAM identity is proved once, then keys of ours sign.
+
+mod arn;
+mod caller;
+mod challenges;
+mod config;
+mod error;
+mod key_ring;
+mod keys;
+mod quota;
+mod seen;
+mod sts;
+mod sts_answer;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use sigv4::sts_proof::caller_identity_request;
+use time::OffsetDateTime;
+
+pub use caller::Caller;
+pub use challenges::Challenge;
+pub use config::IdentityConfig;
+pub use error::IdentityError;
+pub use key_ring::KeyRing;
+pub use keys::Issued;
+pub use seen::SeenSignatures;
+
+use challenges::Challenges;
+use config::Checked;
+use keys::Keys;
+use quota::Quota;
+use sts::Sts;
+
+/// Proofs one access key id may try per two minutes; a person needs one.
+const PROOFS_PER_KEY: u32 = 30;
+
+/// Proves identities, issues keys and recognises callers by them.
+pub struct Identity {
+    config: Checked,
+    keys: Keys,
+    challenges: Challenges,
+    proofs: Quota<String>,
+    sts: Sts,
+}
+
+/// What a client sends to prove its IAM identity; nothing else is taken.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StsProof {
+    /// The region whose STS the request was signed for.
+    pub region: String,
+    /// The AWS access key id that signed.
+    pub access_key_id: String,
+    /// When it was signed, `20261122T101500Z`.
+    pub amz_date: String,
+    /// The AWS session token, for temporary keys.
+    #[serde(default)]
+    pub session_token: Option<String>,
+    /// The signature, 64 lower-case hex digits.
+    pub signature: String,
+    /// The challenge it answers.
+    pub challenge: String,
+}
+
+impl std::fmt::Debug for StsProof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StsProof")
+            .field("region", &self.region)
+            .field("access_key_id", &self.access_key_id)
+            .field("amz_date", &self.amz_date)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Checks the configuration and reads the roots that STS is trusted by.
+    pub fn new(config: IdentityConfig, ring: Arc<KeyRing>) -> Result<Self, IdentityError> {
+        let config = Checked::of(config)?;
+        Ok(Self {
+            keys: Keys::new(ring, config.key_ttl),
+            challenges: Challenges::new(config.server_url.clone()),
+            proofs: Quota::new(PROOFS_PER_KEY),
+            sts: Sts::new(&config)?,
+            config,
+        })
+    }
+
+    /// Issues a challenge: 32 random bytes, good once, for two minutes.
+    ///
+    /// It is bound to the peer's address. A client must sign the URL that it
+    /// was configured with, and refuse a challenge that names another server.
+    pub fn issue_challenge(&self, peer: IpAddr, now: OffsetDateTime) -> Result<Challenge, IdentityError> {
+        self.challenges.issue(peer, now)
+    }
+
+    /// Asks STS whose signature this is and issues keys to that identity.
+    ///
+    /// The request to STS is rebuilt here from the proof's checked words; a
+    /// challenge is spent by the first proof that gets as far as asking.
+    pub async fn prove(
+        &self,
+        proof: &StsProof,
+        peer: IpAddr,
+        now: OffsetDateTime,
+    ) -> Result<Issued, IdentityError> {
+        self.config.check_region(&proof.region)?;
+        let request = caller_identity_request(
+            &proof.region,
+            &self.config.server_url,
+            &proof.challenge,
+            &proof.amz_date,
+            proof.session_token.as_deref(),
+        )?;
+        let authorization = request.authorization(&proof.access_key_id, &proof.signature)?;
+        let signed_at = sigv4::parse_amz_date(&proof.amz_date);
+        let signed_at = signed_at.ok_or(sigv4::SignatureError::InvalidWord("the date"))?;
+        sigv4::check_clock(signed_at, now)?;
+        if !self.proofs.take(proof.access_key_id.clone(), now) {
+            return Err(IdentityError::TooMany("sign-ins with this access key"));
+        }
+        self.challenges.spend(&proof.challenge, peer, now)?;
+        let answer = self.sts.ask(&request, &authorization).await?;
+        let principal = arn::principal(&answer, request.endpoint().partition, now)?;
+        tracing::info!(
+            access_key_id = %proof.access_key_id,
+            arn = %principal.arn,
+            request_id = %answer.request_id,
+            "an IAM identity was proved"
+        );
+        if !self.config.allows_account(&principal.account) {
+            return Err(IdentityError::AccountNotAllowed(principal.account));
+        }
+        self.keys.issue(principal, now)
+    }
+
+    /// Recognises the caller of a signed request by keys issued here.
+    ///
+    /// `service` is `ssm` for the API and `ssmmessages` for the WebSocket
+    /// upgrade. Only what [`Caller::signs`] may be used for decisions.
+    pub fn caller(
+        &self,
+        request: &sigv4::Request<'_>,
+        service: &str,
+        now: OffsetDateTime,
+    ) -> Result<Caller, IdentityError> {
+        caller::recognise(&self.config, &self.keys, request, service, now)
+    }
+}
+
+#[cfg(test)]
+mod caller_tests;
+#[cfg(test)]
+mod proof_tests;
+#[cfg(test)]
+mod stub;

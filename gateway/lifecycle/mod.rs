@@ -1,1 +1,451 @@
-//! In which order? One session, top to bottom.
+//! In which order? One session from StartSession to its seal.
+//!
+//! Read `start`, `attach`, `resume`, `end` and `live_through` from top to
+//! bottom: decide, begin recording, open upstream, hand out the stream URL;
+//! relay until a side, the policy or the recorder says stop; seal and count.
+
+mod admission;
+mod live;
+mod listing;
+mod once;
+mod recordings;
+mod token;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use uuid::Uuid;
+
+use self::live::{Live, LiveSessions, ORDERS_MAX};
+use self::once::{CallKey, Once};
+use self::token::StreamToken;
+use crate::broker::{Broker, ClientIds, Upstream, UpstreamRef, UpstreamSocket, UpstreamStream};
+use crate::error::{ApiError, Blame, Code};
+use crate::identity::KeyRing;
+use crate::metrics::Metrics;
+use crate::policy::{Action, Policy};
+use crate::recorder::{End, Recorder, Recording};
+use crate::registry::{Registry, SessionRecord, State};
+use crate::relay::{self, Control, Ended, Ending, Meters, Parts, Presence, Rules, Times};
+use crate::session::{Instance, Principal, SessionId, SessionRequest, now_ms};
+use crate::store::Store;
+
+pub use self::admission::Asker;
+pub use self::listing::SessionQuery;
+pub use self::recordings::RecordingFile;
+
+/// The byte stream under a client's WebSocket.
+pub type ClientStream = TlsStream<TcpStream>;
+/// A client's WebSocket, upgraded and ready.
+pub type ClientSocket = WebSocketStream<ClientStream>;
+
+/// How long a lost upstream leg is dialled again before giving up.
+const REDIAL_FOR: Duration = Duration::from_secs(300);
+/// First pause between two such dials; it doubles up to 5 s.
+const REDIAL_PAUSE: Duration = Duration::from_millis(200);
+const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a stopping gateway lets its sessions say goodbye.
+const DRAIN_FOR: Duration = Duration::from_secs(10);
+
+/// What the gateway says it is upstream: after the last gate of the agent.
+///
+/// What the agent decides on is the client's own version, which passes
+/// through in the handshake.
+const CLIENT_VERSION: &str = "1.2.707.0";
+
+/// A session opened upstream, with its first connection.
+struct Opened {
+    upstream: Upstream,
+    client: ClientIds,
+    socket: UpstreamSocket,
+}
+
+/// The rooms that a session passes through.
+pub struct Rooms {
+    /// May they, and still?
+    pub policy: Arc<Policy>,
+    /// Which session upstream?
+    pub broker: Arc<Broker>,
+    /// What is going on, and what went on?
+    pub registry: Registry,
+    /// Is it on disk?
+    pub recorder: Recorder,
+    /// Where is recording X?
+    pub store: Store,
+    /// Seals the stream tokens.
+    pub keys: Arc<KeyRing>,
+    /// Counts it all.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What the operator sets about sessions.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `wss://host:port`, in front of every stream URL.
+    pub stream_base: String,
+    /// Name of this node in records.
+    pub node: String,
+    /// Sessions on this node at the most.
+    pub sessions_max: usize,
+    /// Sessions of one principal on this node at the most.
+    pub sessions_per_principal: usize,
+    /// The relay's times.
+    pub times: Times,
+}
+
+/// What StartSession and ResumeSession answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The gateway's session id.
+    pub session: SessionId,
+    /// Opens the stream once, within a minute.
+    pub token: String,
+    /// The same for the life of the session.
+    pub stream_url: String,
+}
+
+/// The life of every session on this node.
+pub struct Lifecycle {
+    rooms: Rooms,
+    settings: Settings,
+    meters: Arc<Meters>,
+    live: LiveSessions,
+    started: Once<Result<Ticket, ApiError>>,
+    draining: AtomicBool,
+}
+
+impl Lifecycle {
+    /// Takes the rooms; sessions may start at once.
+    pub fn new(rooms: Rooms, settings: Settings) -> Arc<Self> {
+        let meters = Arc::new(Meters::new(&rooms.metrics));
+        Arc::new(Self {
+            rooms,
+            settings,
+            meters,
+            live: LiveSessions::default(),
+            started: Once::new(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// StartSession; a repeated call (same key) gets the same answer.
+    pub async fn start(
+        self: &Arc<Self>,
+        asker: &Asker,
+        request: SessionRequest,
+        key: Option<(String, [u8; 32])>,
+    ) -> Result<Ticket, ApiError> {
+        // The first call may be cut off by its client; the work goes on for the repeat.
+        let work = {
+            let (this, asker) = (Arc::clone(self), asker.clone());
+            async move { tokio::spawn(async move { this.open(&asker, request).await }).await }
+        };
+        let work = async { work.await.unwrap_or_else(|_| Err(ApiError::gateway("the gateway could not start the session"))) };
+        match key {
+            None => work.await,
+            Some((invocation, digest)) => {
+                let key: CallKey = (asker.principal.id.clone(), invocation, digest);
+                self.started.run(key, work).await
+            }
+        }
+    }
+
+    /// Whether a call with this key was made within the last two minutes.
+    pub fn has_started(&self, asker: &Asker, key: &(String, [u8; 32])) -> bool {
+        self.started.knows(&(asker.principal.id.clone(), key.0.clone(), key.1))
+    }
+
+    /// Decide, begin the recording, open upstream, hand out the stream URL.
+    async fn open(self: &Arc<Self>, asker: &Asker, request: SessionRequest) -> Result<Ticket, ApiError> {
+        self.refuse_when_full(&asker.principal)?;
+        let instance = self.instance_for(asker, &request).await?;
+        let decision = self.admit_start(asker, &request, &instance).await?;
+        admission::refuse_unkeepable(&request, &decision.obligations)?;
+
+        let id = SessionId::mint(&asker.principal.name);
+        let header = recordings::header(&id, asker, &request, &decision, &self.settings.node);
+        let recording = self.rooms.recorder.begin(&id, header).map_err(|e| recordings::cannot_record(&e))?;
+        let opened = match self.open_upstream(asker, &request, &id).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.never_opened(recording).await;
+                return Err(error);
+            }
+        };
+
+        let record = recordings::record(&id, asker, &request, (&decision, &opened.upstream), &self.settings.node);
+        if let Err(error) = self.rooms.registry.add_session(&record).await {
+            tracing::error!(session = %id, %error, "the session could not be registered");
+            self.never_opened(recording).await;
+            self.terminate_upstream(&opened.upstream.reference()).await;
+            return Err(ApiError::gateway("the gateway could not register the session; try again"));
+        }
+        let rules = admission::rules(&decision.obligations);
+        self.run_session(record, instance, (recording, rules), opened);
+        self.ticket(&id)
+    }
+
+    /// A client opened the stream: let it in if token and client fit.
+    ///
+    /// The error is the sentence for the `channel_closed` message.
+    pub async fn attach(&self, id: &SessionId, token: &str, client_id: &str) -> Result<Seat, &'static str> {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let Some(token) = StreamToken::open(&self.rooms.keys, token, id, now) else {
+            return Err("the token is not valid any more; start or resume the session again");
+        };
+        let Some(live) = self.live.get(id) else { return Err("the session has ended") };
+        if !live.admit(token, client_id) {
+            return Err("the session is in use by another client");
+        }
+        Ok(Seat { live })
+    }
+
+    /// ResumeSession; `None` when there is nothing to come back to.
+    ///
+    /// Never an error: stock clients hang for ever on one.
+    pub async fn resume(&self, asker: &Asker, id: &SessionId) -> Option<Ticket> {
+        let live = self.live.get(id)?;
+        match self.admit_on_session(Action::ResumeSession, asker, &live).await {
+            Ok(_) => self.ticket(id).ok(),
+            Err(denied) => {
+                tracing::info!(session = %id, principal = %asker.principal.arn, %denied, "resume refused");
+                None
+            }
+        }
+    }
+
+    /// TerminateSession, by its owner or by whom policy allows.
+    pub async fn end(&self, asker: &Asker, id: &SessionId, why: Option<&str>) -> Result<(), ApiError> {
+        let Some(live) = self.live.get(id) else {
+            return match self.rooms.registry.session(id).await {
+                // Ending twice is no error, to whoever may know of the session.
+                Ok(Some(record)) if self.may_see(asker, &record).await => Ok(()),
+                _ => Err(ApiError::client(Code::DoesNotExist, format!("there is no session {id}"))),
+            };
+        };
+        self.admit_on_session(Action::TerminateSession, asker, &live).await?;
+        let by = crate::session::printable(&asker.principal.name);
+        let sentence = match why {
+            Some(why) => format!("ended by {by}: {why}"),
+            None if asker.principal.id == live.principal.id => String::new(),
+            None => format!("ended by {by}"),
+        };
+        live.end(Ending { reason: "terminated", sentence }).await;
+        Ok(())
+    }
+
+    /// Stops taking sessions, ends the running ones, waits for the seals.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        for live in self.live.all() {
+            live.end(Ending { reason: "gateway_stopped", sentence: "the gateway is stopping".to_owned() }).await;
+        }
+        if tokio::time::timeout(DRAIN_FOR, self.live.empty()).await.is_err() {
+            tracing::warn!(left = self.live.count(), "sessions did not end in time; their recordings will be recovered");
+        }
+    }
+
+    /// Whether sessions can start: not draining, and recordings work.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err("draining".to_owned());
+        }
+        self.rooms.recorder.healthy()
+    }
+
+    fn refuse_when_full(&self, principal: &Principal) -> Result<(), ApiError> {
+        self.ready().map_err(|why| {
+            let sentence = format!("this gateway takes no sessions now: {why}; try again in a minute");
+            ApiError::new(Code::ServiceUnavailable, Blame::Gateway, sentence)
+        })?;
+        if self.live.count() >= self.settings.sessions_max {
+            let sentence = "this gateway runs as many sessions as it may; try again later";
+            return Err(ApiError::new(Code::Throttling, Blame::Gateway, sentence));
+        }
+        if self.live.count_of(principal) >= self.settings.sessions_per_principal {
+            let sentence = format!(
+                "you have {} sessions open, the most allowed; end one with `postern sessions end ID`",
+                self.settings.sessions_per_principal
+            );
+            return Err(ApiError::client(Code::Throttling, sentence));
+        }
+        Ok(())
+    }
+
+    async fn open_upstream(
+        &self,
+        asker: &Asker,
+        request: &SessionRequest,
+        id: &SessionId,
+    ) -> Result<Opened, ApiError> {
+        let upstream = self.rooms.broker.start(&asker.principal, request, id).await?;
+        let client = ClientIds { client_id: Uuid::new_v4().to_string(), client_version: CLIENT_VERSION.to_owned() };
+        match self.rooms.broker.dial(&upstream, &client).await {
+            Ok(socket) => Ok(Opened { upstream, client, socket }),
+            Err(error) => {
+                self.terminate_upstream(&upstream.reference()).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn run_session(
+        self: &Arc<Self>,
+        record: SessionRecord,
+        instance: Instance,
+        recording: (Recording, Rules),
+        opened: Opened,
+    ) {
+        let (orders, control) = mpsc::channel(ORDERS_MAX);
+        let live = Arc::new(Live::new(record.id.clone(), record.principal.clone(), instance, orders));
+        self.live.insert(Arc::clone(&live));
+        let kind = admission::kind_label(record.kind);
+        self.rooms.metrics.sessions_started.with_label_values(&[kind]).inc();
+        tracing::info!(session = %record.id, principal = %record.principal.arn, target = %record.target, "session started");
+        tokio::spawn(Arc::clone(self).live_through(live, control, recording, opened));
+    }
+
+    /// Relay until somebody says stop; then seal, register and count.
+    async fn live_through(
+        self: Arc<Self>,
+        live: Arc<Live>,
+        control: mpsc::Receiver<Control<ClientStream>>,
+        (recording, rules): (Recording, Rules),
+        opened: Opened,
+    ) {
+        let id = live.id.clone();
+        let upstream = Arc::new(opened.upstream.reference());
+        let parts = Parts {
+            session: id.clone(),
+            recording,
+            rules,
+            upstream: opened.socket,
+            redial: self.redialler(Arc::clone(&upstream), opened.client),
+            control,
+            presence: self.presence_of(id.clone()),
+            meters: Arc::clone(&self.meters),
+            counters: Arc::clone(&live.counters),
+            times: self.settings.times,
+        };
+        let (recording, age_ms, ended) = relay::run(parts).await;
+        self.live_no_more(&live, recording, age_ms, &ended, &upstream).await;
+        self.live.remove(&id);
+    }
+
+    async fn live_no_more(
+        &self,
+        live: &Live,
+        recording: Recording,
+        age_ms: u64,
+        ended: &Ended,
+        upstream: &UpstreamRef,
+    ) {
+        if matches!(ended, Ended::ByGateway(_)) {
+            self.terminate_upstream(upstream).await;
+        }
+        let sealed = recording.seal(age_ms, &recordings::end(ended)).await;
+        let sha256 = match &sealed {
+            Ok(sealed) => Some(sealed.sha256.clone()),
+            Err(error) => {
+                tracing::error!(session = %live.id, %error, "the recording could not be sealed");
+                None
+            }
+        };
+        self.register_end(live, ended, sha256).await;
+        self.rooms.metrics.sessions_ended.with_label_values(&[ended.reason()]).inc();
+        tracing::info!(session = %live.id, reason = ended.reason(), "session ended");
+    }
+
+    /// Resumes and dials upstream with back-off until it is back or over.
+    fn redialler(self: &Arc<Self>, upstream: Arc<UpstreamRef>, client: ClientIds) -> relay::Redial<UpstreamStream> {
+        let this = Arc::clone(self);
+        Box::new(move || {
+            let (this, upstream, client) = (Arc::clone(&this), Arc::clone(&upstream), client.clone());
+            Box::pin(async move { this.redial(&upstream, &client).await })
+        })
+    }
+
+    async fn redial(&self, upstream: &UpstreamRef, client: &ClientIds) -> relay::Redialled<UpstreamStream> {
+        let give_up = tokio::time::Instant::now() + REDIAL_FOR;
+        let mut pause = REDIAL_PAUSE;
+        loop {
+            let error = match self.rooms.broker.resume(upstream).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(resumed)) => match self.rooms.broker.dial(&resumed, client).await {
+                    Ok(socket) => return Ok(Some(socket)),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            tracing::warn!(session = %upstream.session_id, %error, "upstream is lost; dialling again");
+            if tokio::time::Instant::now() + pause > give_up {
+                return Err(error.to_string());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(REDIAL_PAUSE_MAX);
+        }
+    }
+
+    async fn terminate_upstream(&self, upstream: &UpstreamRef) {
+        if let Err(error) = self.rooms.broker.terminate(upstream).await {
+            tracing::warn!(session = %upstream.session_id, %error, "the session could not be terminated upstream");
+        }
+    }
+
+    /// Keeps the registry and the gauge in step with the client's presence.
+    fn presence_of(self: &Arc<Self>, id: SessionId) -> Box<dyn FnMut(Presence) + Send> {
+        let this = Arc::clone(self);
+        let mut gauge = admission::StateGauge::new(&self.rooms.metrics);
+        Box::new(move |presence| {
+            let state = match presence {
+                Presence::Connected => State::Connected,
+                Presence::Disconnected => State::Disconnected,
+            };
+            gauge.set(state);
+            let (this, id) = (Arc::clone(&this), id.clone());
+            tokio::spawn(async move {
+                if let Err(error) = this.rooms.registry.set_state(&id, state, now_ms(), None).await {
+                    tracing::warn!(session = %id, %error, "the session's state could not be registered");
+                }
+            });
+        })
+    }
+
+    /// Seals what there is of a recording whose session did not open.
+    async fn never_opened(&self, recording: Recording) {
+        if let Err(error) = recording.seal(0, &End::new("never opened")).await {
+            tracing::error!(%error, "the recording of a session that did not open could not be sealed");
+        }
+    }
+
+    fn ticket(&self, id: &SessionId) -> Result<Ticket, ApiError> {
+        let token = StreamToken::new(id.clone(), OffsetDateTime::now_utc().unix_timestamp());
+        let token = token.seal(&self.rooms.keys).ok_or_else(|| ApiError::gateway("the gateway could not make a token"))?;
+        let stream_url = format!("{}/v1/data-channel/{id}?role=publish_subscribe", self.settings.stream_base);
+        Ok(Ticket { session: id.clone(), token, stream_url })
+    }
+}
+
+/// A client's admitted place in a session.
+pub struct Seat {
+    live: Arc<Live>,
+}
+
+impl Seat {
+    /// The session's owner; a signed upgrade must be by the same.
+    pub fn principal(&self) -> &Principal {
+        &self.live.principal
+    }
+
+    /// Hands the client's socket to the session's relay.
+    pub async fn take(self, socket: ClientSocket) {
+        // A session that just ended drops the socket; its client resumes and learns so.
+        let _ = self.live.orders.send(Control::Attach(Box::new(socket))).await;
+    }
+}

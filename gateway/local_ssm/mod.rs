@@ -1,1 +1,155 @@
-//! AWS, for one machine.
+//! AWS, for one machine: SSM API, STS, message gateway and agent.
+//!
+//! The gateway reaches it as it reaches AWS: signed calls over HTTP, a stream
+//! URL, a data channel. Behind each target is a real shell of this machine.
+
+mod agent;
+mod answer;
+mod callers;
+mod channel;
+mod document;
+mod faults;
+mod input;
+mod inventory;
+mod listener;
+mod parking;
+mod process;
+mod runes;
+mod session_policy;
+mod sessions;
+mod settings;
+mod ssm;
+mod sts;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use callers::Callers;
+use parking::Mutex;
+use sessions::Sessions;
+
+pub use sessions::Counts;
+pub use settings::{Habits, LocalConfig, LocalIdentity, LocalTarget};
+
+/// How long a stop waits for shells to leave and clients to be told: more
+/// than a polite close and a killed shell need together.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// Why the stand-in does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalSsmError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// Plain text would leave the machine.
+    #[error("{0} is not a loopback address: local_ssm needs TLS there")]
+    PlainText(SocketAddr),
+    /// Two targets have one id, or a target's id is not one.
+    #[error("the target id {0:?} is not valid or is there twice")]
+    Target(String),
+}
+
+/// The stand-in for AWS.
+pub struct LocalSsm;
+
+impl LocalSsm {
+    /// Listens and serves until it is stopped or dropped.
+    pub async fn start(config: LocalConfig) -> Result<Running, LocalSsmError> {
+        if config.tls.is_none() && !config.listen.ip().is_loopback() {
+            return Err(LocalSsmError::PlainText(config.listen));
+        }
+        let targets = targets(&config)?;
+        let listen = |error| LocalSsmError::Listen(config.listen, error);
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let addr = listener.local_addr().map_err(listen)?;
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let url = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{addr}"));
+        let url = url.trim_end_matches('/').to_owned();
+        let (stop, shutdown) = watch::channel(false);
+        let (alive, idle) = mpsc::channel(1);
+        let service = Arc::new(Service {
+            callers: Callers::new(&config, addr, &url),
+            account: config.account,
+            region: config.region,
+            roles: config.roles.into_iter().collect(),
+            habits: config.habits,
+            stream_url: url.replacen("http", "ws", 1),
+            sessions: Sessions::default(),
+            offline: Mutex::default(),
+            targets,
+            shutdown,
+        });
+        let listening = listener::run(Arc::clone(&service), listener, config.tls, alive);
+        Ok(Running { addr, url, service, stop, idle, listening: tokio::spawn(listening) })
+    }
+}
+
+fn targets(config: &LocalConfig) -> Result<BTreeMap<String, Arc<LocalTarget>>, LocalSsmError> {
+    let mut targets = BTreeMap::new();
+    for target in &config.targets {
+        let known = targets.insert(target.id.clone(), Arc::new(target.clone())).is_some();
+        if known || crate::session::Target::parse(&target.id).is_err() {
+            return Err(LocalSsmError::Target(target.id.clone()));
+        }
+    }
+    Ok(targets)
+}
+
+/// A stand-in that serves.
+///
+/// Dropping it ends every session too, but waits for nothing.
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    url: String,
+    service: Arc<Service>,
+    stop: watch::Sender<bool>,
+    idle: mpsc::Receiver<()>,
+    listening: JoinHandle<()>,
+}
+
+impl Running {
+    /// The endpoint URL for SSM and STS clients.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends every session and waits until the last process is gone.
+    pub async fn stop(mut self) {
+        // Nobody listens only if everything has ended already.
+        let _ = self.stop.send(true);
+        // A task that hangs is left to the runtime; shells are killed then.
+        let _ = timeout(STOP_WAIT, async {
+            let _ = (&mut self.listening).await;
+            while self.idle.recv().await.is_some() {}
+        })
+        .await;
+    }
+}
+
+/// What every call, connection and session shares.
+struct Service {
+    account: String,
+    region: String,
+    roles: BTreeSet<String>,
+    targets: BTreeMap<String, Arc<LocalTarget>>,
+    offline: Mutex<BTreeSet<String>>,
+    habits: Habits,
+    /// `wss://host:port`, before the path of a data channel.
+    stream_url: String,
+    callers: Callers,
+    sessions: Sessions,
+    shutdown: watch::Receiver<bool>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,246 @@
 //! Is it on disk, whole and unaltered?
+//!
+//! A [`Recording`] belongs to one relay task. It writes event lines into a
+//! buffer of its own; the *writer* thread appends the new lines of all
+//! sessions to one shared journal with one `write(2)` (they then survive
+//! SIGKILL); the *compressor* thread moves them, about once a second, into
+//! the session's `.cast.zst`; the *sealer* thread re-compresses a finished
+//! recording and signs it. What a crash leaves is put together at open.
+
+mod check;
+mod compressor;
+mod evidence;
+mod frames;
+mod journal;
+mod lines;
+pub mod read;
+mod recording;
+mod recovery;
+mod seal;
+mod sealer;
+mod seek_table;
+mod signing;
+mod spool;
+mod trailer;
+mod verify;
+mod writer;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::asciicast::Stream;
+pub use evidence::{Ending, Evidence, Segment};
+pub use recording::{Position, Recording};
+pub use seal::Sealed;
+pub use signing::{PublicKey, SigningKey};
+pub use spool::{RECORDING_SUFFIX, Spool, is_sealed};
+pub use verify::{Damage, Report, verify};
+
+use crate::asciicast::{CastError, Header};
+use crate::metrics::Metrics;
+use crate::session::SessionId;
+use lines::Lines;
+use writer::ToWriter;
+
+/// Where the recorder keeps what it writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecorderConfig {
+    /// The spool directory: open and sealed recordings, and the journal.
+    pub spool: PathBuf,
+}
+
+/// How a session ended, as the evidence will say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// One word or sentence: `client left`, `terminated`, `policy`.
+    pub reason: String,
+}
+
+impl End {
+    /// An end for that reason; control characters are removed.
+    pub fn new(reason: &str) -> Self {
+        Self { reason: crate::session::printable(reason) }
+    }
+}
+
+/// Why something was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecorderError {
+    /// The file system said no.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done, with the path.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A session of that id has a recording already.
+    #[error("a recording of session {0} exists already")]
+    Exists(SessionId),
+    /// Another process works on the same spool.
+    #[error("the spool {0} is in use by another process")]
+    InUse(PathBuf),
+    /// More lines wait to be written than a session may hold.
+    #[error("the recorder cannot keep up with this session")]
+    Backlog,
+    /// This recording has failed before; nothing more is taken.
+    #[error("the recording failed: {0}")]
+    Failed(String),
+    /// The recorder cannot write now, so no session may begin.
+    #[error("the recorder cannot write: {0}")]
+    Unhealthy(String),
+    /// The recorder was closed.
+    #[error("the recorder is closed")]
+    Closed,
+    /// The open file does not hold the lines that were written to it.
+    #[error("the open recording of session {0} was altered on disk")]
+    Altered(SessionId),
+    /// A signing or public key cannot be used.
+    #[error("the key {0}")]
+    Key(String),
+    /// A header or line cannot be written.
+    #[error(transparent)]
+    Cast(#[from] CastError),
+}
+
+impl RecorderError {
+    /// Names what was being done when the file system said no.
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// Records sessions; one per process and spool.
+///
+/// Dropping it writes what was handed over and ends its threads; recordings
+/// that are not sealed then take no more events.
+pub struct Recorder {
+    house: Arc<House>,
+    writer: Sender<ToWriter>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the recorder's threads share.
+pub(crate) struct House {
+    spool: Spool,
+    key: SigningKey,
+    metrics: Arc<Metrics>,
+    /// Why nothing can be written now.
+    trouble: Mutex<Option<String>>,
+    /// The recordings that are not sealed.
+    open: Mutex<HashMap<SessionId, Weak<Lines>>>,
+}
+
+impl House {
+    /// Counts an error and remembers why nothing can be written.
+    fn report(&self, why: &str) {
+        self.metrics.recorder_errors.inc();
+        tracing::error!(why, "recorder error");
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
+    fn recovered(&self) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<SessionId, Weak<Lines>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, id: &SessionId) {
+        self.open().remove(id);
+    }
+
+    fn count_bytes(&self, stage: &str, bytes: usize) {
+        self.metrics.recorder_bytes.with_label_values(&[stage]).inc_by(bytes as u64);
+    }
+
+    fn count_recording(&self, result: &str) {
+        self.metrics.recordings.with_label_values(&[result]).inc();
+    }
+}
+
+impl Recorder {
+    /// Seals what a crash left in the spool, then starts the threads.
+    ///
+    /// Blocks for as long as that takes (about 50 MB of lines a second).
+    pub fn open(
+        config: RecorderConfig,
+        key: SigningKey,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, RecorderError> {
+        let spool = Spool::open(&config.spool)?;
+        let lock = spool.lock()?;
+        let house =
+            Arc::new(House { spool, key, metrics, trouble: Mutex::new(None), open: Mutex::default() });
+        let first_journal = recovery::recover(&house)?;
+        let journal = journal::Journal::open(house.spool.clone(), first_journal, lock)?;
+        let (to_sealer, sealing) = channel();
+        let (to_compressor, compressing) = channel();
+        let (writer, writing) = channel();
+        let threads = vec![
+            writer::spawn(house.clone(), journal, writing, to_compressor)?,
+            compressor::spawn(house.clone(), compressing, to_sealer)?,
+            sealer::spawn(house.clone(), sealing)?,
+        ];
+        Ok(Self { house, writer, threads })
+    }
+
+    /// Begins the recording of a session, or says why there can be none.
+    ///
+    /// The header is in the session's file when this returns (one `write(2)`).
+    pub fn begin(&self, id: &SessionId, header: Header) -> Result<Recording, RecorderError> {
+        if let Some(why) = self.house.trouble() {
+            return Err(RecorderError::Unhealthy(why));
+        }
+        let mut line = Vec::with_capacity(512);
+        header.write(&mut line)?;
+        let frame = frames::header_frame(&line).map_err(RecorderError::io("compress a header"))?;
+        let bytes = self.house.spool.create(id, &frame)?;
+        let lines = Arc::new(Lines::new(id.clone(), &line, bytes));
+        self.house.open().insert(id.clone(), Arc::downgrade(&lines));
+        Ok(Recording::new(lines, self.writer.clone()))
+    }
+
+    /// Whether sessions can be recorded now; if not, why.
+    pub fn healthy(&self) -> Result<(), String> {
+        self.house.trouble().map_or(Ok(()), Err)
+    }
+
+    /// The key that seals; verifiers need its public half.
+    pub fn public_key(&self) -> PublicKey {
+        self.house.key.public()
+    }
+
+    /// The spool it writes to.
+    pub fn spool(&self) -> &Spool {
+        &self.house.spool
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.writer.send(ToWriter::Close);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        for lines in self.house.open().values().filter_map(Weak::upgrade) {
+            lines.fail("the recorder was closed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

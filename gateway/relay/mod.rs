@@ -1,1 +1,180 @@
-//! Are both legs still moving?
+//! Are both legs still moving? One session's messages, from leg to leg.
+//!
+//! The relay knows the sequence of the data channel but never renumbers:
+//! both ends keep their own retransmission. It records every output
+//! message once, forwards it at once, and lets the client's acknowledge
+//! pass upstream only when the message is in the recording. Either leg may
+//! break and come back alone.
+
+mod acknowledge;
+mod downward;
+mod farewell;
+mod leg;
+mod meters;
+mod output;
+mod pump;
+mod tap;
+mod upward;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+pub use meters::{Counters, Meters};
+pub use pump::run;
+
+use crate::recorder::Recording;
+use crate::session::SessionId;
+
+/// Read and write buffer of one WebSocket leg, bytes.
+///
+/// The library zero-fills its read buffer on every read, so 128 KiB (its
+/// default) costs 14 µs a message and 250 KB a session for nothing.
+const LEG_BUFFER: usize = 8 * 1024;
+/// Largest WebSocket message accepted on a leg, bytes; peers send 1.2 KB.
+const LEG_MESSAGE_MAX: usize = 256 * 1024;
+
+/// The WebSocket settings of both legs.
+pub fn leg_config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(LEG_BUFFER)
+        .write_buffer_size(LEG_BUFFER)
+        .max_write_buffer_size(LEG_MESSAGE_MAX * 2)
+        .max_message_size(Some(LEG_MESSAGE_MAX))
+        .max_frame_size(Some(LEG_MESSAGE_MAX))
+}
+
+/// What a session's owner tells its relay.
+pub enum Control<C> {
+    /// A client has come (back); it replaces the one before.
+    Attach(Box<WebSocketStream<C>>),
+    /// End the session and tell the client why.
+    End(Ending),
+}
+
+/// Why the gateway ends a session, and what its user reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// A short word for records and metrics.
+    pub reason: &'static str,
+    /// The sentence printed at the client; one line.
+    pub sentence: String,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The far side closed it, with the text it gave.
+    ByTarget(String),
+    /// The gateway ended it.
+    ByGateway(Ending),
+}
+
+impl Ended {
+    /// The short word for records and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::ByTarget(_) => "target_closed",
+            Self::ByGateway(ending) => ending.reason,
+        }
+    }
+
+    /// Whether the session broke rather than ended.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.reason(), "recording_failed" | "upstream_lost")
+    }
+
+    /// The sentence for the session's record; may be empty.
+    pub fn sentence(&self) -> &str {
+        match self {
+            Self::ByTarget(text) => text,
+            Self::ByGateway(ending) => &ending.sentence,
+        }
+    }
+}
+
+/// Whether a client is there; the session's state is made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// A client is attached.
+    Connected,
+    /// No client; the session waits for one to come back.
+    Disconnected,
+}
+
+/// A new upstream leg; `Ok(None)` when the session is over upstream.
+pub type Redialled<U> = Result<Option<WebSocketStream<U>>, String>;
+/// Dials upstream again after a loss, with its own back-off.
+pub type Redial<U> = Box<dyn FnMut() -> Pin<Box<dyn Future<Output = Redialled<U>> + Send>> + Send>;
+
+/// The times a relay keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Own pings on each leg; a leg silent for three of them is dead.
+    pub ping: Duration,
+    /// How long a new session waits for its first client.
+    pub first_client: Duration,
+    /// How long a session lives without a client.
+    pub client_away: Duration,
+    /// Least time between a message and its acknowledge going back.
+    ///
+    /// Both stock programs enter a message in their resend list after
+    /// sending it, and lose an acknowledge that is faster (about 2 ms).
+    pub acknowledge_after: Duration,
+    /// How long a closing session waits for its client to hang up.
+    pub farewell: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            ping: Duration::from_secs(30),
+            first_client: Duration::from_secs(60),
+            client_away: Duration::from_secs(20 * 60),
+            acknowledge_after: Duration::from_millis(3),
+            farewell: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What the policy obliges one session to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Whether keystrokes are recorded too; output always is.
+    pub record_input: bool,
+    /// Shown at the client before the first output.
+    pub banner: Option<String>,
+    /// Ends a session in which nothing moved either way for so long.
+    pub idle_timeout: Option<Duration>,
+    /// Ends a session of this age.
+    pub max_duration: Option<Duration>,
+}
+
+/// Everything one relay works with.
+pub struct Parts<C, U> {
+    /// The gateway's id of the session.
+    pub session: SessionId,
+    /// Where the session is written down.
+    pub recording: Recording,
+    /// What the policy obliges the session to.
+    pub rules: Rules,
+    /// The first upstream leg, just opened.
+    pub upstream: WebSocketStream<U>,
+    /// How to get another one.
+    pub redial: Redial<U>,
+    /// Orders from the session's owner.
+    pub control: mpsc::Receiver<Control<C>>,
+    /// Told whenever a client comes or goes.
+    pub presence: Box<dyn FnMut(Presence) + Send>,
+    /// The process's relay metrics.
+    pub meters: Arc<Meters>,
+    /// This session's byte counts.
+    pub counters: Arc<Counters>,
+    /// The times to keep.
+    pub times: Times,
+}

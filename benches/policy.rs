@@ -1,0 +1,106 @@
+//! What a decision costs: 10, 100 and 1,000 policies, and loading them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use postern::policy::{Action, Asked, Policy, Question, Resource};
+use postern::session::{AuthMethod, Instance, Principal, Target};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+/// Teams with a permit, a port forward and a forbid each, as sets grow.
+fn folder(policies: usize) -> TempDir {
+    let mut cedar = String::new();
+    let mut groups = String::from("[groups]\n");
+    for n in 0..policies {
+        let team = n / 3;
+        let _ = match n % 3 {
+            0 => writeln!(
+                cedar,
+                "@id(\"shell-{n}\") @record(\"disk\") @idle_timeout(\"15m\") permit (principal in \
+                 Postern::Group::\"team-{team}\", action in Postern::Action::\"startSession\", resource is \
+                 Postern::Instance) when {{ resource.hasTag(\"team\") && resource.getTag(\"team\") == \"{team}\" }};"
+            ),
+            1 => writeln!(
+                cedar,
+                "@id(\"port-{n}\") permit (principal in Postern::Group::\"team-{team}\", action == \
+                 Postern::Action::\"forwardPort\", resource is Postern::Instance) when {{ context.port == 5432 }};"
+            ),
+            _ => writeln!(
+                cedar,
+                "@id(\"prod-{n}\") @message(\"not there\") forbid (principal in Postern::Group::\"team-{team}\", \
+                 action, resource is Postern::Instance) when {{ resource.hasTag(\"env\") && \
+                 resource.getTag(\"env\") == \"prod-{team}\" }};"
+            ),
+        };
+        if n % 3 == 0 {
+            let _ =
+                writeln!(groups, "team-{team} = [\"arn:aws:sts::000000000000:assumed-role/Team{team}/*\"]");
+        }
+    }
+    let dir = TempDir::new().expect("a temporary folder");
+    std::fs::write(dir.path().join("teams.cedar"), cedar).expect("policies are written");
+    std::fs::write(dir.path().join("groups.toml"), groups).expect("groups are written");
+    dir
+}
+
+fn principal() -> Principal {
+    Principal {
+        id: "AROATEAM:alice".into(),
+        arn: "arn:aws:sts::000000000000:assumed-role/Team0/alice".into(),
+        account: "000000000000".into(),
+        name: "alice".into(),
+        role: Some("Team0".into()),
+        method: AuthMethod::StsProof,
+        authenticated_at: 0,
+    }
+}
+
+fn instance() -> Instance {
+    let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    Instance {
+        target: Target::parse("i-0123456789abcdef0").expect("a target"),
+        account: "000000000000".into(),
+        region: "us-east-1".into(),
+        name: Some("web-1".into()),
+        platform: Some("Linux".into()),
+        agent_version: Some("3.3.0.0".into()),
+        online: true,
+        tags: BTreeMap::from([tag("team", "0"), tag("env", "dev"), tag("Name", "web-1"), tag("cost", "42")]),
+    }
+}
+
+fn decisions(c: &mut Criterion) {
+    let (principal, instance) = (principal(), instance());
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let context =
+        Asked { reason: Some("OPS-17"), source_ip: Some([198, 51, 100, 7].into()), ..Asked::default() };
+    for policies in [10, 100, 1_000] {
+        let dir = folder(policies);
+        let policy = Policy::load(dir.path()).unwrap_or_else(|error| panic!("{error}"));
+        for (name, action) in [("shell", Action::StartShell), ("list", Action::ListTargets)] {
+            let question =
+                Question { principal: &principal, action, resource: Resource::Instance(&instance), context };
+            assert_eq!(policy.decide(&question, now).allowed, action == Action::StartShell);
+            c.bench_function(&format!("decide/{name}/{policies}"), |b| {
+                b.iter(|| black_box(policy.decide(black_box(&question), now)));
+            });
+        }
+    }
+}
+
+fn loading(c: &mut Criterion) {
+    let mut group = c.benchmark_group("load");
+    group.sample_size(10);
+    for policies in [10, 100, 1_000] {
+        let dir = folder(policies);
+        group
+            .bench_function(policies.to_string(), |b| b.iter(|| Policy::load(black_box(dir.path())).is_ok()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decisions, loading);
+criterion_main!(benches);

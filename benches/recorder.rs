@@ -1,0 +1,167 @@
+//! What recording costs: one 1 KB message all told, and the seal.
+//!
+//! `append` counts CPU of the whole process (all recorder threads), so the
+//! journal's and the compression's share are in it. Target: 8 µs a message.
+
+// A bench that cannot set itself up has nothing to report.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use postern::asciicast::{EventCode, Header, encode_event};
+use postern::metrics::Metrics;
+use postern::recorder::{End, Position, Recorder, RecorderConfig, Recording, SigningKey, Stream};
+use postern::session::SessionId;
+
+/// Sessions that write at the same time, as in the relay's burst bench.
+const SESSIONS: usize = 10;
+/// Messages until the bench waits for the journal, as a window of acks does.
+const WINDOW: usize = 200;
+
+/// Terminal output of a long listing with colours, 1 KB a message.
+fn messages(count: usize) -> Vec<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    while text.len() < count * 1024 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let (size, kind) = (state % 1_000_000, state >> 60);
+        let line = format!(
+            "-rw-r--r-- 1 root root {size:>8} Nov {:>2} {:02}:{:02} \x1b[01;3{}mlib{:x}.so.{kind}\x1b[0m\r\n",
+            1 + state % 28,
+            state % 24,
+            state % 60,
+            kind % 8,
+            state >> 40,
+        );
+        text.extend_from_slice(line.as_bytes());
+    }
+    text.chunks_exact(1024).take(count).map(<[u8]>::to_vec).collect()
+}
+
+struct Rig {
+    recorder: Recorder,
+    dir: tempfile::TempDir,
+    begun: usize,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = open(dir.path());
+        Self { recorder, dir, begun: 0 }
+    }
+
+    fn begin(&mut self) -> Recording {
+        self.begun += 1;
+        let id = SessionId::parse(&format!("bench-{}", self.begun)).unwrap();
+        self.recorder.begin(&id, Header::new(0)).unwrap()
+    }
+}
+
+fn open(dir: &Path) -> Recorder {
+    let key = SigningKey::open(&dir.join("key")).unwrap();
+    let config = RecorderConfig { spool: dir.join("spool") };
+    Recorder::open(config, key, Arc::new(Metrics::new().unwrap())).unwrap()
+}
+
+/// Hands over `count` messages and waits until the journal has them.
+fn write(recordings: &mut [Recording], messages: &[Vec<u8>], count: u64, sequence: &mut i64) {
+    let sessions = recordings.len();
+    for number in 0..count as usize {
+        let recording = &mut recordings[number % sessions];
+        *sequence += 1;
+        let message = &messages[(*sequence as usize) % messages.len()];
+        while !recording.has_room() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let at_ms = *sequence as u64 / 10;
+        let position = recording.output(at_ms, *sequence, Stream::Output, message).unwrap();
+        if number % WINDOW == WINDOW - 1 {
+            wait(recording, position);
+        }
+    }
+}
+
+fn wait(recording: &Recording, position: Position) {
+    while recording.recorded() < position {
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// CPU time of this process, all threads, user and system.
+fn cpu() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let total: u64 = tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
+        .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
+        .sum();
+    Duration::from_nanos(total)
+}
+
+fn append(c: &mut Criterion) {
+    let messages = messages(4096);
+    let mut group = c.benchmark_group("recorder");
+    group.sample_size(20).measurement_time(Duration::from_secs(8));
+    group.throughput(Throughput::Bytes(1024));
+    group.bench_function("encode 1 KB event", |b| {
+        let mut line = Vec::with_capacity(8192);
+        let texts: Vec<_> = messages.iter().map(|m| String::from_utf8_lossy(m).into_owned()).collect();
+        let mut number = 0;
+        b.iter(|| {
+            line.clear();
+            number = (number + 1) % texts.len();
+            encode_event(&mut line, 123_456, EventCode::Output, black_box(&texts[number]));
+            black_box(&line);
+        });
+    });
+    for sessions in [SESSIONS, 200] {
+        let mut rig = Rig::new();
+        let mut recordings: Vec<_> = (0..sessions).map(|_| rig.begin()).collect();
+        let mut sequence = 0;
+        group.bench_function(BenchmarkId::new("append 1 KB, CPU of all threads", sessions), |b| {
+            b.iter_custom(|count| {
+                let before = cpu();
+                write(&mut recordings, &messages, count, &mut sequence);
+                cpu() - before
+            });
+        });
+    }
+    group.finish();
+}
+
+fn seal(c: &mut Criterion) {
+    const MESSAGES: u64 = 8192;
+    let messages = messages(4096);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut group = c.benchmark_group("recorder");
+    group.sample_size(10).measurement_time(Duration::from_secs(10));
+    group.throughput(Throughput::Bytes(MESSAGES * 1024));
+    let mut rig = Rig::new();
+    group.bench_function("seal 8 MB", |b| {
+        b.iter_custom(|count| {
+            let mut total = Duration::ZERO;
+            for _ in 0..count {
+                let mut recordings = [rig.begin()];
+                write(&mut recordings, &messages, MESSAGES, &mut 0);
+                let [recording] = recordings;
+                let start = Instant::now();
+                let sealed = runtime.block_on(recording.seal(1000, &End::new("done"))).unwrap();
+                total += start.elapsed();
+                std::fs::remove_file(sealed.path).unwrap();
+            }
+            total
+        });
+    });
+    group.finish();
+    drop(rig.recorder);
+    drop(rig.dir);
+}
+
+criterion_group!(benches, append, seal);
+criterion_main!(benches);

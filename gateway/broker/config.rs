@@ -1,0 +1,82 @@
+//! What the broker is told; the rest is standard AWS configuration.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::Secret;
+
+/// The StartSession quota of one account and region, calls a second.
+const STARTS_PER_SECOND: u32 = 3;
+/// Longest life of keys of a chained role, seconds.
+const KEY_SECONDS_MAX: u32 = 3600;
+/// Shortest life STS gives, seconds.
+const KEY_SECONDS_MIN: u32 = 900;
+
+/// What the broker is told beyond the standard AWS configuration.
+///
+/// Environment, profiles, `AWS_ENDPOINT_URL_*`, web identity and instance
+/// metadata are read as the AWS SDKs read them; what is set here wins.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerConfig {
+    /// The region of the machines; empty: as the AWS configuration says.
+    pub region: String,
+    /// The role taken for every session; none: the gateway's own keys.
+    pub role_arn: Option<String>,
+    /// The external id that the role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// The account of the machines; empty: the role's, or asked of STS.
+    pub account: String,
+    /// The SSM API, if not AWS's own; `https`, or `http` on loopback.
+    pub ssm_endpoint_url: Option<String>,
+    /// The STS API, if not AWS's own; `https`, or `http` on loopback.
+    pub sts_endpoint_url: Option<String>,
+    /// PEM file of roots trusted besides the system's.
+    ///
+    /// Without it `AWS_CA_BUNDLE` is looked at.
+    pub ca_bundle: Option<PathBuf>,
+    /// How many StartSession calls go out a second; 0: no limit.
+    pub starts_per_second: u32,
+    /// How long a session's keys live, seconds, 900 to 3600.
+    pub key_seconds: u32,
+    /// Keys handed over by the embedded demo; never read from a file.
+    #[serde(skip)]
+    pub static_keys: Option<StaticKeys>,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            region: String::new(),
+            role_arn: None,
+            external_id: None,
+            account: String::new(),
+            ssm_endpoint_url: None,
+            sts_endpoint_url: None,
+            ca_bundle: None,
+            starts_per_second: STARTS_PER_SECOND,
+            key_seconds: KEY_SECONDS_MAX,
+            static_keys: None,
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// The life of a session's keys within what STS allows.
+    pub(super) fn key_seconds(&self) -> i32 {
+        let seconds = self.key_seconds.clamp(KEY_SECONDS_MIN, KEY_SECONDS_MAX);
+        i32::try_from(seconds).unwrap_or(i32::MAX)
+    }
+}
+
+/// An access key given in so many words.
+#[derive(Debug, Clone)]
+pub struct StaticKeys {
+    /// The access key id.
+    pub access_key_id: String,
+    /// The secret access key.
+    pub secret_access_key: Secret,
+    /// The session token of temporary keys.
+    pub session_token: Option<Secret>,
+}

@@ -1,0 +1,243 @@
+//! The machines as SSM describes them, kept for half a minute.
+//!
+//! Tags decide in policies. So a machine whose tags cannot be had is not
+//! described without them: the whole answer is an error.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_sdk_ssm::error::ProvideErrorMetadata;
+use aws_sdk_ssm::types::{
+    ConnectionStatus, InstanceInformation, InstanceInformationStringFilter, PingStatus,
+    ResourceTypeForTagging,
+};
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::fresh::Fresh;
+use super::ssm::with;
+use super::{Broker, BrokerError, Keys, Operation};
+use crate::session::{Instance, Target, printable};
+
+/// How long what SSM said of a machine holds.
+const KNOWN: Duration = Duration::from_secs(30);
+/// How long "unknown" holds: a machine that just started is soon there.
+const UNKNOWN: Duration = Duration::from_secs(5);
+/// How long tags hold in the list, where nothing is decided by them alone.
+const LISTED_TAGS: Duration = Duration::from_secs(5 * 60);
+/// The whole list, which may take hundreds of calls for tags.
+const LIST_TIME: Duration = Duration::from_secs(30);
+/// Machines in the list, and machines kept one by one.
+const INSTANCES_MAX: usize = 10_000;
+/// Largest page that DescribeInstanceInformation gives.
+const PAGE: i32 = 50;
+/// Calls for tags at once; the others of the gate stay free for sessions.
+const TAG_CALLS: usize = 8;
+
+type Tags = BTreeMap<String, String>;
+
+/// What is known of the machines.
+#[derive(Default)]
+pub(super) struct Inventory {
+    list: Fresh<Arc<Vec<Instance>>>,
+    one: Mutex<HashMap<Target, Arc<Fresh<Option<Instance>>>>>,
+    tags: Mutex<HashMap<Target, (Instant, Tags)>>,
+}
+
+impl Broker {
+    /// One machine, at most 30 s old; 5 min when AWS does not answer.
+    pub async fn instance(&self, target: &Target) -> Result<Instance, BrokerError> {
+        let unknown = || BrokerError::TargetNotConnected(target.clone());
+        if target.as_str().starts_with("ecs:") {
+            // SSM describes no tasks, and without a description no decision.
+            return Err(unknown());
+        }
+        let age = |found: &Option<Instance>| if found.is_some() { KNOWN } else { UNKNOWN };
+        let found = match self.inventory.place_for(target) {
+            Some(kept) => kept.get(age, self.describe(target)).await?,
+            None => self.describe(target).await?,
+        };
+        found.ok_or_else(unknown)
+    }
+
+    /// All machines, at most 10,000, at most 30 s old.
+    pub async fn instances(&self) -> Result<Arc<Vec<Instance>>, BrokerError> {
+        let listed = async {
+            let late = BrokerError::TimedOut { operation: Operation::DescribeInstances };
+            tokio::time::timeout(LIST_TIME, self.list()).await.unwrap_or(Err(late))
+        };
+        self.inventory.list.get(|_| KNOWN, listed).await
+    }
+
+    /// Whether the machine's agent answers now.
+    pub async fn connection_status(&self, target: &Target) -> Result<bool, BrokerError> {
+        let operation = Operation::GetConnectionStatus;
+        let keys = self.keys.for_inventory().await?;
+        let call = self.ssm.get_connection_status().target(target.as_str());
+        let asked = async {
+            let answer = call.customize().config_override(with(&keys)).send().await;
+            answer.map_err(|error| BrokerError::of(operation, &error))
+        };
+        let answer = self.calls.run(operation, asked).await?;
+        Ok(answer.status == Some(ConnectionStatus::Connected))
+    }
+
+    async fn describe(&self, target: &Target) -> Result<Option<Instance>, BrokerError> {
+        let keys = self.keys.for_inventory().await?;
+        let Some(instance) = self.describe_one(&keys, target).await? else { return Ok(None) };
+        let tags = self.tags(&keys, target).await?;
+        Ok(tags.map(|tags| tagged(instance, tags)))
+    }
+
+    async fn describe_one(&self, keys: &Keys, target: &Target) -> Result<Option<Instance>, BrokerError> {
+        let operation = Operation::DescribeInstances;
+        let filter =
+            InstanceInformationStringFilter::builder().key("InstanceIds").values(target.as_str()).build();
+        let filter = filter.map_err(|_| BrokerError::Malformed { operation, what: "filter" })?;
+        let call = self.ssm.describe_instance_information().filters(filter);
+        let asked = async {
+            match call.customize().config_override(with(keys)).send().await {
+                Ok(answer) => Ok(answer.instance_information_list.unwrap_or_default()),
+                Err(error) if error.code() == Some("InvalidInstanceId") => Ok(Vec::new()),
+                Err(error) => Err(BrokerError::of(operation, &error)),
+            }
+        };
+        let found = self.calls.run(operation, asked).await?;
+        Ok(found.iter().filter_map(|info| self.read(info)).find(|instance| instance.target == *target))
+    }
+
+    async fn list(&self) -> Result<Arc<Vec<Instance>>, BrokerError> {
+        let keys = self.keys.for_inventory().await?;
+        let mut found = Vec::new();
+        let mut token = None;
+        loop {
+            let (page, next) = self.page(&keys, token).await?;
+            found.extend(page.iter().filter_map(|info| self.read(info)));
+            token = next;
+            if token.is_none() || found.len() >= INSTANCES_MAX {
+                break;
+            }
+        }
+        if token.is_some() {
+            tracing::warn!(limit = INSTANCES_MAX, "the account has more machines than are listed");
+        }
+        found.truncate(INSTANCES_MAX);
+        self.inventory.forget_tags_but(&found);
+        let tagging = futures_util::stream::iter(found).map(|instance| async {
+            let tags = self.listed_tags(&keys, &instance.target).await?;
+            Ok(tags.map(|tags| tagged(instance, tags)))
+        });
+        let list: Vec<Instance> =
+            tagging.buffered(TAG_CALLS).try_filter_map(|found| async { Ok(found) }).try_collect().await?;
+        Ok(Arc::new(list))
+    }
+
+    async fn page(
+        &self,
+        keys: &Keys,
+        token: Option<String>,
+    ) -> Result<(Vec<InstanceInformation>, Option<String>), BrokerError> {
+        let operation = Operation::DescribeInstances;
+        let call = self.ssm.describe_instance_information().max_results(PAGE).set_next_token(token);
+        let asked = async {
+            let answer = call.customize().config_override(with(keys)).send().await;
+            answer.map_err(|error| BrokerError::of(operation, &error))
+        };
+        let answer = self.calls.run(operation, asked).await?;
+        let next = answer.next_token.filter(|token| !token.is_empty());
+        Ok((answer.instance_information_list.unwrap_or_default(), next))
+    }
+
+    /// Tags as the list shows them: kept for five minutes.
+    async fn listed_tags(&self, keys: &Keys, target: &Target) -> Result<Option<Tags>, BrokerError> {
+        if let Some(tags) = self.inventory.kept_tags(target) {
+            return Ok(Some(tags));
+        }
+        let tags = self.tags(keys, target).await?;
+        if let Some(tags) = &tags {
+            self.inventory.keep_tags(target, tags);
+        }
+        Ok(tags)
+    }
+
+    /// A machine's tags; none if SSM does not know it any more.
+    ///
+    /// SSM keeps the tags of `mi-` machines; those of EC2 are EC2's.
+    async fn tags(&self, keys: &Keys, target: &Target) -> Result<Option<Tags>, BrokerError> {
+        if !target.as_str().starts_with("mi-") {
+            return Ok(Some(Tags::new()));
+        }
+        let operation = Operation::ListTags;
+        let call = self
+            .ssm
+            .list_tags_for_resource()
+            .resource_type(ResourceTypeForTagging::ManagedInstance)
+            .resource_id(target.as_str());
+        let asked = async {
+            match call.customize().config_override(with(keys)).send().await {
+                Ok(answer) => Ok(Some(answer.tag_list.unwrap_or_default())),
+                Err(error) if error.code() == Some("InvalidResourceId") => Ok(None),
+                Err(error) => Err(BrokerError::of(operation, &error)),
+            }
+        };
+        let tags = self.calls.run(operation, asked).await?;
+        let read = |tags: Vec<aws_sdk_ssm::types::Tag>| {
+            tags.into_iter().map(|tag| (printable(&tag.key), printable(&tag.value))).collect()
+        };
+        Ok(tags.map(read))
+    }
+
+    fn read(&self, info: &InstanceInformation) -> Option<Instance> {
+        let said = |text: Option<&str>| text.map(printable).filter(|text| !text.is_empty());
+        Some(Instance {
+            target: Target::parse(info.instance_id()?).ok()?,
+            account: self.place.account.clone(),
+            region: self.place.region.clone(),
+            name: said(info.name()).or_else(|| said(info.computer_name())),
+            platform: said(info.platform_type().map(|platform| platform.as_str())),
+            agent_version: said(info.agent_version()),
+            online: info.ping_status() == Some(&PingStatus::Online),
+            tags: Tags::new(),
+        })
+    }
+}
+
+impl Inventory {
+    /// Where a machine's description is kept; none if all are in use.
+    fn place_for(&self, target: &Target) -> Option<Arc<Fresh<Option<Instance>>>> {
+        let mut one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = one.get(target) {
+            return Some(Arc::clone(kept));
+        }
+        if one.len() >= INSTANCES_MAX {
+            one.retain(|_, kept| !kept.is_spent());
+        }
+        if one.len() >= INSTANCES_MAX {
+            return None;
+        }
+        Some(Arc::clone(one.entry(target.clone()).or_default()))
+    }
+
+    fn kept_tags(&self, target: &Target) -> Option<Tags> {
+        let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        tags.get(target).filter(|(at, _)| at.elapsed() < LISTED_TAGS).map(|(_, tags)| tags.clone())
+    }
+
+    fn keep_tags(&self, target: &Target, tags: &Tags) {
+        let mut kept = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(target.clone(), (Instant::now(), tags.clone()));
+    }
+
+    /// Forgets the tags of machines that are gone.
+    fn forget_tags_but(&self, found: &[Instance]) {
+        let there: std::collections::HashSet<&Target> =
+            found.iter().map(|instance| &instance.target).collect();
+        self.tags.lock().unwrap_or_else(PoisonError::into_inner).retain(|target, _| there.contains(target));
+    }
+}
+
+/// The description with its tags; a `Name` among them is its name.
+fn tagged(instance: Instance, tags: Tags) -> Instance {
+    let name = tags.get("Name").filter(|name| !name.is_empty()).cloned();
+    Instance { name: name.or(instance.name), tags, ..instance }
+}

@@ -1,0 +1,119 @@
+//! `postern credentials`: keys for the AWS CLI, from the cache if it can be.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::UNIX_EPOCH;
+
+use time::OffsetDateTime;
+
+use super::output::print_line;
+use crate::client::key_cache::KeyCache;
+use crate::client::profile::gateway_url;
+use crate::client::sign_in::{Keys, SignIn, config_file, credentials_file, sign_in};
+
+/// Environment that selects another AWS identity when none is named.
+const IDENTITY_VARIABLES: [&str; 4] =
+    ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"];
+
+/// What `postern credentials` can be told.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The AWS CLI runs this by itself, from the `credential_process` that `postern configure` writes.\n\
+    It never asks anything; keys are cached in ~/.cache/postern, readable by you only."
+)]
+pub struct Args {
+    /// The gateway's URL.
+    #[arg(long, value_name = "URL")]
+    gateway: String,
+    /// The profile with your AWS identity (default: the usual AWS chain).
+    #[arg(long, value_name = "NAME")]
+    source_profile: Option<String>,
+    /// The region whose STS confirms your identity.
+    #[arg(long)]
+    region: Option<String>,
+    /// A file with the CA certificates of the gateway.
+    #[arg(long, value_name = "FILE")]
+    ca_bundle: Option<PathBuf>,
+    /// Sign in anew, whatever is cached.
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// Prints the keys as `credential_process` wants them.
+///
+/// A warm answer comes from one small file: no TLS, no runtime, no
+/// configuration is set up before it.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let cache = cache(args);
+    let cached = cache.as_ref().filter(|_| !args.fresh);
+    if let Some(keys) = cached.and_then(|cache| cache.fresh(OffsetDateTime::now_utc())) {
+        return print(&keys);
+    }
+    let lock = cache.as_ref().map(KeyCache::lock).transpose()?;
+    // Whoever held the lock may have signed in meanwhile.
+    if let Some(keys) = cached.and_then(|cache| cache.fresh(OffsetDateTime::now_utc())) {
+        return print(&keys);
+    }
+    match mint(args) {
+        Ok(keys) => {
+            if let Some(cache) = &cache {
+                cache.store(&keys)?;
+            }
+            drop(lock);
+            print(&keys)
+        }
+        // A gateway that restarts is no reason to fail while keys still work.
+        Err(error) => match cached.and_then(|cache| cache.usable(OffsetDateTime::now_utc())) {
+            Some(keys) => print(&keys),
+            None => Err(error),
+        },
+    }
+}
+
+fn mint(args: &Args) -> anyhow::Result<Keys> {
+    let who = SignIn {
+        gateway: gateway_url(&args.gateway)?,
+        source_profile: args.source_profile.clone(),
+        region: args.region.clone(),
+        ca_bundle: args.ca_bundle.clone(),
+    };
+    super::block_on(async move { Ok(sign_in(&who).await?) })
+}
+
+fn print(keys: &Keys) -> anyhow::Result<ExitCode> {
+    print_line(&serde_json::to_string(keys)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The cache of exactly this identity at exactly this gateway.
+///
+/// Whatever can change who a person is, is part of its name: edited
+/// configuration files and a new CA of the gateway only cost a sign-in.
+fn cache(args: &Args) -> Option<KeyCache> {
+    let mut words: Vec<Vec<u8>> = vec![args.gateway.trim_end_matches('/').into()];
+    words.push(args.source_profile.clone().unwrap_or_default().into());
+    words.push(args.region.clone().unwrap_or_default().into());
+    words.push(args.ca_bundle.as_ref().and_then(|path| std::fs::read(path).ok()).unwrap_or_default());
+    words.push(stamp(config_file().as_deref()));
+    words.push(stamp(credentials_file().as_deref()));
+    if args.source_profile.is_none() {
+        let variables = IDENTITY_VARIABLES.iter().map(|name| std::env::var(name).unwrap_or_default());
+        words.extend(variables.map(String::into_bytes));
+    }
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    KeyCache::open(&words)
+}
+
+/// A file's path, length and time of change.
+fn stamp(path: Option<&Path>) -> Vec<u8> {
+    let Some(path) = path else { return Vec::new() };
+    let meta = std::fs::metadata(path).ok();
+    let changed = meta.as_ref().and_then(|meta| meta.modified().ok()?.duration_since(UNIX_EPOCH).ok());
+    format!(
+        "{} {} {}",
+        path.display(),
+        meta.map_or(0, |meta| meta.len()),
+        changed.unwrap_or_default().as_nanos()
+    )
+    .into_bytes()
+}

@@ -1,0 +1,73 @@
+//! How lists and documents are printed, for people and for programs.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use crate::session::printable;
+
+/// Prints a value as JSON on standard output.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Prints text and a line's end on standard output.
+pub fn print_line(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")?;
+    Ok(())
+}
+
+/// Prints rows under headings, each column as wide as its widest cell.
+pub fn print_table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for line in table(headings, rows) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Vec<String> {
+    let headings = headings.map(str::to_owned);
+    let lines: Vec<[String; N]> = std::iter::once(&headings)
+        .chain(rows)
+        .map(|row| row.each_ref().map(|cell| printable(cell)))
+        .collect();
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let print = |line: &[String; N]| {
+        let cells = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(print).collect()
+}
+
+/// A moment in UTC, to the second.
+pub fn moment(ms: i64) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    let moment = OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000));
+    moment.ok().and_then(|moment| moment.format(format).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_control_characters_are_gone() {
+        let rows = [["s-1".to_owned(), "Zoë\u{1b}[2J".to_owned()], ["session-2".to_owned(), String::new()]];
+        assert_eq!(table(["ID", "WHO"], &rows), ["ID         WHO", "s-1        Zoë[2J", "session-2"]);
+    }
+
+    #[test]
+    fn a_moment_is_written_in_utc() {
+        assert_eq!(moment(1_795_342_500_999), "2026-11-22 10:15:00Z");
+    }
+}

@@ -1,0 +1,75 @@
+//! `postern replay`: a session's recording is fetched, then played.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::replay::{ReplayArgs, run};
+use crate::client::{Gateway, Profile};
+use crate::session::SessionId;
+
+/// What `postern replay` can be told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    postern replay alice-abcdefghijklmnopqrstuvwxyz\n  \
+    postern replay recording.cast.zst --speed 4 --idle-limit 2\n  \
+    postern replay alice-abcdefghijklmnopqrstuvwxyz --output session.cast\n  \
+    postern replay recording.cast.zst | less -R")]
+pub struct Args {
+    #[command(flatten)]
+    replay: ReplayArgs,
+    /// The AWS profile that points at the gateway.
+    #[arg(long, env = "POSTERN_PROFILE")]
+    profile: Option<String>,
+}
+
+/// Plays a file, or a session's recording from the gateway.
+pub fn replay(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut fetched = None;
+    let profile = args.profile.as_deref();
+    run(&args.replay, |id| {
+        let copy = Fetched::fetch(id, profile)?;
+        Ok(fetched.insert(copy).path.clone())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A copy of a recording, removed when it is no longer needed.
+struct Fetched {
+    path: PathBuf,
+}
+
+impl Fetched {
+    fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("postern-{}-{id}.cast.zst", std::process::id()));
+        let file = create(&path)?;
+        let copy = Self { path };
+        super::block_on(download(id, profile, file))?;
+        Ok(copy)
+    }
+}
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        // What somebody else removed need not be removed.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn create(path: &Path) -> anyhow::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.with_context(|| format!("cannot write {}", path.display()))
+}
+
+async fn download(id: &SessionId, profile: Option<&str>, mut file: File) -> anyhow::Result<()> {
+    let gateway = Gateway::open(Profile::load(profile).await?).await?;
+    let mut answer = gateway.get(&format!("/v1/sessions/{id}/recording")).await?;
+    while let Some(piece) = answer.chunk().await.context("the recording broke off")? {
+        file.write_all(&piece)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! `postern sessions`: who is where, who was, and ending it.
+
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::output::{moment, print_json, print_line, print_table};
+use crate::client::{Gateway, Profile};
+use crate::session::{SessionId, clean_reason, printable};
+
+/// What `postern sessions` can be told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    postern sessions list\n  \
+    postern sessions list --history --json | jq -r '.[].id'\n  \
+    postern sessions show alice-abcdefghijklmnopqrstuvwxyz\n  \
+    postern sessions end alice-abcdefghijklmnopqrstuvwxyz --reason 'left open'")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// The AWS profile that points at the gateway.
+    #[arg(long, global = true, env = "POSTERN_PROFILE")]
+    profile: Option<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the sessions that are open, or were
+    List {
+        /// Sessions that have ended.
+        #[arg(long)]
+        history: bool,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Show everything about one session
+    Show {
+        /// The session's id.
+        id: String,
+    },
+    /// End a session
+    End {
+        /// The session's id.
+        id: String,
+        /// Why; the person sees it.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+}
+
+/// A row of the list; what is missing stays empty.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Row {
+    id: String,
+    principal: Person,
+    target: String,
+    kind: String,
+    state: String,
+    started_ms: i64,
+    end_reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Person {
+    name: String,
+}
+
+/// Does what was asked.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let gateway = Gateway::open(Profile::load(args.profile.as_deref()).await?).await?;
+    match args.command {
+        Command::List { history, limit } => list(&gateway, history, limit, args.json).await?,
+        Command::Show { id } => {
+            let id = SessionId::parse(&id)?;
+            let session: Value = gateway.get_json(&format!("/v1/sessions/{id}")).await?;
+            if args.json { print_json(&session)? } else { show(&session)? }
+        }
+        Command::End { id, reason } => {
+            let id = SessionId::parse(&id)?;
+            let reason = reason.as_deref().map(clean_reason);
+            let body = json!({ "reason": reason });
+            let answer: Value = gateway.post_json(&format!("/v1/sessions/{id}/end"), &body).await?;
+            if args.json { print_json(&answer)? } else { print_line(&format!("ended {id}"))? }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(gateway: &Gateway, history: bool, limit: u32, json: bool) -> anyhow::Result<()> {
+    let state = if history { "history" } else { "active" };
+    let answer: Value = gateway.get_json(&format!("/v1/sessions?limit={limit}&state={state}")).await?;
+    let sessions = match answer {
+        Value::Object(mut object) => object.remove("sessions").unwrap_or(Value::Array(Vec::new())),
+        other => other,
+    };
+    if json {
+        return print_json(&sessions);
+    }
+    let rows: Vec<Row> = serde_json::from_value(sessions)?;
+    let rows: Vec<[String; 7]> = rows.into_iter().map(cells).collect();
+    print_table(["SESSION", "WHO", "TARGET", "KIND", "STATE", "STARTED", "ENDED BY"], &rows)
+}
+
+fn cells(row: Row) -> [String; 7] {
+    let ended = row.end_reason.unwrap_or_default();
+    [row.id, row.principal.name, row.target, row.kind, row.state, moment(row.started_ms), ended]
+}
+
+/// One line for each thing that is known, nested names with dots.
+fn show(session: &Value) -> anyhow::Result<()> {
+    for line in lines("", session) {
+        print_line(&line)?;
+    }
+    Ok(())
+}
+
+fn lines(name: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                lines(&name, value)
+            })
+            .collect(),
+        Value::Null => Vec::new(),
+        Value::String(text) => vec![line(name, text)],
+        Value::Number(number) => match (name.strip_suffix("_ms"), number.as_i64()) {
+            (Some(name), Some(ms)) => vec![line(name, &moment(ms))],
+            _ => vec![line(name, &number.to_string())],
+        },
+        other => vec![line(name, &other.to_string())],
+    }
+}
+
+fn line(name: &str, text: &str) -> String {
+    let name = format!("{}:", printable(name));
+    format!("{name:<22} {}", printable(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_shown_line_by_line_and_safely() {
+        let session =
+            json!({"id": "s-1", "principal": {"name": "al\u{1b}[2Jice"}, "started_ms": 0, "reason": null});
+        assert_eq!(
+            lines("", &session),
+            [
+                "id:                    s-1",
+                "principal.name:        al[2Jice",
+                "started:               1970-01-01 00:00:00Z"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_row_with_less_than_expected_is_still_a_row() {
+        let row: Row = serde_json::from_value(json!({"id": "s-1", "state": "connected", "new": 1})).unwrap();
+        assert_eq!(cells(row)[4], "connected");
+    }
+}

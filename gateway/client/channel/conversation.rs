@@ -1,0 +1,286 @@
+//! What client and agent say to each other, without I/O or clock.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use data_channel::handshake::{HandshakeComplete, HandshakeRequest, HandshakeResponse};
+use data_channel::message::CHUNK;
+use data_channel::payload::exit_code;
+use data_channel::sequence::{Incoming, Outgoing};
+use data_channel::{Acknowledge, ChannelClosed, Draft, Flag, Message, MessageType, PayloadType, Size, Uuid};
+
+use crate::client::error::{shown, shown_lines};
+
+/// The version this client gives itself: above every feature switch of the
+/// agent (1.2.331) and the least that AWS supports (1.2.764), of four parts.
+pub const CLIENT_VERSION: &str = "1.2.999.0";
+
+/// Most input messages without acknowledge: 256 KB, one second of an agent.
+const INPUT_WINDOW: usize = 256;
+/// An agent that has said nothing by then is taken for a plain, silent
+/// program; handshakes begin at once.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Since the conversation began; never runs backwards.
+    pub since: Duration,
+    /// Milliseconds since the Unix epoch.
+    pub ms: u64,
+}
+
+/// What the far side said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Bytes for the terminal.
+    Output(Bytes),
+    /// Bytes for standard error.
+    StdErr(Bytes),
+    /// The remote command's exit code, and how the agent wrote it.
+    ExitCode(Option<i32>, Bytes),
+    /// A sentence of the agent to the person, safe to show.
+    Message(String),
+    /// What this client cannot do, safe to show; the session is lost.
+    Unsupported(String),
+    /// A signal of a port session.
+    Flag(Flag),
+    /// The session is over; the text is safe to show.
+    Closed(String),
+    /// The connection was lost; it is being made anew.
+    Lost,
+    /// The connection is back and the session goes on.
+    Back,
+}
+
+/// How far the session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing was heard yet: it may begin with a handshake.
+    Quiet,
+    /// A handshake is going on; the agent throws input away.
+    Handshake,
+    /// The session can be used.
+    Open,
+}
+
+/// One session's data channel, over all its connections.
+#[derive(Debug)]
+pub struct Conversation {
+    outgoing: Outgoing,
+    incoming: Incoming,
+    phase: Phase,
+    size: Size,
+    delivered: Vec<Message>,
+    to_send: VecDeque<Bytes>,
+    events: VecDeque<Event>,
+    heard: bool,
+}
+
+impl Conversation {
+    /// A session that has just been started.
+    pub fn new(size: Size) -> Self {
+        Self {
+            outgoing: Outgoing::default().with_limit(INPUT_WINDOW),
+            incoming: Incoming::default(),
+            phase: Phase::Quiet,
+            size,
+            delivered: Vec::new(),
+            to_send: VecDeque::new(),
+            events: VecDeque::new(),
+            heard: false,
+        }
+    }
+
+    /// Takes one binary message as it came.
+    pub fn receive(&mut self, raw: Bytes, now: Moment) {
+        let message = match Message::parse(raw) {
+            Ok(message) if message.digest_matches() => message,
+            // Not acknowledged, so the agent sends it again.
+            Ok(_) => return tracing::debug!("a message with a wrong digest was dropped"),
+            Err(error) => return tracing::debug!(%error, "a message was dropped"),
+        };
+        match message.message_type() {
+            MessageType::OutputStreamData => self.take_output(message, now),
+            MessageType::Acknowledge => {
+                if let Ok(acknowledge) = Acknowledge::parse(message.payload()) {
+                    self.heard |= self.outgoing.acknowledged(acknowledge.sequence, now.since);
+                }
+            }
+            MessageType::ChannelClosed => {
+                let closed = ChannelClosed::parse(message.payload()).unwrap_or_default();
+                self.events.push_back(Event::Closed(shown_lines(&closed.output)));
+            }
+            other => tracing::debug!(kind = other.as_str(), "a message was passed over"),
+        }
+    }
+
+    /// Sends input; at most [`CHUNK`] bytes go into a message.
+    ///
+    /// Ask [`Conversation::may_type`] first: what does not fit is dropped.
+    pub fn type_input(&mut self, bytes: &[u8], now: Moment) {
+        for chunk in bytes.chunks(CHUNK) {
+            self.send(PayloadType::Output, chunk, now);
+        }
+    }
+
+    /// Tells the far side the terminal's size, once it can be told.
+    pub fn resize(&mut self, size: Size, now: Moment) {
+        if self.size != size {
+            self.size = size;
+            self.send_size(now);
+        }
+    }
+
+    /// Whether input can be taken from the person now.
+    pub fn may_type(&self) -> bool {
+        self.phase == Phase::Open && self.outgoing.waiting() + 1 < INPUT_WINDOW && !self.outgoing.is_full()
+    }
+
+    /// Does what is due by now: silence ends, messages are sent again.
+    pub fn tick(&mut self, now: Moment) {
+        if self.phase == Phase::Quiet && now.since >= SILENCE {
+            self.open(now);
+        }
+        while let Some(raw) = self.outgoing.due(now.since) {
+            self.to_send.push_back(raw);
+        }
+    }
+
+    /// When [`Conversation::tick`] has something to do next.
+    pub fn next_tick(&self) -> Option<Duration> {
+        let silence = (self.phase == Phase::Quiet).then_some(SILENCE);
+        [silence, self.outgoing.next_due()].into_iter().flatten().min()
+    }
+
+    /// A new connection is there: everything unacknowledged goes out again.
+    ///
+    /// Numbers go on and there is no new handshake.
+    pub fn reconnected(&mut self, now: Moment) {
+        // Acknowledges for the old connection would only be repeats.
+        self.to_send.clear();
+        self.outgoing.reconnected();
+        self.tick(now);
+        self.events.push_back(Event::Back);
+    }
+
+    /// The next message for the socket.
+    pub fn next_message(&mut self) -> Option<Bytes> {
+        self.to_send.pop_front()
+    }
+
+    /// The next thing the far side said.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Adds something that the connection has to say.
+    pub fn announce(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// Whether the far side has shown that it is there.
+    pub fn was_heard(&self) -> bool {
+        self.heard
+    }
+
+    fn take_output(&mut self, message: Message, now: Moment) {
+        self.heard = true;
+        let acknowledge = Acknowledge::of(&message);
+        let mut delivered = std::mem::take(&mut self.delivered);
+        let arrival = self.incoming.receive(message, &mut delivered);
+        if arrival.wants_acknowledge() {
+            self.to_send.push_back(acknowledge.encode(now.ms));
+        }
+        for message in delivered.drain(..) {
+            self.deliver(&message, now);
+        }
+        self.delivered = delivered;
+    }
+
+    fn deliver(&mut self, message: &Message, now: Moment) {
+        let event = match message.payload_type() {
+            PayloadType::HandshakeRequest => return self.shake_hands(message, now),
+            PayloadType::HandshakeComplete => return self.handshake_done(message, now),
+            PayloadType::EncChallengeRequest => Event::Unsupported(KMS.to_owned()),
+            PayloadType::StdErr => Event::StdErr(message.payload_bytes()),
+            PayloadType::ExitCode => Event::ExitCode(exit_code(message.payload()), message.payload_bytes()),
+            PayloadType::Flag => match Flag::parse(message.payload()) {
+                Ok(flag) => Event::Flag(flag),
+                Err(_) => return,
+            },
+            _ => Event::Output(message.payload_bytes()),
+        };
+        if self.phase == Phase::Quiet {
+            self.open(now);
+        }
+        self.events.push_back(event);
+    }
+
+    fn shake_hands(&mut self, message: &Message, now: Moment) {
+        self.phase = Phase::Handshake;
+        let Ok(request) = HandshakeRequest::parse(message.payload()) else {
+            return self.events.push_back(Event::Unsupported(
+                "the target began a handshake that this client cannot read".to_owned(),
+            ));
+        };
+        let answer = HandshakeResponse::answering(&request, CLIENT_VERSION);
+        self.send(PayloadType::HandshakeResponse, &answer.encode(), now);
+        let session_type = request.session_type().map(|action| action.session_type).unwrap_or_default();
+        let refusal = match (request.kms_encryption(), session_type.as_str()) {
+            (Some(_), _) => KMS.to_owned(),
+            (None, "Port") => PORT.to_owned(),
+            (None, _) if answer.is_success() => return,
+            (None, name) => format!("this client cannot do what the target asks for ({})", shown(name)),
+        };
+        self.events.push_back(Event::Unsupported(refusal));
+    }
+
+    fn handshake_done(&mut self, message: &Message, now: Moment) {
+        let done = HandshakeComplete::parse(message.payload()).unwrap_or_default();
+        if !done.customer_message.is_empty() {
+            self.events.push_back(Event::Message(shown_lines(&done.customer_message)));
+        }
+        self.open(now);
+    }
+
+    fn open(&mut self, now: Moment) {
+        self.phase = Phase::Open;
+        self.send_size(now);
+    }
+
+    fn send_size(&mut self, now: Moment) {
+        if self.phase == Phase::Open {
+            let size = self.size.encode();
+            self.send(PayloadType::Size, &size, now);
+        }
+    }
+
+    fn send(&mut self, payload_type: PayloadType, payload: &[u8], now: Moment) {
+        if payload.is_empty() {
+            // Real peers cannot write an empty payload.
+            return;
+        }
+        let draft = Draft {
+            message_type: MessageType::InputStreamData,
+            created_ms: now.ms,
+            sequence: 0,
+            flags: 0,
+            id: Uuid::new_v4(),
+            payload_type,
+            payload,
+        };
+        // The message is kept before it is sent: no acknowledge is too early.
+        match self.outgoing.send(draft, now.since) {
+            Ok(raw) => self.to_send.push_back(raw),
+            Err(error) => tracing::debug!(%error, "input was dropped"),
+        }
+    }
+}
+
+const KMS: &str = "the session asks for KMS encryption, which the gateway does and this client does not; \
+                   connect through a gateway";
+/// Said of sessions that carry a port.
+pub const PORT: &str = "port forwarding and SSH sessions are not supported by this version of postern; \
+                        use the session-manager-plugin of AWS for them";

@@ -1,0 +1,120 @@
+//! Why the engineer's side cannot go on, each with what to do about it.
+
+use std::io;
+use std::path::Path;
+
+use aws_sdk_ssm::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+
+use crate::session::printable;
+
+/// Longest text of a foreign error that is shown, in characters.
+const SHOWN_MAX: usize = 600;
+
+/// What went wrong between an engineer and the gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The AWS profile is missing or incomplete.
+    #[error("{0}")]
+    Profile(String),
+    /// A CA bundle or certificate cannot be used.
+    #[error("{0}")]
+    Trust(String),
+    /// No AWS identity to sign in with.
+    #[error("no AWS credentials to sign in with: {0}")]
+    Credentials(String),
+    /// The gateway did not accept the sign-in.
+    #[error("the gateway refused the sign-in: {0}")]
+    SignIn(String),
+    /// The gateway answered with an AWS error.
+    #[error("{message} ({code})")]
+    Api {
+        /// The AWS error code.
+        code: String,
+        /// The gateway's sentence.
+        message: String,
+    },
+    /// The gateway cannot be reached.
+    #[error("cannot reach the gateway at {url}: {why}")]
+    Unreachable {
+        /// What was called.
+        url: String,
+        /// What the network said.
+        why: String,
+    },
+    /// The gateway answered something that makes no sense.
+    #[error("the gateway gave an answer that makes no sense: {0}")]
+    Answer(String),
+    /// The data channel cannot go on.
+    #[error("{0}")]
+    Channel(String),
+    /// A file or the terminal failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was being done, to what.
+        what: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl ClientError {
+    /// An error of the system while doing something to a file.
+    pub fn io(doing: &str, path: &Path, error: io::Error) -> Self {
+        Self::Io { what: format!("cannot {doing} {}", path.display()), error }
+    }
+
+    /// Whether a later try may succeed: nobody said no.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Answer(_) => true,
+            Self::Api { code, .. } => matches!(
+                code.as_str(),
+                "InternalServerError" | "ServiceUnavailableException" | "ThrottlingException"
+            ),
+            _ => false,
+        }
+    }
+
+    /// Maps what the SDK says to one sentence that is safe to show.
+    pub fn from_sdk<E, R>(url: &str, error: SdkError<E, R>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug,
+    {
+        if let SdkError::ServiceError(context) = &error {
+            let code = context.err().code().unwrap_or("unknown error");
+            let message = context.err().message().unwrap_or("the gateway gave no reason");
+            return Self::Api { code: shown(code), message: shown(message) };
+        }
+        let why = format!("{}", DisplayErrorContext(&error));
+        match why.contains("redentials") {
+            true => Self::Credentials(shown(&why)),
+            false => Self::Unreachable { url: url.to_owned(), why: shown(&why) },
+        }
+    }
+}
+
+/// Foreign text made safe for a terminal and cut to a sensible length.
+pub(crate) fn shown(text: &str) -> String {
+    printable(text).chars().take(SHOWN_MAX).collect()
+}
+
+/// Text of several lines made safe for a terminal, its lines kept.
+pub(crate) fn shown_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    lines.join("\n").chars().take(SHOWN_MAX * 4).collect()
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    shown(&text)
+}

@@ -1,0 +1,66 @@
+//! Sign-in: a challenge, and the proof of an IAM identity over it.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::call::{json as answer, read_body, refusal};
+use super::{Front, Peer};
+use crate::error::{ApiError, Code};
+use crate::identity::{Issued, StsProof};
+
+/// `GET /v1/login/challenge`: 32 bytes to sign, once, within 2 minutes.
+pub(super) async fn challenge(State(front): State<Arc<Front>>, Extension(peer): Extension<Peer>) -> Response {
+    match front.identity.issue_challenge(peer.0.ip(), OffsetDateTime::now_utc()) {
+        Ok(challenge) => answer(StatusCode::OK, &json!(challenge)),
+        Err(error) => refuse(&front, &error.into()),
+    }
+}
+
+/// `POST /v1/login/sts`: gateway-issued keys for a proved IAM identity.
+pub(super) async fn sts(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    match prove(&front, peer, request).await {
+        Ok(issued) => {
+            front.metrics.sign_ins.with_label_values(&["ok"]).inc();
+            tracing::info!(principal = %issued.principal.arn, peer = %peer.0.ip(), "signed in");
+            answer(StatusCode::OK, &issued_json(&issued))
+        }
+        Err(error) => refuse(&front, &error),
+    }
+}
+
+async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, ApiError> {
+    let body = read_body(request.into_body()).await?;
+    let proof: StsProof = serde_json::from_slice(&body)
+        .map_err(|_| ApiError::client(Code::Validation, "the sign-in is not the JSON that `postern credentials` sends"))?;
+    Ok(front.identity.prove(&proof, peer.0.ip(), OffsetDateTime::now_utc()).await?)
+}
+
+/// The shape of a `credential_process`, and whom it is for.
+fn issued_json(issued: &Issued) -> Value {
+    json!({
+        "Version": 1,
+        "AccessKeyId": issued.access_key_id,
+        "SecretAccessKey": issued.secret_access_key,
+        "SessionToken": issued.session_token,
+        "Expiration": issued.expiration.format(&Rfc3339).unwrap_or_default(),
+        "AccountId": issued.principal.account,
+        "PrincipalArn": issued.principal.arn,
+    })
+}
+
+fn refuse(front: &Front, error: &ApiError) -> Response {
+    front.metrics.sign_ins.with_label_values(&["refused"]).inc();
+    tracing::info!(code = error.code.as_str(), message = %error.message, "sign-in refused");
+    refusal(error)
+}

@@ -1,0 +1,213 @@
+//! Postern's own calls: what the SSM API has no word for. Signed like it.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::call::{Call, json as answer, refusal};
+use super::operations::parse;
+use super::{Front, Peer};
+use crate::error::{ApiError, Code};
+use crate::lifecycle::SessionQuery;
+use crate::registry::{Filter, SessionRecord, Span};
+use crate::session::{Document, SessionId, SessionRequest, Target, clean_reason};
+
+/// Bytes of a recording read and sent at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// The query of `GET /v1/sessions`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionsQuery {
+    state: Option<String>,
+    limit: Option<usize>,
+    token: Option<String>,
+}
+
+/// The query of `GET /v1/access`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccessQuery {
+    target: String,
+    document: Option<String>,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct EndBody {
+    reason: Option<String>,
+}
+
+type Shared = State<Arc<Front>>;
+
+/// `GET /v1/access?target=`: would StartSession be allowed? Opens nothing.
+pub(super) async fn access(
+    State(front): Shared,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<AccessQuery>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        let Query(query) = query.map_err(|e| ApiError::client(Code::Validation, e.to_string()))?;
+        let request = SessionRequest {
+            target: noun(Target::parse(&query.target))?,
+            document: noun(query.document.as_deref().map_or_else(|| Ok(Document::shell()), Document::parse))?,
+            parameters: std::collections::BTreeMap::new(),
+            reason: query.reason.map(|reason| clean_reason(&reason)),
+        };
+        let decision = front.lifecycle.would_admit(&call.asker, &request).await?;
+        Ok(json!({
+            "allowed": decision.allowed,
+            "sentence": decision.sentence,
+            "policies": decision.policies,
+            "target": request.target,
+        }))
+    };
+    respond(work.await)
+}
+
+/// `GET /v1/sessions`: the sessions the caller may see.
+pub(super) async fn sessions(
+    State(front): Shared,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<SessionsQuery>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        let Query(query) = query.map_err(|e| ApiError::client(Code::Validation, e.to_string()))?;
+        let span = match query.state.as_deref() {
+            None => None,
+            Some("active") => Some(Span::Active),
+            Some("history") => Some(Span::History),
+            Some(_) => return Err(ApiError::client(Code::Validation, "state must be active or history")),
+        };
+        let filter = Filter { span, ..Filter::default() };
+        let wanted = SessionQuery { filter, limit: query.limit.unwrap_or(50), token: query.token };
+        let page = front.lifecycle.sessions(&call.asker, wanted).await?;
+        let rows: Vec<Value> = page.rows.iter().map(session_json).collect();
+        Ok(json!({"sessions": rows, "next": page.next}))
+    };
+    respond(work.await)
+}
+
+/// `GET /v1/sessions/{id}`: one session with all that is known.
+pub(super) async fn session(
+    State(front): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(session): Path<String>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        let record = front.lifecycle.session(&call.asker, &noun(SessionId::parse(&session))?).await?;
+        Ok(session_json(&record))
+    };
+    respond(work.await)
+}
+
+/// `POST /v1/sessions/{id}/end`: ends it, with the caller's reason.
+pub(super) async fn end(
+    State(front): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(session): Path<String>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        let body: EndBody = parse(&call.body)?;
+        let id = noun(SessionId::parse(&session))?;
+        let reason = body.reason.map(|reason| clean_reason(&reason)).filter(|reason| !reason.is_empty());
+        front.lifecycle.end(&call.asker, &id, reason.as_deref()).await?;
+        Ok(json!({"session": id, "ended": true}))
+    };
+    respond(work.await)
+}
+
+/// `GET /v1/sessions/{id}/recording`: the `.cast.zst`, also while running.
+pub(super) async fn recording(
+    State(front): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(session): Path<String>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        let found = front.lifecycle.recording(&call.asker, &noun(SessionId::parse(&session))?).await?;
+        let file = tokio::fs::File::open(&found.path).await.map_err(|error| {
+            tracing::error!(%error, "a recording could not be opened");
+            ApiError::gateway("the gateway could not open the recording")
+        })?;
+        Ok((file, found.sealed))
+    };
+    match work.await {
+        Err(error) => refusal(&error),
+        Ok((file, sealed)) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/zstd"),
+                (header::CACHE_CONTROL, "no-store"),
+                (header::HeaderName::from_static("x-postern-sealed"), if sealed { "true" } else { "false" }),
+            ];
+            (StatusCode::OK, headers, stream(file)).into_response()
+        }
+    }
+}
+
+/// `GET /v1/recording-keys`: the public keys that seals are checked with.
+pub(super) async fn recording_keys(State(front): Shared) -> Response {
+    answer(StatusCode::OK, &front.recording_keys)
+}
+
+/// The file in chunks, as fast as the client takes them.
+fn stream(file: tokio::fs::File) -> Body {
+    let chunks = futures_util::stream::unfold(file, |mut file| async move {
+        use tokio::io::AsyncReadExt;
+        let mut chunk = bytes::BytesMut::with_capacity(CHUNK);
+        match file.read_buf(&mut chunk).await {
+            Ok(0) => None,
+            Ok(_) => Some((Ok(chunk.freeze()), file)),
+            Err(error) => Some((Err(error), file)),
+        }
+    });
+    Body::from_stream(chunks)
+}
+
+fn session_json(record: &SessionRecord) -> Value {
+    json!({
+        "id": record.id,
+        "principal": record.principal.arn,
+        "name": record.principal.name,
+        "target": record.target,
+        "document": record.document,
+        "kind": record.kind,
+        "reason": record.reason,
+        "state": record.state.as_str(),
+        "started_ms": record.started_ms,
+        "ended_ms": record.ended_ms,
+        "end_reason": record.end_reason,
+        "upstream_id": record.upstream_id,
+        "decision_id": record.decision_id,
+        "node": record.node,
+        "recording_sha256": record.recording_sha256,
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+    })
+}
+
+fn respond(result: Result<Value, ApiError>) -> Response {
+    match result {
+        Ok(body) => answer(StatusCode::OK, &body),
+        Err(error) => refusal(&error),
+    }
+}
+
+fn noun<T>(parsed: Result<T, crate::session::InvalidNoun>) -> Result<T, ApiError> {
+    parsed.map_err(|error| ApiError::client(Code::Validation, error.to_string()))
+}

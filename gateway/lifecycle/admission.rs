@@ -1,0 +1,266 @@
+//! May they? Every question to the policy, written down before it counts.
+
+use std::net::IpAddr;
+
+use prometheus::IntGaugeVec;
+use time::OffsetDateTime;
+
+use super::Lifecycle;
+use super::live::Live;
+use crate::error::{ApiError, Blame, Code};
+use crate::metrics::Metrics;
+use crate::policy::{Action, Asked, Decision, Durability, Obligations, Question, Resource};
+use crate::relay::Rules;
+use crate::registry::{DecisionRecord, SessionRecord, State};
+use crate::session::{Instance, Principal, SessionId, SessionKind, SessionRequest, Target};
+
+/// Who asks, and from where.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// The verified caller.
+    pub principal: Principal,
+    /// The address of the connection.
+    pub source_ip: IpAddr,
+}
+
+impl Lifecycle {
+    /// The machine that a request names, as SSM describes it.
+    pub(super) async fn instance_for(
+        &self,
+        asker: &Asker,
+        request: &SessionRequest,
+    ) -> Result<Instance, ApiError> {
+        let instance = self.rooms.broker.instance(&request.target).await;
+        instance.map_err(|error| {
+            tracing::info!(principal = %asker.principal.arn, target = %request.target, %error, "target not found");
+            error.into()
+        })
+    }
+
+    /// May the session start? A denial is the answer to StartSession.
+    pub(super) async fn admit_start(
+        &self,
+        asker: &Asker,
+        request: &SessionRequest,
+        instance: &Instance,
+    ) -> Result<Decision, ApiError> {
+        self.admit(asker, &start_question(asker, request, instance), None).await
+    }
+
+    /// Would the session start? Answers without opening anything.
+    pub async fn would_admit(&self, asker: &Asker, request: &SessionRequest) -> Result<Decision, ApiError> {
+        let instance = self.instance_for(asker, request).await?;
+        Ok(self.decide(&start_question(asker, request, &instance)))
+    }
+
+    /// May they do this to a running session?
+    pub(super) async fn admit_on_session(
+        &self,
+        action: Action,
+        asker: &Asker,
+        live: &Live,
+    ) -> Result<Decision, ApiError> {
+        let resource = Resource::Session { id: &live.id, owner: &live.principal, instance: &live.instance };
+        let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
+        self.admit(asker, &question, Some(&live.id)).await
+    }
+
+    /// May they replay this recording?
+    pub(super) async fn admit_replay(&self, asker: &Asker, record: &SessionRecord) -> Result<Decision, ApiError> {
+        let instance = self.instance_of(&record.target).await;
+        let resource = Resource::Recording { id: &record.id, owner: &record.principal, instance: &instance };
+        let question = Question {
+            principal: &asker.principal,
+            action: Action::ReplayRecording,
+            resource,
+            context: from(asker),
+        };
+        self.admit(asker, &question, Some(&record.id)).await
+    }
+
+    /// Whether the session is shown to them: their own, or policy says so.
+    ///
+    /// Lists ask this for every row, so the answer is not written down.
+    pub(super) async fn may_see(&self, asker: &Asker, record: &SessionRecord) -> bool {
+        if record.principal.id == asker.principal.id {
+            return true;
+        }
+        let instance = self.instance_of(&record.target).await;
+        let resource = Resource::Session { id: &record.id, owner: &record.principal, instance: &instance };
+        self.quietly(asker, Action::WatchSession, resource)
+    }
+
+    /// Whether the machine is shown to them.
+    pub(super) fn may_list(&self, asker: &Asker, instance: &Instance) -> bool {
+        self.quietly(asker, Action::ListTargets, Resource::Instance(instance))
+    }
+
+    fn quietly(&self, asker: &Asker, action: Action, resource: Resource<'_>) -> bool {
+        let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
+        self.decide(&question).allowed
+    }
+
+    /// Decides, and lets the decision count only once it is written down.
+    async fn admit(
+        &self,
+        asker: &Asker,
+        question: &Question<'_>,
+        session: Option<&SessionId>,
+    ) -> Result<Decision, ApiError> {
+        let decision = self.decide(question);
+        let record = self.decision_record(asker, question, &decision, session);
+        if let Err(error) = self.rooms.registry.add_decision(&record).await {
+            tracing::error!(%error, decision = %decision.id, "the decision could not be registered");
+            return Err(ApiError::gateway("the gateway could not register its decision; try again"));
+        }
+        if decision.allowed {
+            return Ok(decision);
+        }
+        tracing::info!(
+            principal = %asker.principal.arn, action = decision.action.as_str(), decision = %decision.id,
+            sentence = %decision.sentence, "denied"
+        );
+        let sentence = format!("{} (decision {})", decision.sentence, decision.id);
+        Err(ApiError::new(Code::AccessDenied, Blame::Policy, sentence))
+    }
+
+    pub(super) fn decide(&self, question: &Question<'_>) -> Decision {
+        let timer = self.rooms.metrics.decision_seconds.start_timer();
+        let decision = self.rooms.policy.decide(question, OffsetDateTime::now_utc());
+        timer.observe_duration();
+        let result = if decision.allowed { "allow" } else { "deny" };
+        self.rooms.metrics.decisions.with_label_values(&[question.action.as_str(), result]).inc();
+        decision
+    }
+
+    fn decision_record(
+        &self,
+        asker: &Asker,
+        question: &Question<'_>,
+        decision: &Decision,
+        session: Option<&SessionId>,
+    ) -> DecisionRecord {
+        DecisionRecord {
+            id: decision.id.clone(),
+            at_ms: crate::session::now_ms(),
+            principal: asker.principal.clone(),
+            action: question.action.as_str().to_owned(),
+            target: question.resource.instance().map(|instance| instance.target.clone()),
+            document: question.context.document.cloned(),
+            session: session.cloned(),
+            allowed: decision.allowed,
+            policies: decision.policies.clone(),
+            sentence: decision.sentence.clone(),
+            policy_digest: self.rooms.policy.digest().to_owned(),
+            source_ip: Some(asker.source_ip.to_string()),
+        }
+    }
+
+    /// The machine of a past session, which may be gone by now.
+    async fn instance_of(&self, target: &Target) -> Instance {
+        self.rooms.broker.instance(target).await.unwrap_or_else(|_| Instance {
+            target: target.clone(),
+            account: self.rooms.broker.account().to_owned(),
+            region: self.rooms.broker.region().to_owned(),
+            name: None,
+            platform: None,
+            agent_version: None,
+            online: false,
+            tags: std::collections::BTreeMap::new(),
+        })
+    }
+}
+
+fn start_question<'a>(asker: &'a Asker, request: &'a SessionRequest, instance: &'a Instance) -> Question<'a> {
+    Question {
+        principal: &asker.principal,
+        action: Action::from(request.document.kind()),
+        resource: Resource::Instance(instance),
+        context: Asked {
+            document: Some(&request.document),
+            parameters: Some(&request.parameters),
+            reason: request.reason.as_deref(),
+            source_ip: Some(asker.source_ip),
+        },
+    }
+}
+
+fn from(asker: &Asker) -> Asked<'static> {
+    Asked { document: None, parameters: None, reason: None, source_ip: Some(asker.source_ip) }
+}
+
+/// Refuses what this version could not record truthfully or enforce.
+pub(super) fn refuse_unkeepable(request: &SessionRequest, obligations: &Obligations) -> Result<(), ApiError> {
+    if !request.document.kind().is_terminal() {
+        let sentence = format!(
+            "document {} opens a port session, which this gateway does not record yet and so does not open",
+            request.document.as_str()
+        );
+        return Err(ApiError::client(Code::InvalidDocument, sentence));
+    }
+    let unkept = [
+        (obligations.record != Durability::Process, "@record other than \"process\""),
+        (obligations.read_only, "@read_only"),
+        (obligations.capture_traffic, "@capture_traffic"),
+    ];
+    // A promise that would be broken is worse than a refusal.
+    match unkept.iter().find(|(asked, _)| *asked) {
+        None => Ok(()),
+        Some((_, name)) => {
+            let sentence = format!("the policy obliges to {name}, which this gateway does not keep yet; tell its operator");
+            Err(ApiError::new(Code::AccessDenied, Blame::Gateway, sentence))
+        }
+    }
+}
+
+/// What the relay enforces of the policy's obligations.
+pub(super) fn rules(obligations: &Obligations) -> Rules {
+    Rules {
+        record_input: obligations.record_input,
+        banner: (!obligations.banners.is_empty()).then(|| obligations.banners.join("\r\n")),
+        idle_timeout: obligations.idle_timeout,
+        max_duration: obligations.max_duration,
+    }
+}
+
+/// The kind as a metric label.
+pub(super) fn kind_label(kind: SessionKind) -> &'static str {
+    match kind {
+        SessionKind::Shell => "shell",
+        SessionKind::InteractiveCommand => "interactive_command",
+        SessionKind::NonInteractiveCommand => "non_interactive_command",
+        SessionKind::Port => "port",
+        SessionKind::PortToHost => "port_to_host",
+        SessionKind::Ssh => "ssh",
+    }
+}
+
+/// Keeps one session counted under exactly one state.
+pub(super) struct StateGauge {
+    sessions: IntGaugeVec,
+    counted: State,
+}
+
+impl StateGauge {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let gauge = Self { sessions: metrics.sessions.clone(), counted: State::Connecting };
+        gauge.row().inc();
+        gauge
+    }
+
+    pub(super) fn set(&mut self, state: State) {
+        self.row().dec();
+        self.counted = state;
+        self.row().inc();
+    }
+
+    fn row(&self) -> prometheus::IntGauge {
+        self.sessions.with_label_values(&[&self.counted.as_str().to_ascii_lowercase()])
+    }
+}
+
+impl Drop for StateGauge {
+    fn drop(&mut self) {
+        self.row().dec();
+    }
+}

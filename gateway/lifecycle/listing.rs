@@ -1,0 +1,92 @@
+//! What a caller is shown: sessions, machines, their states.
+
+use super::Lifecycle;
+use super::admission::Asker;
+use crate::error::{ApiError, Code};
+use crate::registry::{Filter, Page, RegistryError, SessionRecord};
+use crate::session::{Instance, SessionId, Target, now_ms};
+
+/// Rows looked at for one page that policy thins out.
+const LOOKED_AT_MAX: usize = 1000;
+
+/// Which sessions, how many, and after which.
+#[derive(Debug, Clone, Default)]
+pub struct SessionQuery {
+    /// What they have in common.
+    pub filter: Filter,
+    /// How many, 1 to 200.
+    pub limit: usize,
+    /// The token of the page before.
+    pub token: Option<String>,
+}
+
+impl Lifecycle {
+    /// The sessions that match and that the caller may see.
+    pub async fn sessions(&self, asker: &Asker, query: SessionQuery) -> Result<Page<SessionRecord>, ApiError> {
+        let limit = query.limit.clamp(1, 200);
+        let mut token = query.token;
+        let mut rows = Vec::new();
+        let mut looked_at = 0;
+        loop {
+            let page = self.rooms.registry.sessions(&query.filter, limit - rows.len(), token.as_deref()).await;
+            let page = page.map_err(|error| unavailable(&error))?;
+            looked_at += page.rows.len();
+            for mut row in page.rows {
+                if self.may_see(asker, &row).await {
+                    self.freshen(&mut row);
+                    rows.push(row);
+                }
+            }
+            token = page.next;
+            if token.is_none() || rows.len() >= limit || looked_at >= LOOKED_AT_MAX {
+                return Ok(Page { rows, next: token });
+            }
+        }
+    }
+
+    /// One session, if the caller may see it.
+    pub async fn session(&self, asker: &Asker, id: &SessionId) -> Result<SessionRecord, ApiError> {
+        if let Some(mut record) = self.registered(id).await?
+            && self.may_see(asker, &record).await
+        {
+            self.freshen(&mut record);
+            return Ok(record);
+        }
+        Err(ApiError::client(Code::DoesNotExist, format!("there is no session {id}")))
+    }
+
+    /// The machines that the caller may see.
+    pub async fn instances(&self, asker: &Asker) -> Result<Vec<Instance>, ApiError> {
+        let instances = self.rooms.broker.instances().await?;
+        Ok(instances.iter().filter(|instance| self.may_list(asker, instance)).cloned().collect())
+    }
+
+    /// Whether a machine that the caller may see answers.
+    pub async fn connected(&self, asker: &Asker, target: &Target) -> Result<bool, ApiError> {
+        match self.rooms.broker.instance(target).await {
+            Ok(instance) if self.may_list(asker, &instance) => Ok(instance.online),
+            _ => Ok(false),
+        }
+    }
+
+    pub(super) async fn registered(&self, id: &SessionId) -> Result<Option<SessionRecord>, ApiError> {
+        self.rooms.registry.session(id).await.map_err(|error| unavailable(&error))
+    }
+
+    /// Byte counts of a running session are with its relay.
+    fn freshen(&self, record: &mut SessionRecord) {
+        if let Some(live) = self.live.get(&record.id) {
+            record.bytes_in = live.counters.input();
+            record.bytes_out = live.counters.output();
+            record.started_ms = record.started_ms.min(now_ms());
+        }
+    }
+}
+
+fn unavailable(error: &RegistryError) -> ApiError {
+    if matches!(error, RegistryError::InvalidNextToken) {
+        return ApiError::client(Code::InvalidNextToken, "the page token is not one of this gateway's");
+    }
+    tracing::error!(%error, "the registry did not answer");
+    ApiError::gateway("the gateway could not look up its sessions; try again")
+}

@@ -1,0 +1,92 @@
+//! StartSession once: a repeated call gets the first call's answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+/// How long an answer is kept: the CLI repeats within a minute or two.
+const KEPT: Duration = Duration::from_secs(120);
+/// Answers kept at the most; the oldest goes first.
+const KEPT_MAX: usize = 10_000;
+
+/// Principal id, `amz-sdk-invocation-id` and digest of the body.
+pub(super) type CallKey = (String, String, [u8; 32]);
+
+type Cell<T> = Arc<OnceCell<T>>;
+
+/// The answers of recent calls by their key.
+pub(super) struct Once<T> {
+    calls: Mutex<Calls<T>>,
+}
+
+struct Calls<T> {
+    by_key: HashMap<CallKey, Cell<T>>,
+    by_age: VecDeque<(Instant, CallKey)>,
+}
+
+impl<T: Clone> Once<T> {
+    pub(super) fn new() -> Self {
+        Self { calls: Mutex::new(Calls { by_key: HashMap::new(), by_age: VecDeque::new() }) }
+    }
+
+    /// Runs `call` unless a call of this key ran or is running.
+    pub(super) async fn run<F: Future<Output = T>>(&self, key: CallKey, call: F) -> T {
+        let cell = self.cell(key);
+        cell.get_or_init(|| call).await.clone()
+    }
+
+    /// Whether a call of this key ran within the time that answers are kept.
+    pub(super) fn knows(&self, key: &CallKey) -> bool {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.by_key.contains_key(key)
+    }
+
+    fn cell(&self, key: CallKey) -> Cell<T> {
+        let now = Instant::now();
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((born, _)) = calls.by_age.front() {
+            if now.duration_since(*born) < KEPT && calls.by_age.len() < KEPT_MAX {
+                break;
+            }
+            if let Some((_, old)) = calls.by_age.pop_front() {
+                calls.by_key.remove(&old);
+            }
+        }
+        if let Some(cell) = calls.by_key.get(&key) {
+            return Arc::clone(cell);
+        }
+        let cell = Cell::default();
+        calls.by_key.insert(key.clone(), Arc::clone(&cell));
+        calls.by_age.push_back((now, key));
+        cell
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(invocation: &str) -> CallKey {
+        ("AIDAALICE".to_owned(), invocation.to_owned(), [0; 32])
+    }
+
+    #[tokio::test]
+    async fn a_repeated_call_runs_once() {
+        let once = Once::new();
+        assert_eq!(once.run(key("a"), async { 1 }).await, 1);
+        assert_eq!(once.run(key("a"), async { 2 }).await, 1);
+        assert_eq!(once.run(key("b"), async { 3 }).await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_forgotten_after_two_minutes() {
+        let once = Once::new();
+        assert_eq!(once.run(key("a"), async { 1 }).await, 1);
+        tokio::time::advance(KEPT).await;
+        assert_eq!(once.run(key("a"), async { 2 }).await, 2);
+    }
+}

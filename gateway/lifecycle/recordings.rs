@@ -1,0 +1,138 @@
+//! What is written about a session: header, record, end.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::admission::Asker;
+use super::live::Live;
+use super::Lifecycle;
+use crate::asciicast::Header;
+use crate::broker::Upstream;
+use crate::error::{ApiError, Blame, Code};
+use crate::policy::Decision;
+use crate::recorder::{End, RecorderError};
+use crate::registry::{SessionRecord, State, Traffic};
+use crate::relay::Ended;
+use crate::session::{SessionId, SessionRequest, now_ms};
+
+/// The size of a terminal until the client says another.
+const COLUMNS: u16 = 80;
+const ROWS: u16 = 24;
+
+/// A recording that a caller may read.
+pub struct RecordingFile {
+    /// The `.cast.zst` file.
+    pub path: PathBuf,
+    /// Whether it is complete and signed.
+    pub sealed: bool,
+}
+
+impl Lifecycle {
+    /// The recording of a session, running or past, if policy allows.
+    pub async fn recording(&self, asker: &Asker, id: &SessionId) -> Result<RecordingFile, ApiError> {
+        let none = || ApiError::client(Code::DoesNotExist, format!("there is no recording of a session {id}"));
+        let record = self.registered(id).await?.ok_or_else(none)?;
+        self.admit_replay(asker, &record).await?;
+        let found = self.rooms.store.find(id).map_err(|error| {
+            tracing::error!(session = %id, %error, "the recording could not be looked up");
+            ApiError::gateway("the gateway could not look up the recording")
+        })?;
+        let found = found.ok_or_else(none)?;
+        Ok(RecordingFile { path: found.path, sealed: found.sealed })
+    }
+
+    /// Registers how a session ended.
+    pub(super) async fn register_end(&self, live: &Live, ended: &Ended, sha256: Option<String>) {
+        let traffic = Traffic {
+            recording_sha256: sha256,
+            bytes_in: live.counters.input(),
+            bytes_out: live.counters.output(),
+        };
+        let why = if ended.sentence().is_empty() { ended.reason() } else { ended.sentence() };
+        let why = crate::session::printable(why);
+        let state = if ended.is_failure() { State::Failed } else { State::Terminated };
+        let done = async {
+            self.rooms.registry.set_traffic(&live.id, &traffic).await?;
+            self.rooms.registry.set_state(&live.id, state, now_ms(), Some(&why)).await
+        };
+        if let Err(error) = done.await {
+            tracing::error!(session = %live.id, %error, "the session's end could not be registered");
+        }
+    }
+}
+
+/// The first line of the recording: who, what, why, by which decision.
+pub(super) fn header(
+    id: &SessionId,
+    asker: &Asker,
+    request: &SessionRequest,
+    decision: &Decision,
+    node: &str,
+) -> Header {
+    let about = json!({
+        "session": id.as_str(),
+        "principal": asker.principal.arn,
+        "principal_id": asker.principal.id,
+        "target": request.target.as_str(),
+        "document": request.document.as_str(),
+        "reason": request.reason,
+        "decision": decision.id,
+        "policies": decision.policies,
+        "node": node,
+    });
+    Header {
+        version: 2,
+        width: COLUMNS,
+        height: ROWS,
+        timestamp: OffsetDateTime::now_utc().unix_timestamp(),
+        duration: None,
+        idle_time_limit: None,
+        title: Some(format!("{} on {}", crate::session::printable(&asker.principal.name), request.target)),
+        command: None,
+        env: BTreeMap::from([("TERM".to_owned(), "xterm-256color".to_owned())]),
+        postern: about.as_object().cloned(),
+    }
+}
+
+/// The session's row in the registry, as it begins.
+pub(super) fn record(
+    id: &SessionId,
+    asker: &Asker,
+    request: &SessionRequest,
+    (decision, upstream): (&Decision, &Upstream),
+    node: &str,
+) -> SessionRecord {
+    SessionRecord {
+        id: id.clone(),
+        principal: asker.principal.clone(),
+        target: request.target.clone(),
+        document: request.document.clone(),
+        kind: request.document.kind(),
+        reason: request.reason.clone(),
+        state: State::Connecting,
+        started_ms: now_ms(),
+        ended_ms: None,
+        end_reason: None,
+        upstream_id: Some(upstream.session_id.clone()),
+        decision_id: decision.id.clone(),
+        node: node.to_owned(),
+        recording_sha256: None,
+        bytes_in: 0,
+        bytes_out: 0,
+    }
+}
+
+/// The seal's last words.
+pub(super) fn end(ended: &Ended) -> End {
+    End::new(ended.reason())
+}
+
+/// No recording, no session.
+pub(super) fn cannot_record(error: &RecorderError) -> ApiError {
+    tracing::error!(%error, "a recording could not begin");
+    let sentence = "the session cannot be recorded now, so it is not opened; the gateway's operator sees why in /readyz";
+    ApiError::new(Code::ServiceUnavailable, Blame::Gateway, sentence)
+}

@@ -1,0 +1,112 @@
+//! What a client sent: acknowledges, input, the handshake's answer.
+
+use std::time::Instant;
+
+use data_channel::{Acknowledge, HandshakeResponse, Message, MessageType, PayloadType, Size};
+
+use super::transmit::Later;
+use super::{Agent, Stage};
+use crate::local_ssm::sessions::{Counters, Status};
+use crate::local_ssm::wire::Heard;
+
+/// Acknowledges that may wait; at 3 ms each that is a million a second.
+const LATER_MAX: usize = 4_096;
+
+impl Agent {
+    /// Takes what came; silence is measured from here.
+    pub(super) fn heard(&mut self, heard: Heard) {
+        if !matches!(heard, Heard::Room) {
+            self.heard_at = Instant::now();
+        }
+        match heard {
+            Heard::Binary(raw) => match Message::parse(raw) {
+                Ok(message) if message.digest_matches() => self.receive(message),
+                // Both real peers drop what they cannot read.
+                _ => Counters::count(&self.session.counters.rejects),
+            },
+            Heard::Text(_) => Counters::count(&self.session.counters.rejects),
+            Heard::Alive | Heard::Room => {}
+            Heard::Gone => self.detach(),
+        }
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message.message_type() {
+            MessageType::Acknowledge => self.acknowledged(&message),
+            MessageType::InputStreamData => self.stream(message),
+            _ => {}
+        }
+    }
+
+    fn acknowledged(&mut self, message: &Message) {
+        let counters = &self.session.counters;
+        let Ok(acknowledge) = Acknowledge::parse(message.payload()) else {
+            return Counters::count(&counters.rejects);
+        };
+        let known = self.outgoing.acknowledged(acknowledge.sequence, self.epoch.elapsed());
+        Counters::count(if known { &counters.acknowledges } else { &counters.stray_acknowledges });
+    }
+
+    fn stream(&mut self, message: Message) {
+        // What cannot be handled now is neither taken nor acknowledged; the
+        // client sends it again.
+        let next = message.sequence() == self.incoming.expected();
+        let stuck = !self.input.has_room() || matches!(self.stage, Stage::Ended { .. });
+        let unread =
+            self.later.len() >= LATER_MAX || self.wire.as_ref().is_some_and(|wire| wire.is_stuffed());
+        if (next && stuck) || unread {
+            return;
+        }
+        let acknowledge = Acknowledge::of(&message);
+        let duplicate = message.sequence() < self.incoming.expected();
+        let mut delivered = std::mem::take(&mut self.delivered);
+        let arrival = self.incoming.receive(message, &mut delivered);
+        if duplicate {
+            Counters::count(&self.session.counters.duplicates);
+        }
+        if arrival.wants_acknowledge() {
+            let due = Instant::now() + self.service.habits.acknowledge_delay;
+            self.later.push_back((due, Later::Acknowledge(acknowledge)));
+        }
+        for message in delivered.drain(..) {
+            self.deliver(&message);
+        }
+        self.delivered = delivered;
+    }
+
+    fn deliver(&mut self, message: &Message) {
+        match (&self.stage, message.payload_type()) {
+            (Stage::Handshake { .. }, PayloadType::HandshakeResponse) => self.answered(message.payload()),
+            // Before the handshake is complete all else is discarded.
+            (Stage::Running, PayloadType::Output) => self.typed(message),
+            (Stage::Running, PayloadType::Size) => {
+                if let (Some(process), Ok(size)) = (&self.process, Size::parse(message.payload())) {
+                    process.resize(size);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn typed(&mut self, message: &Message) {
+        let Some(process) = &self.process else { return };
+        if process.has_terminal() {
+            self.input.push(message.payload_bytes());
+        } else {
+            self.input.interrupt(process, message.payload());
+        }
+    }
+
+    fn answered(&mut self, payload: &[u8]) {
+        let answer = HandshakeResponse::parse(payload);
+        if answer.is_ok_and(|answer| answer.is_success()) {
+            let now = Instant::now();
+            self.stage = Stage::Answered { since: now };
+            // The acknowledge goes first: a plugin does not expect anything
+            // between HandshakeComplete and the session's first output.
+            self.later.push_back((now + self.service.habits.acknowledge_delay, Later::CompleteHandshake));
+        } else {
+            self.ended(Status::Failed, "Handshake with the client failed.");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What the SSM API tells of targets: instances, status, tags.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::Service;
+use super::agent::AGENT_VERSION;
+use super::answer::{self, Answer};
+use super::callers::Caller;
+use super::settings::LocalTarget;
+use super::ssm::{page, page_start, read, seconds};
+use crate::error::{ApiError, Code};
+use crate::session::Target;
+
+/// Fewest and most instances of one page, as in AWS.
+const PAGE: std::ops::RangeInclusive<usize> = 5..=50;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfTarget {
+    target: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConnectionStatus<'a> {
+    target: &'a str,
+    status: &'static str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DescribeInstances {
+    max_results: Option<usize>,
+    next_token: Option<String>,
+    #[serde(default)]
+    filters: Vec<Filter>,
+    #[serde(default)]
+    instance_information_filter_list: Vec<OldFilter>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Filter {
+    key: String,
+    values: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OldFilter {
+    key: String,
+    value_set: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Instances {
+    instance_information_list: Vec<Instance>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Instance {
+    instance_id: String,
+    ping_status: &'static str,
+    last_ping_date_time: f64,
+    agent_version: &'static str,
+    is_latest_version: bool,
+    platform_type: &'static str,
+    platform_name: &'static str,
+    resource_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(rename = "IPAddress")]
+    ip_address: &'static str,
+    computer_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListTags {
+    resource_type: String,
+    resource_id: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Tag<'a> {
+    key: &'a str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Tags<'a> {
+    tag_list: Vec<Tag<'a>>,
+}
+
+impl Service {
+    /// Whether a target's agent is on the network.
+    pub(super) fn is_online(&self, target: &str) -> bool {
+        self.targets.contains_key(target) && !self.offline.lock().contains(target)
+    }
+
+    /// The ARN that IAM knows a target by.
+    pub(super) fn target_arn(&self, target: &Target) -> String {
+        match target.as_str() {
+            id if id.starts_with("mi-") => self.arn(&format!("managed-instance/{id}")),
+            id => format!("arn:aws:ec2:{}:{}:instance/{id}", self.region, self.account),
+        }
+    }
+
+    /// `GetConnectionStatus`.
+    pub(super) fn get_connection_status(&self, caller: &Caller, body: &[u8]) -> Result<Answer, ApiError> {
+        let input: OfTarget = read(body)?;
+        self.permit(caller, "ssm:GetConnectionStatus", "*")?;
+        let status = if self.is_online(&input.target) { "connected" } else { "notconnected" };
+        Ok(answer::json(&ConnectionStatus { target: &input.target, status }))
+    }
+
+    /// `DescribeInstanceInformation`.
+    pub(super) fn describe_instances(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<Answer, ApiError> {
+        let input: DescribeInstances = read(body)?;
+        self.permit(caller, "ssm:DescribeInstanceInformation", "*")?;
+        let most = input.max_results.unwrap_or(*PAGE.end());
+        if !PAGE.contains(&most) {
+            return Err(ApiError::client(Code::Validation, "MaxResults must be 5 to 50"));
+        }
+        let old = input.instance_information_filter_list.into_iter();
+        let old = old.map(|filter| Filter { key: filter.key, values: filter.value_set });
+        let filters: Vec<Filter> = input.filters.into_iter().chain(old).collect();
+        let mut fitting = Vec::new();
+        for target in self.targets.values() {
+            let mut fits = true;
+            for filter in &filters {
+                fits &= filter.fits(target, self.ping_status(target))?;
+            }
+            if fits {
+                fitting.push(target);
+            }
+        }
+        let start = page_start(input.next_token.as_deref())?;
+        let (targets, next_token) = page(fitting, start, most);
+        let last_ping = seconds(now);
+        let list = targets.iter().map(|target| self.instance(target, last_ping)).collect();
+        Ok(answer::json(&Instances { instance_information_list: list, next_token }))
+    }
+
+    /// `ListTagsForResource`, for managed instances only.
+    pub(super) fn list_tags(&self, caller: &Caller, body: &[u8]) -> Result<Answer, ApiError> {
+        let input: ListTags = read(body)?;
+        self.permit(caller, "ssm:ListTagsForResource", "*")?;
+        let managed = input.resource_type == "ManagedInstance" && input.resource_id.starts_with("mi-");
+        let target = self.targets.get(&input.resource_id).filter(|_| managed);
+        let unknown = || ApiError::client(Code::Validation, "The resource ID is not valid.");
+        let tags = &target.ok_or_else(unknown)?.tags;
+        let tag_list = tags.iter().map(|(key, value)| Tag { key, value }).collect();
+        Ok(answer::json(&Tags { tag_list }))
+    }
+
+    fn ping_status(&self, target: &LocalTarget) -> &'static str {
+        if self.is_online(&target.id) { "Online" } else { "ConnectionLost" }
+    }
+
+    fn instance(&self, target: &LocalTarget, last_ping: f64) -> Instance {
+        let managed = target.id.starts_with("mi-");
+        Instance {
+            instance_id: target.id.clone(),
+            ping_status: self.ping_status(target),
+            last_ping_date_time: last_ping,
+            agent_version: AGENT_VERSION,
+            is_latest_version: true,
+            platform_type: "Linux",
+            platform_name: "Linux",
+            resource_type: resource_type(target),
+            name: managed.then(|| target.name.clone()),
+            ip_address: "127.0.0.1",
+            computer_name: target.name.clone(),
+        }
+    }
+}
+
+impl Filter {
+    fn fits(&self, target: &LocalTarget, ping_status: &str) -> Result<bool, ApiError> {
+        let has = |value: &str| self.values.iter().any(|wanted| wanted == value);
+        Ok(match self.key.as_str() {
+            "InstanceIds" => has(&target.id),
+            "PingStatus" => has(ping_status),
+            "PlatformTypes" => has("Linux"),
+            "AgentVersion" => has(AGENT_VERSION),
+            "ResourceType" => has(resource_type(target)),
+            "tag-key" => target.tags.keys().any(|key| has(key)),
+            key => match key.strip_prefix("tag:") {
+                Some(tag) => target.tags.get(tag).is_some_and(|value| has(value)),
+                None => return Err(ApiError::client(Code::InvalidFilterKey, "no such filter key")),
+            },
+        })
+    }
+}
+
+fn resource_type(target: &LocalTarget) -> &'static str {
+    if target.id.starts_with("mi-") { "ManagedInstance" } else { "EC2Instance" }
+}

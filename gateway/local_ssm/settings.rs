@@ -1,0 +1,130 @@
+//! What the stand-in is made of: identities, roles, targets, habits.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything [`LocalSsm::start`](super::LocalSsm::start) needs.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// TLS; without it the listener speaks plain text, on loopback only.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// `https://host:port` for stream URLs; the listener's address if none.
+    pub public_url: Option<String>,
+    /// The account, twelve digits.
+    pub account: String,
+    /// The region in every signature's scope.
+    pub region: String,
+    /// Who has long-term keys.
+    pub identities: Vec<LocalIdentity>,
+    /// ARNs of the roles that any caller may assume.
+    pub roles: Vec<String>,
+    /// The machines; each is this machine under another name.
+    pub targets: Vec<LocalTarget>,
+    /// How service and agent behave.
+    pub habits: Habits,
+}
+
+impl LocalConfig {
+    /// Nobody and nothing yet, at the given address.
+    pub fn new(listen: SocketAddr, account: &str, region: &str) -> Self {
+        Self {
+            listen,
+            tls: None,
+            public_url: None,
+            account: account.to_owned(),
+            region: region.to_owned(),
+            identities: Vec::new(),
+            roles: Vec::new(),
+            targets: Vec::new(),
+            habits: Habits::default(),
+        }
+    }
+}
+
+/// One holder of long-term keys.
+#[derive(Clone)]
+pub struct LocalIdentity {
+    /// The key's id.
+    pub access_key_id: String,
+    /// The secret.
+    pub secret_access_key: String,
+    /// The session token that must come with it, if any.
+    pub session_token: Option<String>,
+    /// Its ARN.
+    pub arn: String,
+    /// Its unique id, `AIDA…` or `AROA…:session`.
+    pub user_id: String,
+}
+
+impl fmt::Debug for LocalIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalIdentity")
+            .field("access_key_id", &self.access_key_id)
+            .field("arn", &self.arn)
+            .field("user_id", &self.user_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One machine: a shell in a folder, under an instance id.
+#[derive(Debug, Clone)]
+pub struct LocalTarget {
+    /// Its instance id, `i-…` or `mi-…`.
+    pub id: String,
+    /// Its name, as `ComputerName` and `Name`.
+    pub name: String,
+    /// Its tags; SSM tells them of `mi-…` only.
+    pub tags: BTreeMap<String, String>,
+    /// The shell with its arguments.
+    pub shell: Vec<String>,
+    /// Where sessions start.
+    pub directory: PathBuf,
+    /// Added to the small environment that every session gets.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl LocalTarget {
+    /// A machine with a login `bash`, starting in `/`.
+    pub fn new(id: &str, name: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            tags: BTreeMap::new(),
+            shell: vec!["/bin/bash".to_owned(), "-l".to_owned()],
+            directory: PathBuf::from("/"),
+            environment: BTreeMap::new(),
+        }
+    }
+}
+
+/// How service and agent behave; the default suits demos and tests.
+#[derive(Debug, Clone)]
+pub struct Habits {
+    /// Wait before a terminal's first output; the real agent waits 1 s.
+    pub initial_delay: Duration,
+    /// Wait before an acknowledge; real peers lose those under 2 ms.
+    pub acknowledge_delay: Duration,
+    /// A session that nobody is connected to ends after this.
+    pub disconnected_end: Duration,
+    /// Keep the bytes that the agent sent, for tests to compare.
+    pub keep_sent: bool,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self {
+            initial_delay: Duration::ZERO,
+            // Above the 2 ms in which both real programs miss one.
+            acknowledge_delay: Duration::from_millis(3),
+            // The service's own idle timeout when nobody changed it.
+            disconnected_end: Duration::from_secs(20 * 60),
+            keep_sent: false,
+        }
+    }
+}

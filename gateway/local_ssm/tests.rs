@@ -1,0 +1,5 @@
+//! The stand-in through its real doors: SDK calls and WebSockets.
+
+mod api;
+mod channel;
+mod support;

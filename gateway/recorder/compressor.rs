@@ -1,0 +1,220 @@
+//! The compressor thread: journaled lines into each session's open file.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::frames::{LiveEncoder, Turn};
+use super::lines::{Finish, SharedLines};
+use super::sealer::ToSealer;
+use super::{House, RecorderError};
+use crate::session::SessionId;
+
+/// A session's lines are in its file after this long.
+const FLUSH: Duration = Duration::from_secs(1);
+/// A second's work is spread, so that it comes in small bursts.
+const SLOTS: u32 = 8;
+/// A session without lines for so many flushes gives its encoder back.
+const QUIET_FLUSHES: u32 = 3;
+/// Encoders kept for sessions that wake up; 0.4 MB each.
+const SPARE_ENCODERS: usize = 8;
+
+/// What the compressor is told.
+pub(super) enum ToCompressor {
+    /// A session has lines again.
+    Active(SharedLines),
+    /// A session has many lines.
+    Urgent(SharedLines),
+    /// A session's last lines are in the journal: end and seal it.
+    Finish(SharedLines, Finish),
+    /// Compress what there is and end.
+    Close,
+}
+
+/// Starts the thread.
+pub(super) fn spawn(
+    house: Arc<House>,
+    inbox: Receiver<ToCompressor>,
+    sealer: Sender<ToSealer>,
+) -> Result<JoinHandle<()>, RecorderError> {
+    let (active, spare, packed) = (HashMap::new(), Vec::new(), Vec::new());
+    let compressor = Compressor { house, sealer, active, spare, packed, next_slot: 0, slot: 0 };
+    let thread = thread::Builder::new().name("compressor".into());
+    thread.spawn(move || compressor.run(&inbox)).map_err(RecorderError::io("start a thread"))
+}
+
+struct Compressor {
+    house: Arc<House>,
+    sealer: Sender<ToSealer>,
+    active: HashMap<SessionId, Active>,
+    spare: Vec<LiveEncoder>,
+    packed: Vec<u8>,
+    /// The slot that the next new session gets.
+    next_slot: u32,
+    /// The slot whose turn it is.
+    slot: u32,
+}
+
+/// A session with an encoder and an open file.
+struct Active {
+    lines: SharedLines,
+    encoder: LiveEncoder,
+    file: File,
+    slot: u32,
+    quiet: u32,
+}
+
+impl Compressor {
+    fn run(mut self, inbox: &Receiver<ToCompressor>) {
+        let mut due = Instant::now() + FLUSH / SLOTS;
+        loop {
+            match self.wait(inbox, due) {
+                Ok(ToCompressor::Active(lines)) => self.welcome(lines),
+                Ok(ToCompressor::Urgent(lines)) => self.hurry(lines),
+                Ok(ToCompressor::Finish(lines, finish)) => self.finish(lines, finish),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.flush_slot();
+                    // Late is late: never a burst to catch up.
+                    due = Instant::now() + FLUSH / SLOTS;
+                }
+                Ok(ToCompressor::Close) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let ids: Vec<_> = self.active.keys().cloned().collect();
+        for id in ids {
+            self.turn(&id, Turn::End);
+        }
+        let _ = self.sealer.send(ToSealer::Close);
+    }
+
+    /// The next thing to do; the time-out comes only while there is work.
+    fn wait(&self, inbox: &Receiver<ToCompressor>, due: Instant) -> Result<ToCompressor, RecvTimeoutError> {
+        if self.active.is_empty() {
+            return inbox.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        }
+        let now = Instant::now();
+        if now >= due {
+            return Err(RecvTimeoutError::Timeout);
+        }
+        inbox.recv_timeout(due - now)
+    }
+
+    fn welcome(&mut self, lines: SharedLines) {
+        if let Err(error) = self.open(&lines) {
+            self.give_up(&lines, &error);
+        }
+    }
+
+    fn hurry(&mut self, lines: SharedLines) {
+        lines.urgent.store(false, Ordering::Release);
+        lines.active.store(true, Ordering::Release);
+        match self.open(&lines) {
+            Ok(()) => self.turn(lines.id(), Turn::Flush),
+            Err(error) => self.give_up(&lines, &error),
+        }
+    }
+
+    fn finish(&mut self, lines: SharedLines, finish: Finish) {
+        if lines.failure().is_none() {
+            match self.open(&lines) {
+                Ok(()) => self.turn(lines.id(), Turn::End),
+                Err(error) => self.give_up(&lines, &error),
+            }
+        }
+        self.active.remove(lines.id());
+        let _ = self.sealer.send(ToSealer::Seal(lines, finish));
+    }
+
+    /// Gives every session of the slot its turn.
+    fn flush_slot(&mut self) {
+        self.slot = (self.slot + 1) % SLOTS;
+        let slot = self.slot;
+        let due = self.active.iter().filter(|(_, active)| active.slot == slot);
+        let due: Vec<_> = due.map(|(id, active)| (id.clone(), active.quiet >= QUIET_FLUSHES)).collect();
+        for (id, quiet) in due {
+            self.turn(&id, if quiet { Turn::End } else { Turn::Flush });
+            if quiet {
+                self.part(&id);
+            }
+        }
+    }
+
+    /// Compresses what a session has in the journal.
+    fn turn(&mut self, id: &SessionId, turn: Turn) {
+        let Some(active) = self.active.get_mut(id) else { return };
+        match active.turn(turn, &mut self.packed) {
+            Ok(lines) => {
+                self.house.count_bytes("compressed", self.packed.len());
+                active.quiet = if lines == 0 { active.quiet + 1 } else { 0 };
+            }
+            Err(error) => {
+                let lines = active.lines.clone();
+                self.give_up(&lines, &error);
+            }
+        }
+    }
+
+    /// Takes the encoder and the file from a session that went quiet.
+    fn part(&mut self, id: &SessionId) {
+        let Some(active) = self.active.remove(id) else { return };
+        let lines = active.lines;
+        lines.active.store(false, Ordering::Release);
+        if self.spare.len() < SPARE_ENCODERS {
+            self.spare.push(active.encoder);
+        }
+        // Lines that came meanwhile found the session still active.
+        let missed = lines.buffer().journaled > 0;
+        if missed && !lines.active.swap(true, Ordering::AcqRel) {
+            self.welcome(lines);
+        }
+    }
+
+    fn open(&mut self, lines: &SharedLines) -> io::Result<()> {
+        if self.active.contains_key(lines.id()) {
+            return Ok(());
+        }
+        let file = OpenOptions::new().append(true).open(self.house.spool.path(lines.id()))?;
+        let mut encoder = self.spare.pop().map_or_else(LiveEncoder::new, Ok)?;
+        encoder.reset()?;
+        self.next_slot = (self.next_slot + 1) % SLOTS;
+        let active = Active { lines: lines.clone(), encoder, file, slot: self.next_slot, quiet: 0 };
+        self.active.insert(lines.id().clone(), active);
+        Ok(())
+    }
+
+    fn give_up(&mut self, lines: &SharedLines, error: &io::Error) {
+        let why = format!("{} cannot be written: {error}", self.house.spool.path(lines.id()).display());
+        self.house.report(&why);
+        lines.fail(&why);
+        self.active.remove(lines.id());
+    }
+}
+
+impl Active {
+    /// Appends the lines to the file; says how many bytes of lines.
+    fn turn(&mut self, turn: Turn, packed: &mut Vec<u8>) -> io::Result<usize> {
+        packed.clear();
+        let mut buffer = self.lines.buffer();
+        let (taken, end) = (buffer.take_journaled(), buffer.start);
+        drop(buffer);
+        if taken.is_empty() && turn == Turn::Flush {
+            return Ok(0);
+        }
+        self.encoder.compress(&taken, turn, packed)?;
+        let mut open = self.lines.open_file();
+        if let Err(error) = self.file.write_all(packed) {
+            // What is there must stay decodable; the lines are in the journal.
+            let _ = self.file.set_len(open.length);
+            return Err(error);
+        }
+        open.length += packed.len() as u64;
+        open.digest.update(&taken);
+        self.lines.set_compressed(end);
+        Ok(taken.len())
+    }
+}

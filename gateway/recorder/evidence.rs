@@ -1,0 +1,228 @@
+//! What proves a recording: hash chain, ranges, end and signature.
+//!
+//! It is JSON in a skippable zstd frame. `h0` is SHA-256 of the header line,
+//! `h_i = SHA-256(h_{i-1} ‖ lines of segment i)`. The signature is Ed25519
+//! over the JSON with an empty `signature`. The JSON is canonical: compact,
+//! fields in the order below; any other spelling is damage.
+
+use data_encoding::{BASE64, HEXLOWER};
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use super::{PublicKey, SigningKey};
+use crate::asciicast::{EventCode, Marks, peek};
+
+/// Lines are hashed in segments of at most this many bytes.
+pub(super) const SEGMENT_MAX: usize = 64 * 1024;
+/// Magic of the skippable frame that holds the evidence.
+pub(super) const SKIPPABLE: u32 = 0x184D_2A50;
+/// Longest evidence that is read, bytes: 40 GB of lines.
+pub(super) const EVIDENCE_MAX: u64 = 64 << 20;
+
+/// The evidence of a sealed recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// Always `postern-evidence`.
+    pub format: String,
+    /// Version of this structure: 1.
+    pub version: u32,
+    /// The session.
+    pub session: String,
+    /// SHA-256 of the header line, hex; the first link of the chain.
+    pub header: String,
+    /// The segments of event lines, in order.
+    pub segments: Vec<Segment>,
+    /// The zstd frames: compressed size, lines' size, SHA-256 in base64.
+    pub frames: Vec<(u32, u32, String)>,
+    /// Sums over the recording.
+    pub totals: Totals,
+    /// How it ended.
+    pub end: Ending,
+    /// SHA-256 of all lines, header included, hex: `zstdcat | sha256sum`.
+    pub lines_sha256: String,
+    /// SHA-256 of the file up to the evidence frame, hex.
+    pub compressed_sha256: String,
+    /// Which key signed.
+    pub key_id: String,
+    /// Ed25519 signature, base64.
+    pub signature: String,
+}
+
+/// A run of event lines with its link of the hash chain.
+///
+/// In JSON: `[bytes, lines, until_ms, first, last, hash]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SegmentTuple", into = "SegmentTuple")]
+pub struct Segment {
+    /// Size of its lines.
+    pub bytes: u64,
+    /// How many lines.
+    pub lines: u64,
+    /// Time of its last line.
+    pub until_ms: u64,
+    /// First and last sequence number of the messages in it.
+    pub sequences: Option<(i64, i64)>,
+    /// The chain's link after it: SHA-256 in base64.
+    pub hash: String,
+}
+
+type SegmentTuple = (u64, u64, u64, Option<i64>, Option<i64>, String);
+
+impl From<SegmentTuple> for Segment {
+    fn from((bytes, lines, until_ms, first, last, hash): SegmentTuple) -> Self {
+        Self { bytes, lines, until_ms, sequences: first.zip(last), hash }
+    }
+}
+
+impl From<Segment> for SegmentTuple {
+    fn from(segment: Segment) -> Self {
+        let (first, last) = segment.sequences.unzip();
+        (segment.bytes, segment.lines, segment.until_ms, first, last, segment.hash)
+    }
+}
+
+/// Sums over a recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Totals {
+    /// Size of all lines, header included.
+    pub bytes: u64,
+    /// How many lines, header included.
+    pub lines: u64,
+    /// Time of the last line.
+    pub duration_ms: u64,
+}
+
+/// How a recording ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ending {
+    /// Why the session ended.
+    pub reason: String,
+    /// When, milliseconds since the recording began.
+    pub at_ms: u64,
+    /// Whether it was put together from what a crash or error left.
+    pub recovered: bool,
+    /// Bytes of lines that are known to be lost.
+    pub missing_bytes: u64,
+}
+
+impl Evidence {
+    /// Signs; sets the key id and the signature.
+    pub(super) fn sign(&mut self, key: &SigningKey) -> serde_json::Result<()> {
+        self.key_id = key.public().id();
+        self.signature.clear();
+        self.signature = BASE64.encode(&key.sign(&self.to_json()?));
+        Ok(())
+    }
+
+    /// Whether the signature is that key's.
+    pub(super) fn signed_by(&self, key: &PublicKey) -> bool {
+        let unsigned = Self { signature: String::new(), ..self.clone() };
+        let signature = BASE64.decode(self.signature.as_bytes());
+        match (unsigned.to_json(), signature) {
+            (Ok(message), Ok(signature)) => key.verifies(&message, &signature),
+            _ => false,
+        }
+    }
+
+    /// The canonical JSON.
+    pub(super) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+
+    /// The skippable frame with it.
+    pub(super) fn to_frame(&self) -> serde_json::Result<Vec<u8>> {
+        let json = self.to_json()?;
+        let mut frame = Vec::with_capacity(json.len() + 8);
+        frame.extend_from_slice(&SKIPPABLE.to_le_bytes());
+        frame.extend_from_slice(&(json.len() as u32).to_le_bytes());
+        frame.extend_from_slice(&json);
+        Ok(frame)
+    }
+}
+
+/// Makes the chain and its segments from lines, one after the other.
+#[derive(Clone)]
+pub(super) struct Chain {
+    link: Vec<u8>,
+    open: Context,
+    segment: Segment,
+    marks: Marks,
+    all: Context,
+    totals: Totals,
+    header: String,
+}
+
+impl Chain {
+    /// A chain that has seen no line.
+    pub(super) fn new() -> Self {
+        let (open, all) = (Context::new(&SHA256), Context::new(&SHA256));
+        let totals = Totals { bytes: 0, lines: 0, duration_ms: 0 };
+        let (link, header, marks) = (Vec::new(), String::new(), Marks::default());
+        Self { link, open, segment: Segment::empty(), marks, all, totals, header }
+    }
+
+    /// Adds a line; gives the segment that had no room for it.
+    pub(super) fn line(&mut self, line: &[u8]) -> Option<Segment> {
+        self.all.update(line);
+        self.totals.bytes += line.len() as u64;
+        self.totals.lines += 1;
+        if self.totals.lines == 1 {
+            let digest = ring::digest::digest(&SHA256, line);
+            self.header = HEXLOWER.encode(digest.as_ref());
+            self.begin_segment(digest.as_ref().to_vec());
+            return None;
+        }
+        let full = self.segment.bytes as usize + line.len() > SEGMENT_MAX;
+        let closed = if full { self.close() } else { None };
+        self.open.update(line);
+        self.segment.bytes += line.len() as u64;
+        self.segment.lines += 1;
+        if let Some(peeked) = peek(line) {
+            self.note(peeked.time_ms, peeked.code, peeked.escaped);
+        }
+        closed
+    }
+
+    /// Closes the last segment.
+    pub(super) fn close(&mut self) -> Option<Segment> {
+        if self.segment.lines == 0 {
+            return None;
+        }
+        let link = self.open.clone().finish();
+        let mut segment = std::mem::replace(&mut self.segment, Segment::empty());
+        segment.hash = BASE64.encode(link.as_ref());
+        self.begin_segment(link.as_ref().to_vec());
+        Some(segment)
+    }
+
+    /// Sums, and SHA-256 of the header line and of all lines in hex.
+    pub(super) fn sums(&self) -> (Totals, String, String) {
+        let all = HEXLOWER.encode(self.all.clone().finish().as_ref());
+        (self.totals.clone(), self.header.clone(), all)
+    }
+
+    fn note(&mut self, time_ms: u64, code: EventCode, escaped: &[u8]) {
+        self.totals.duration_ms = self.totals.duration_ms.max(time_ms);
+        let sequence = self.marks.follow(code, escaped).and_then(|covered| covered.sequence);
+        if let Some(sequence) = sequence {
+            let first = self.segment.sequences.map_or(sequence, |(first, _)| first);
+            self.segment.sequences = Some((first, sequence));
+        }
+        self.segment.until_ms = time_ms;
+    }
+
+    fn begin_segment(&mut self, link: Vec<u8>) {
+        self.link = link;
+        self.open = Context::new(&SHA256);
+        self.open.update(&self.link);
+    }
+}
+
+impl Segment {
+    fn empty() -> Self {
+        Self { bytes: 0, lines: 0, until_ms: 0, sequences: None, hash: String::new() }
+    }
+}

@@ -1,0 +1,183 @@
+//! The lines of one session on their way from its relay to the files.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_util::task::AtomicWaker;
+use ring::digest::{self, SHA256};
+use tokio::sync::oneshot;
+
+use super::evidence::Ending;
+use super::{RecorderError, Sealed};
+use crate::session::SessionId;
+
+/// Lines of one session that may wait, bytes: seconds of a stuck disk.
+pub(super) const BACKLOG_MAX: usize = 4 << 20;
+
+/// One session's lines; shared by its relay task and the threads.
+///
+/// Only the session's own relay task and, a few times a second, a recorder
+/// thread take its locks; no session waits for another.
+pub(super) struct Lines {
+    id: SessionId,
+    buffer: Mutex<Buffer>,
+    /// In the writer's queue, so it need not be told again.
+    pub(super) queued: AtomicBool,
+    /// Known to the compressor, so it need not be told again.
+    pub(super) active: AtomicBool,
+    /// The compressor was told that much is waiting.
+    pub(super) urgent: AtomicBool,
+    recorded: AtomicU64,
+    compressed: AtomicU64,
+    failure: OnceLock<String>,
+    waker: AtomicWaker,
+    open_file: Mutex<OpenFile>,
+}
+
+/// Lines that are not in the compressed file yet.
+pub(super) struct Buffer {
+    /// The lines.
+    pub(super) bytes: Vec<u8>,
+    /// Position of the first of them in the stream of lines.
+    pub(super) start: u64,
+    /// How many of them are in the journal.
+    pub(super) journaled: usize,
+    /// When the first line that is not in the journal came.
+    pub(super) waiting_since: Option<Instant>,
+}
+
+/// How to finish a recording, and whom to tell; travels with the queues,
+/// so that whoever waits hears of it when a thread is gone.
+pub(super) struct Finish {
+    /// What the evidence will say.
+    pub(super) ending: Ending,
+    /// Who waits for it; nobody, if the relay just went away.
+    pub(super) reply: Option<oneshot::Sender<Result<Sealed, RecorderError>>>,
+}
+
+/// What the open file holds; only the compressor and the sealer look.
+pub(super) struct OpenFile {
+    /// Its length, all of it decodable, bytes.
+    pub(super) length: u64,
+    /// SHA-256 of all lines in it.
+    pub(super) digest: digest::Context,
+}
+
+impl Lines {
+    /// The lines of a session whose file holds only the header line.
+    pub(super) fn new(id: SessionId, header: &[u8], file_length: u64) -> Self {
+        let start = header.len() as u64;
+        let mut digest = digest::Context::new(&SHA256);
+        digest.update(header);
+        let buffer = Buffer { bytes: Vec::new(), start, journaled: 0, waiting_since: None };
+        Self {
+            id,
+            buffer: Mutex::new(buffer),
+            queued: AtomicBool::new(false),
+            active: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
+            recorded: AtomicU64::new(start),
+            compressed: AtomicU64::new(start),
+            failure: OnceLock::new(),
+            waker: AtomicWaker::new(),
+            open_file: Mutex::new(OpenFile { length: file_length, digest }),
+        }
+    }
+
+    /// The session.
+    pub(super) fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// The lines that are not compressed yet.
+    pub(super) fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the open file holds.
+    pub(super) fn open_file(&self) -> MutexGuard<'_, OpenFile> {
+        self.open_file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Up to where the lines survive the end of the process.
+    pub(super) fn recorded(&self) -> u64 {
+        self.recorded.load(Ordering::Acquire)
+    }
+
+    /// Up to where the lines are in the compressed file.
+    pub(super) fn compressed(&self) -> u64 {
+        self.compressed.load(Ordering::Acquire)
+    }
+
+    /// Says that lines up to `position` are in the journal.
+    pub(super) fn set_recorded(&self, position: u64) {
+        self.recorded.store(position, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Says that lines up to `position` are in the compressed file.
+    pub(super) fn set_compressed(&self, position: u64) {
+        self.compressed.store(position, Ordering::Release);
+    }
+
+    /// Ends the recording; the first reason stays.
+    pub(super) fn fail(&self, why: &str) {
+        let _ = self.failure.set(why.to_owned());
+        self.waker.wake();
+    }
+
+    /// Why the recording failed, if it did.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// The failure as an error.
+    pub(super) fn check(&self) -> Result<(), RecorderError> {
+        self.failure().map_or(Ok(()), |why| Err(RecorderError::Failed(why.to_owned())))
+    }
+
+    /// Ready once lines up to `position` survive the end of the process.
+    pub(super) fn poll_recorded(
+        &self,
+        context: &mut Context<'_>,
+        position: u64,
+    ) -> Poll<Result<(), RecorderError>> {
+        if self.recorded() >= position {
+            return Poll::Ready(Ok(()));
+        }
+        self.waker.register(context.waker());
+        if self.recorded() >= position {
+            return Poll::Ready(Ok(()));
+        }
+        match self.check() {
+            Ok(()) => Poll::Pending,
+            failed => Poll::Ready(failed),
+        }
+    }
+}
+
+impl Buffer {
+    /// Position after the last line.
+    pub(super) fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
+    /// Takes the lines that are in the journal; the rest stays.
+    pub(super) fn take_journaled(&mut self) -> Vec<u8> {
+        let rest = self.bytes.get(self.journaled..).unwrap_or_default();
+        // A session that goes on writing needs room; a quiet one keeps none.
+        let room = if rest.is_empty() { 0 } else { self.bytes.len().min(16 * 1024) };
+        let mut left = Vec::with_capacity(room.max(rest.len()));
+        left.extend_from_slice(rest);
+        let mut taken = std::mem::replace(&mut self.bytes, left);
+        taken.truncate(self.journaled);
+        self.start += self.journaled as u64;
+        self.journaled = 0;
+        taken
+    }
+}
+
+/// A reference that the queues carry.
+pub(super) type SharedLines = Arc<Lines>;

@@ -1,0 +1,231 @@
+//! A session's recording, as the relay task that owns it sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::evidence::Ending;
+use super::lines::{BACKLOG_MAX, Buffer, Finish, Lines};
+use super::writer::ToWriter;
+use super::{End, RecorderError, Sealed, Stream};
+use crate::asciicast::{EventCode, Marks, Piece, Runes, encode_event, encode_mark, encode_piece};
+
+/// Longest marker text, bytes; a marker is a label.
+const MARKER_MAX: usize = 4096;
+
+/// A place in the recording; later events have higher ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+/// The recording of one running session; one relay task owns it.
+///
+/// Nothing here blocks: lines go into the session's buffer and the writer
+/// thread is told. Dropped without [`Recording::seal`], it is sealed as
+/// `abandoned`.
+pub struct Recording {
+    lines: Arc<Lines>,
+    writer: Sender<ToWriter>,
+    marks: Marks,
+    output: Runes,
+    error_output: Runes,
+    input: Runes,
+    scratch: Vec<u8>,
+    last_ms: u64,
+    sealed: bool,
+}
+
+impl Recording {
+    pub(super) fn new(lines: Arc<Lines>, writer: Sender<ToWriter>) -> Self {
+        Self {
+            lines,
+            writer,
+            marks: Marks::default(),
+            output: Runes::default(),
+            error_output: Runes::default(),
+            input: Runes::default(),
+            scratch: Vec::new(),
+            last_ms: 0,
+            sealed: false,
+        }
+    }
+
+    /// Records one output message; each sequence number once, ascending.
+    ///
+    /// `at_ms` counts from the beginning of the recording and never goes
+    /// back. Fails when the recording failed or too much is waiting.
+    pub fn output(
+        &mut self,
+        at_ms: u64,
+        sequence: i64,
+        stream: Stream,
+        bytes: &[u8],
+    ) -> Result<Position, RecorderError> {
+        let at_ms = self.time(at_ms);
+        let implied = self.marks.implies(stream, sequence);
+        let (lines, scratch) = (self.lines.clone(), &mut self.scratch);
+        let runes = match stream {
+            Stream::StdErr => &mut self.error_output,
+            Stream::Output | Stream::ExitCode => &mut self.output,
+        };
+        let mut buffer = room(&lines)?;
+        if stream == Stream::ExitCode {
+            encode_exit(&mut buffer.bytes, at_ms, implied, sequence, bytes);
+        } else {
+            if !implied {
+                encode_mark(&mut buffer.bytes, at_ms, stream, Some(sequence));
+            }
+            encode_piece(&mut buffer.bytes, at_ms, EventCode::Output, &runes.take(bytes, scratch));
+        }
+        self.marks.wrote(sequence);
+        self.hand_over(buffer)
+    }
+
+    /// Records what the person typed.
+    pub fn input(&mut self, at_ms: u64, bytes: &[u8]) -> Result<Position, RecorderError> {
+        let at_ms = self.time(at_ms);
+        let lines = self.lines.clone();
+        let mut buffer = room(&lines)?;
+        let piece = self.input.take(bytes, &mut self.scratch);
+        encode_piece(&mut buffer.bytes, at_ms, EventCode::Input, &piece);
+        self.hand_over(buffer)
+    }
+
+    /// Records that the window now has that many columns and rows.
+    pub fn resize(&mut self, at_ms: u64, cols: u16, rows: u16) -> Result<Position, RecorderError> {
+        self.event(at_ms, EventCode::Resize, &format!("{cols}x{rows}"))
+    }
+
+    /// Records a mark that players show; cut at 4 KB.
+    pub fn marker(&mut self, at_ms: u64, text: &str) -> Result<Position, RecorderError> {
+        let end = text.floor_char_boundary(MARKER_MAX);
+        self.event(at_ms, EventCode::Marker, text.get(..end).unwrap_or_default())
+    }
+
+    /// Up to where the recording survives the end of the process.
+    pub fn recorded(&self) -> Position {
+        Position(self.lines.recorded())
+    }
+
+    /// Ready once `position` survives the end of the process.
+    pub fn poll_recorded(
+        &mut self,
+        context: &mut Context<'_>,
+        position: Position,
+    ) -> Poll<Result<(), RecorderError>> {
+        self.lines.poll_recorded(context, position.0)
+    }
+
+    /// Whether another message fits; if not, stop reading for a while.
+    pub fn has_room(&self) -> bool {
+        self.lines.buffer().bytes.len() < BACKLOG_MAX / 2
+    }
+
+    /// Writes the rest, re-compresses and signs; the recording is final.
+    ///
+    /// A recording that failed is sealed too, with what is on disk.
+    pub async fn seal(mut self, at_ms: u64, end: &End) -> Result<Sealed, RecorderError> {
+        let (reply, answer) = oneshot::channel();
+        self.finish(at_ms, &end.reason, Some(reply));
+        answer.await.unwrap_or(Err(RecorderError::Closed))
+    }
+
+    #[cfg(test)]
+    pub(super) fn lines_for_test(&self) -> Arc<Lines> {
+        self.lines.clone()
+    }
+
+    fn event(&mut self, at_ms: u64, code: EventCode, text: &str) -> Result<Position, RecorderError> {
+        let at_ms = self.time(at_ms);
+        let lines = self.lines.clone();
+        let mut buffer = room(&lines)?;
+        encode_event(&mut buffer.bytes, at_ms, code, text);
+        self.hand_over(buffer)
+    }
+
+    /// Players want times that never go back.
+    fn time(&mut self, at_ms: u64) -> u64 {
+        self.last_ms = self.last_ms.max(at_ms);
+        self.last_ms
+    }
+
+    /// Lets go of the buffer and sees to it that the writer comes by.
+    fn hand_over(&self, mut buffer: std::sync::MutexGuard<'_, Buffer>) -> Result<Position, RecorderError> {
+        let end = Position(buffer.end());
+        if buffer.waiting_since.is_none() {
+            buffer.waiting_since = Some(Instant::now());
+        }
+        drop(buffer);
+        self.call_writer()?;
+        Ok(end)
+    }
+
+    fn call_writer(&self) -> Result<(), RecorderError> {
+        let queued = &self.lines.queued;
+        if queued.load(Ordering::Acquire) || queued.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.writer.send(ToWriter::Lines(self.lines.clone())).map_err(|_| RecorderError::Closed)
+    }
+
+    fn finish(
+        &mut self,
+        at_ms: u64,
+        reason: &str,
+        reply: Option<oneshot::Sender<Result<Sealed, RecorderError>>>,
+    ) {
+        self.sealed = true;
+        let at_ms = self.time(at_ms);
+        let lines = self.lines.clone();
+        let mut buffer = lines.buffer();
+        encode_tail(&mut buffer.bytes, at_ms, Stream::Output, self.output.finish());
+        encode_tail(&mut buffer.bytes, at_ms, Stream::StdErr, self.error_output.finish());
+        if let Some(piece) = self.input.finish() {
+            encode_piece(&mut buffer.bytes, at_ms, EventCode::Input, &piece);
+        }
+        let ending = Ending { reason: reason.to_owned(), at_ms, recovered: false, missing_bytes: 0 };
+        drop(buffer);
+        let _ = self.writer.send(ToWriter::Finish(lines, Finish { ending, reply }));
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if !self.sealed {
+            self.finish(self.last_ms, "abandoned", None);
+        }
+    }
+}
+
+/// The session's buffer, if the recording may take more.
+fn room(lines: &Lines) -> Result<std::sync::MutexGuard<'_, Buffer>, RecorderError> {
+    lines.check()?;
+    let buffer = lines.buffer();
+    if buffer.bytes.len() >= BACKLOG_MAX { Err(RecorderError::Backlog) } else { Ok(buffer) }
+}
+
+/// Writes an exit code as `x` with the status alone, as asciinema has it.
+fn encode_exit(into: &mut Vec<u8>, at_ms: u64, implied: bool, sequence: i64, bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let status = text.trim().trim_start_matches("EXIT_CODE:").trim_start();
+    let code = match status.parse::<i32>() {
+        Ok(_) => EventCode::Exit,
+        Err(_) => EventCode::Output,
+    };
+    if !implied || code != EventCode::Exit {
+        encode_mark(into, at_ms, Stream::ExitCode, Some(sequence));
+    }
+    let shown = if code == EventCode::Exit { status } else { &text };
+    encode_piece(into, at_ms, code, &Piece { exact: bytes, text: shown.into() });
+}
+
+/// Writes the bytes of a rune that was never finished; they are no message.
+fn encode_tail(into: &mut Vec<u8>, at_ms: u64, stream: Stream, piece: Option<Piece<'_>>) {
+    if let Some(piece) = piece {
+        encode_mark(into, at_ms, stream, None);
+        encode_piece(into, at_ms, EventCode::Output, &piece);
+    }
+}

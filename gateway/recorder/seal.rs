@@ -1,0 +1,164 @@
+//! Makes a sealed file: fixed frames, evidence, seek table.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use data_encoding::{BASE64, HEXLOWER};
+use ring::digest::{Context, SHA256, digest};
+
+use super::evidence::{Chain, Ending, Evidence};
+use super::frames::SealEncoder;
+use super::{House, RecorderError, seek_table};
+use crate::session::SessionId;
+
+/// Lines that one frame of a sealed recording holds, bytes.
+const FRAME_LINES: usize = 1 << 20;
+
+/// A recording that is final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of the whole file, hex, as `sha256sum` prints it.
+    pub sha256: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Size of its lines.
+    pub line_bytes: u64,
+    /// Time of its last event.
+    pub duration_ms: u64,
+    /// Which key signed it.
+    pub key_id: String,
+}
+
+/// A sealed file in the making; it takes the place of the open one at the end.
+pub(super) struct Seal<'a> {
+    house: &'a House,
+    id: SessionId,
+    file: BufWriter<File>,
+    encoder: SealEncoder,
+    chain: Chain,
+    lines: Vec<u8>,
+    packed: Vec<u8>,
+    evidence: Evidence,
+    compressed: Context,
+    written: u64,
+}
+
+impl<'a> Seal<'a> {
+    /// Begins a draft beside the open file.
+    pub(super) fn begin(house: &'a House, id: &SessionId, ending: Ending) -> Result<Self, RecorderError> {
+        let path = house.spool.draft_path(id);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let file = file.map_err(RecorderError::io(format!("make {}", path.display())))?;
+        let chain = Chain::new();
+        let (totals, ..) = chain.sums();
+        let evidence = Evidence {
+            format: "postern-evidence".into(),
+            version: 1,
+            session: id.to_string(),
+            header: String::new(),
+            segments: Vec::new(),
+            frames: Vec::new(),
+            totals,
+            end: ending,
+            lines_sha256: String::new(),
+            compressed_sha256: String::new(),
+            key_id: String::new(),
+            signature: String::new(),
+        };
+        Ok(Self {
+            house,
+            id: id.clone(),
+            file: BufWriter::with_capacity(256 * 1024, file),
+            encoder: SealEncoder::new().map_err(RecorderError::io("compress"))?,
+            chain,
+            lines: Vec::with_capacity(64 * 1024),
+            packed: Vec::new(),
+            evidence,
+            compressed: Context::new(&SHA256),
+            written: 0,
+        })
+    }
+
+    /// Adds one line with its line feed.
+    pub(super) fn line(&mut self, line: &[u8]) -> Result<(), RecorderError> {
+        self.evidence.segments.extend(self.chain.line(line));
+        if self.lines.len() + line.len() > FRAME_LINES {
+            self.end_frame()?;
+        }
+        self.lines.extend_from_slice(line);
+        Ok(())
+    }
+
+    /// Notes bytes of lines that are known to be lost.
+    pub(super) fn lost(&mut self, bytes: u64) {
+        self.evidence.end.missing_bytes += bytes;
+    }
+
+    /// SHA-256 of all lines so far, hex.
+    pub(super) fn lines_sha256(&self) -> String {
+        self.chain.sums().2
+    }
+
+    /// Signs, makes it durable and puts it in place of the open file.
+    pub(super) fn finish(mut self) -> Result<Sealed, RecorderError> {
+        self.end_frame()?;
+        self.evidence.segments.extend(self.chain.close());
+        let (totals, header, all) = self.chain.sums();
+        let (line_bytes, duration_ms) = (totals.bytes, totals.duration_ms);
+        self.evidence.totals = totals;
+        self.evidence.end.at_ms = self.evidence.end.at_ms.max(duration_ms);
+        self.evidence.header = header;
+        self.evidence.lines_sha256 = all;
+        self.evidence.compressed_sha256 = HEXLOWER.encode(self.compressed.clone().finish().as_ref());
+        let failed = self.failed();
+        let signed = self.evidence.sign(&self.house.key).and_then(|()| self.evidence.to_frame());
+        let evidence = signed.map_err(|error| failed(error.into()))?;
+        let table = seek_table::encode(&entries(&self.evidence, evidence.len()));
+        for frame in [&evidence, &table] {
+            self.compressed.update(frame);
+            self.file.write_all(frame).map_err(&failed)?;
+            self.written += frame.len() as u64;
+        }
+        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(&failed)?;
+        self.house.spool.publish(&self.id).map_err(&failed)?;
+        self.house.count_bytes("sealed", self.written as usize);
+        Ok(Sealed {
+            path: self.house.spool.path(&self.id),
+            sha256: HEXLOWER.encode(self.compressed.finish().as_ref()),
+            bytes: self.written,
+            line_bytes,
+            duration_ms,
+            key_id: self.evidence.key_id,
+        })
+    }
+
+    fn end_frame(&mut self) -> Result<(), RecorderError> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let failed = self.failed();
+        self.encoder.frame(&self.lines, &mut self.packed).map_err(&failed)?;
+        self.file.write_all(&self.packed).map_err(&failed)?;
+        self.compressed.update(&self.packed);
+        self.written += self.packed.len() as u64;
+        let hash = BASE64.encode(digest(&SHA256, &self.packed).as_ref());
+        self.evidence.frames.push((self.packed.len() as u32, self.lines.len() as u32, hash));
+        self.lines.clear();
+        Ok(())
+    }
+
+    fn failed(&self) -> impl Fn(io::Error) -> RecorderError + use<> {
+        let what = format!("seal {}", self.house.spool.path(&self.id).display());
+        move |source| RecorderError::Io { what: what.clone(), source }
+    }
+}
+
+/// The seek table's entries: the data frames, then the evidence.
+pub(super) fn entries(evidence: &Evidence, evidence_frame: usize) -> Vec<seek_table::Entry> {
+    let data = evidence.frames.iter().map(|(compressed, lines, _)| (*compressed, *lines));
+    data.chain([(evidence_frame as u32, 0)]).collect()
+}

@@ -1,0 +1,114 @@
+//! The sealer thread: one finished recording after the other.
+
+use std::fs::{self, File};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+
+use super::evidence::Ending;
+use super::lines::{Finish, Lines, SharedLines};
+use super::read;
+use super::seal::{Seal, Sealed};
+use super::{House, RecorderError, recovery};
+
+/// A recording that could not be sealed is tried again this often.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What the sealer is told.
+pub(super) enum ToSealer {
+    /// All lines of a session are in its file, or it has failed.
+    Seal(SharedLines, Finish),
+    /// Seal what is queued and end.
+    Close,
+}
+
+/// Starts the thread.
+pub(super) fn spawn(house: Arc<House>, inbox: Receiver<ToSealer>) -> Result<JoinHandle<()>, RecorderError> {
+    let sealer = Sealer { house, again: Vec::new() };
+    let thread = thread::Builder::new().name("sealer".into());
+    thread.spawn(move || sealer.run(&inbox)).map_err(RecorderError::io("start a thread"))
+}
+
+struct Sealer {
+    house: Arc<House>,
+    /// Could not be sealed yet.
+    again: Vec<(SharedLines, Finish)>,
+}
+
+impl Sealer {
+    fn run(mut self, inbox: &Receiver<ToSealer>) {
+        loop {
+            let told = if self.again.is_empty() {
+                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                inbox.recv_timeout(RETRY)
+            };
+            match told {
+                Ok(ToSealer::Seal(lines, finish)) => self.seal(lines, finish),
+                Err(RecvTimeoutError::Timeout) => {
+                    for (lines, finish) in std::mem::take(&mut self.again) {
+                        self.seal(lines, finish);
+                    }
+                }
+                Ok(ToSealer::Close) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+impl Sealer {
+    fn seal(&mut self, lines: SharedLines, mut finish: Finish) {
+        let (ending, reply) = (finish.ending.clone(), finish.reply.take());
+        let house = &self.house;
+        let sealed = match lines.failure() {
+            None => whole(house, &lines, ending),
+            Some(why) => {
+                let ending =
+                    Ending { reason: format!("{}; {why}", ending.reason), recovered: true, ..ending };
+                recovery::salvage(house, lines.id(), ending)
+            }
+        };
+        match &sealed {
+            Ok(_) => {
+                lines.set_compressed(u64::MAX);
+                house.forget(lines.id());
+                house.count_recording(if lines.failure().is_none() { "sealed" } else { "recovered" });
+            }
+            Err(RecorderError::Altered(id)) => {
+                // Not the disk's fault: other sessions can be recorded.
+                house.metrics.recorder_errors.inc();
+                house.count_recording("failed");
+                tracing::error!(%id, "an open recording was altered on disk; it is not sealed");
+            }
+            Err(error) => {
+                house.report(&error.to_string());
+                house.count_recording("failed");
+                self.again.push((lines, finish));
+            }
+        }
+        if let Some(reply) = reply {
+            let _ = reply.send(sealed);
+        }
+    }
+}
+
+/// Seals the open file, which must hold exactly the lines written to it.
+fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Sealed, RecorderError> {
+    let path = house.spool.path(lines.id());
+    let file = File::open(&path).map_err(RecorderError::io(format!("open {}", path.display())))?;
+    let mut reader = read::LineReader::new(file);
+    let mut seal = Seal::begin(house, lines.id(), ending)?;
+    let altered = || RecorderError::Altered(lines.id().clone());
+    while let Some(line) = reader.next_line().map_err(|_| altered())? {
+        seal.line(line)?;
+    }
+    let digest = lines.open_file().digest.clone().finish();
+    if reader.torn() || seal.lines_sha256() != HEXLOWER.encode(digest.as_ref()) {
+        let _ = fs::remove_file(house.spool.draft_path(lines.id()));
+        return Err(altered());
+    }
+    seal.finish()
+}

@@ -1,0 +1,131 @@
+//! Tests.
+
+mod crash;
+mod damage;
+mod recording;
+
+use std::fs;
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::read::LineReader;
+use super::*;
+use crate::asciicast::Event;
+
+/// A recorder on a spool that goes away with it.
+struct Rig {
+    recorder: Option<Recorder>,
+    metrics: Arc<Metrics>,
+    dir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let recorder = Some(open(dir.path(), &metrics).unwrap());
+        Self { recorder, metrics, dir }
+    }
+
+    fn recorder(&self) -> &Recorder {
+        self.recorder.as_ref().unwrap()
+    }
+
+    fn begin(&self, id: &str) -> Recording {
+        self.recorder().begin(&session(id), header(id)).unwrap()
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.recorder().spool().path(&session(id))
+    }
+
+    fn keys(&self) -> [PublicKey; 1] {
+        [PublicKey::read(&self.dir.path().join("keys/key.pub")).unwrap()]
+    }
+
+    /// A second recorder on a copy of the spool, as after a SIGKILL now.
+    fn crashed(&self) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["spool", "spool/journal", "keys"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+            for entry in fs::read_dir(self.dir.path().join(folder)).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_file() {
+                    fs::copy(entry.path(), dir.path().join(folder).join(entry.file_name())).unwrap();
+                }
+            }
+        }
+        Self { recorder: None, metrics: Arc::new(Metrics::new().unwrap()), dir }
+    }
+
+    fn restart(&mut self) {
+        self.recorder = Some(open(self.dir.path(), &self.metrics).unwrap());
+    }
+
+    fn verify(&self, id: &str) -> Result<Report, Damage> {
+        verify(&self.dir.path().join("spool").join(format!("{id}.cast.zst")), &self.keys())
+    }
+
+    fn evidence(&self, id: &str) -> Evidence {
+        match self.verify(id).unwrap() {
+            Report::Sealed(evidence) => *evidence,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn open(dir: &Path, metrics: &Arc<Metrics>) -> Result<Recorder, RecorderError> {
+    let key = SigningKey::open(&dir.join("keys/key"))?;
+    Recorder::open(RecorderConfig { spool: dir.join("spool") }, key, metrics.clone())
+}
+
+fn session(id: &str) -> SessionId {
+    SessionId::parse(id).unwrap()
+}
+
+fn header(id: &str) -> Header {
+    let mut header = Header::new(1_763_800_000);
+    header.postern = serde_json::json!({ "session": id }).as_object().cloned();
+    header
+}
+
+/// Waits until the position survives the process.
+async fn recorded(recording: &mut Recording, position: Position) {
+    poll_fn(|context| recording.poll_recorded(context, position)).await.unwrap();
+}
+
+/// The lines of a recording as text.
+fn lines(path: &Path) -> Vec<String> {
+    let mut reader = LineReader::new(fs::File::open(path).unwrap());
+    let mut lines = Vec::new();
+    while let Some(line) = reader.next_line().unwrap() {
+        lines.push(String::from_utf8(line.to_vec()).unwrap());
+    }
+    lines
+}
+
+/// The events of a recording, without its header.
+fn events(path: &Path) -> Vec<Event> {
+    lines(path).iter().skip(1).map(|line| Event::parse(line.as_bytes()).unwrap()).collect()
+}
+
+/// The bytes of a stream and the sequence numbers of its messages.
+fn output(events: &[Event], stream: Stream) -> (Vec<u8>, Vec<Option<i64>>) {
+    let covered = crate::asciicast::exact_output(events).filter(|covered| covered.stream == stream);
+    let (bytes, sequences): (Vec<_>, Vec<_>) =
+        covered.map(|covered| (covered.content.into_owned(), covered.sequence)).unzip();
+    (bytes.concat(), sequences)
+}
+
+/// Bytes that look like a program's output and do not repeat.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (0..len).map(|_| b"etaoin shrdlu 0123456789\r\n\x1b[m"[(next() % 30) as usize % 29]).collect()
+}

@@ -1,0 +1,118 @@
+//! Finds any byte of a sealed recording that is not as it was sealed.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::PublicKey;
+use super::check::check_frames;
+use super::evidence::Evidence;
+use super::read::LineReader;
+use super::trailer::Trailer;
+use crate::asciicast::peek;
+
+/// What a recording that is not damaged is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// Every byte is as it was when the gateway sealed it.
+    Sealed(Box<Evidence>),
+    /// Running or interrupted: nothing is signed, nothing is proved.
+    Unsealed {
+        /// How many whole lines can be read.
+        lines: u64,
+        /// Time of the last one.
+        duration_ms: u64,
+    },
+}
+
+/// What is wrong with a recording, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("damaged at bytes {} to {}{}: {what}", bytes.start, bytes.end, place(lines, times_ms))]
+pub struct Damage {
+    /// Where in the file.
+    pub bytes: Range<u64>,
+    /// Which lines, counted from 1, if it is inside lines.
+    pub lines: Option<Range<u64>>,
+    /// From when to when, in the session's time.
+    pub times_ms: Option<Range<u64>>,
+    /// What is wrong.
+    pub what: String,
+}
+
+fn place(lines: &Option<Range<u64>>, times_ms: &Option<Range<u64>>) -> String {
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    let lines = lines.as_ref().map(|l| format!(", lines {} to {}", l.start, l.end.saturating_sub(1)));
+    let times = times_ms.as_ref().map(|t| format!(", {:.3} s to {:.3} s", seconds(t.start), seconds(t.end)));
+    [lines, times].into_iter().flatten().collect()
+}
+
+impl Damage {
+    pub(super) fn at(bytes: Range<u64>, what: impl Into<String>) -> Self {
+        Self { bytes, lines: None, times_ms: None, what: what.into() }
+    }
+}
+
+/// Checks a recording against keys that the caller trusts.
+///
+/// Any flipped, cut, added, reordered or spliced byte, wherever it is, makes
+/// it [`Damage`]; so does a signature by another key. The file is read once
+/// or twice, with memory for one frame and the evidence.
+pub fn verify(path: &Path, trusted: &[PublicKey]) -> Result<Report, Damage> {
+    let unreadable = |error: io::Error| Damage::at(0..0, format!("it cannot be read: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    let bytes = Bytes { file, length };
+    let Some(trailer) = Trailer::find(&bytes)? else {
+        return unsealed(bytes);
+    };
+    trailer.check_signature(trusted)?;
+    check_frames(&bytes, &trailer)?;
+    trailer.check_table(&bytes)?;
+    Ok(Report::Sealed(Box::new(trailer.evidence)))
+}
+
+/// Reads what can be read of a recording without evidence.
+fn unsealed(bytes: Bytes) -> Result<Report, Damage> {
+    let length = bytes.length;
+    let (mut lines, mut duration_ms) = (0, 0);
+    let mut reader = LineReader::new(bytes.file);
+    loop {
+        match reader.next_line() {
+            Ok(Some(line)) => {
+                lines += 1;
+                duration_ms = peek(line).map_or(duration_ms, |peeked| peeked.time_ms);
+            }
+            Ok(None) => return Ok(Report::Unsealed { lines, duration_ms }),
+            Err(error) => return Err(Damage::at(0..length, error.to_string())),
+        }
+    }
+}
+
+/// A file read at places.
+pub(super) struct Bytes {
+    file: File,
+    /// How long it is.
+    pub(super) length: u64,
+}
+
+impl Bytes {
+    /// Reads `size` bytes from `at`, which must be there.
+    pub(super) fn read(&self, at: u64, size: u64) -> Result<Vec<u8>, Damage> {
+        let range = at..at.saturating_add(size);
+        if range.end > self.length {
+            return Err(Damage::at(at.min(self.length)..self.length, "it ends too early"));
+        }
+        let mut bytes = vec![0; size as usize];
+        let read = self.file.read_exact_at(&mut bytes, at);
+        read.map_err(|error| Damage::at(range, format!("it cannot be read: {error}")))?;
+        Ok(bytes)
+    }
+
+    /// Reads a little-endian `u32`.
+    pub(super) fn number(&self, at: u64) -> Result<u32, Damage> {
+        let bytes = self.read(at, 4)?;
+        Ok(bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)))
+    }
+}

@@ -1,0 +1,196 @@
+//! The writer thread: new lines of all sessions into the journal.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::compressor::ToCompressor;
+use super::journal::{self, Journal};
+use super::lines::{Finish, SharedLines};
+use super::{House, RecorderError};
+
+/// Sessions are swept at most this often; a lone event is written at once.
+const SWEEP: Duration = Duration::from_millis(4);
+/// How often the journal is tidied, and a broken one tried again.
+const TIDY: Duration = Duration::from_secs(1);
+/// From here on a session is compressed before its second is over, bytes.
+const URGENT: usize = 64 * 1024;
+/// Records are written once they are this many bytes.
+const WRITE_MAX: usize = 1 << 20;
+
+/// What the writer is told.
+pub(super) enum ToWriter {
+    /// A session has new lines.
+    Lines(SharedLines),
+    /// A session has its last lines.
+    Finish(SharedLines, Finish),
+    /// Write what there is and end.
+    Close,
+}
+
+/// Starts the thread.
+pub(super) fn spawn(
+    house: Arc<House>,
+    journal: Journal,
+    inbox: Receiver<ToWriter>,
+    compressor: Sender<ToCompressor>,
+) -> Result<JoinHandle<()>, RecorderError> {
+    let writer =
+        Writer { house, journal, compressor, batch: Vec::new(), finishing: Vec::new(), records: Vec::new() };
+    let thread = thread::Builder::new().name("recorder".into());
+    thread.spawn(move || writer.run(&inbox)).map_err(RecorderError::io("start a thread"))
+}
+
+struct Writer {
+    house: Arc<House>,
+    journal: Journal,
+    compressor: Sender<ToCompressor>,
+    batch: Vec<Swept>,
+    finishing: Vec<(SharedLines, Finish)>,
+    records: Vec<u8>,
+}
+
+/// What one sweep took from one session.
+struct Swept {
+    lines: SharedLines,
+    end: u64,
+    waiting: usize,
+    since: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self, inbox: &Receiver<ToWriter>) {
+        let mut tidied = Instant::now();
+        loop {
+            match self.wait(inbox) {
+                Ok(Some(ToWriter::Lines(lines))) => self.gather(lines),
+                Ok(Some(ToWriter::Finish(lines, finish))) => self.gather_last(lines, finish),
+                Ok(Some(ToWriter::Close)) | Err(()) => break,
+                Ok(None) => {}
+            }
+            let closing = self.drain(inbox);
+            let busy = !self.batch.is_empty();
+            self.sweep();
+            if tidied.elapsed() >= TIDY {
+                tidied = Instant::now();
+                self.tidy(tidied);
+            }
+            if closing {
+                break;
+            }
+            if busy {
+                thread::sleep(SWEEP);
+            }
+        }
+        let _ = self.drain(inbox);
+        self.sweep();
+        let _ = self.compressor.send(ToCompressor::Close);
+    }
+
+    /// Waits for the first event; with nothing to tidy, for as long as it takes.
+    fn wait(&self, inbox: &Receiver<ToWriter>) -> Result<Option<ToWriter>, ()> {
+        if !self.journal.untidy() && self.house.trouble().is_none() {
+            return inbox.recv().map(Some).map_err(drop);
+        }
+        match inbox.recv_timeout(TIDY) {
+            Ok(told) => Ok(Some(told)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(()),
+        }
+    }
+
+    /// Takes in everybody who is queued; says whether to close.
+    fn drain(&mut self, inbox: &Receiver<ToWriter>) -> bool {
+        while let Ok(told) = inbox.try_recv() {
+            match told {
+                ToWriter::Lines(lines) => self.gather(lines),
+                ToWriter::Finish(lines, finish) => self.gather_last(lines, finish),
+                ToWriter::Close => return true,
+            }
+        }
+        false
+    }
+
+    /// Copies a session's new lines into the next write.
+    fn gather(&mut self, lines: SharedLines) {
+        lines.queued.store(false, Ordering::Release);
+        let mut buffer = lines.buffer();
+        if lines.failure().is_none() {
+            let fresh = buffer.bytes.get(buffer.journaled..).unwrap_or_default();
+            if !fresh.is_empty() {
+                let position = buffer.start + buffer.journaled as u64;
+                journal::encode(lines.id(), position, fresh, &mut self.records);
+                self.house.count_bytes("lines", fresh.len());
+            }
+            buffer.journaled = buffer.bytes.len();
+        }
+        let (end, waiting, since) = (buffer.end(), buffer.journaled, buffer.waiting_since.take());
+        drop(buffer);
+        self.batch.push(Swept { lines, end, waiting, since });
+        if self.records.len() >= WRITE_MAX {
+            self.sweep();
+        }
+    }
+
+    fn gather_last(&mut self, lines: SharedLines, finish: Finish) {
+        self.finishing.push((lines.clone(), finish));
+        self.gather(lines);
+    }
+
+    /// Writes the records, then tells the relays and the compressor.
+    fn sweep(&mut self) {
+        let written = if self.records.is_empty() { Ok(()) } else { self.journal.append(&self.records) };
+        self.records.clear();
+        match written {
+            Ok(()) => self.publish(),
+            Err(error) => self.give_up(&error),
+        }
+        self.batch.clear();
+        for (lines, finish) in self.finishing.drain(..) {
+            let _ = self.compressor.send(ToCompressor::Finish(lines, finish));
+        }
+    }
+
+    fn publish(&mut self) {
+        for swept in &self.batch {
+            let lines = &swept.lines;
+            if lines.failure().is_some() {
+                continue;
+            }
+            if swept.end > lines.recorded() {
+                self.journal.holds(lines, swept.end);
+                lines.set_recorded(swept.end);
+            }
+            if let Some(since) = swept.since {
+                self.house.metrics.recorder_write_seconds.observe(since.elapsed().as_secs_f64());
+            }
+            if swept.waiting >= URGENT && !lines.urgent.swap(true, Ordering::AcqRel) {
+                let _ = self.compressor.send(ToCompressor::Urgent(lines.clone()));
+            } else if !lines.active.swap(true, Ordering::AcqRel) {
+                let _ = self.compressor.send(ToCompressor::Active(lines.clone()));
+            }
+        }
+    }
+
+    /// The lines of this sweep are not safe: their recordings have failed.
+    fn give_up(&mut self, error: &io::Error) {
+        let why = format!("the journal cannot be written: {error}");
+        self.house.report(&why);
+        for swept in &self.batch {
+            swept.lines.fail(&why);
+        }
+    }
+
+    /// Closes and deletes segments; sees whether a broken disk is back.
+    fn tidy(&mut self, now: Instant) {
+        if let Err(error) = self.journal.tidy(now) {
+            self.house.report(&format!("the journal cannot be changed: {error}"));
+        } else if self.house.trouble().is_some() && self.journal.probe().is_ok() {
+            tracing::info!("the recorder can write again");
+            self.house.recovered();
+        }
+    }
+}

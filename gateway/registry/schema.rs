@@ -1,0 +1,80 @@
+//! The tables, and the steps that bring an older file up to date.
+
+use sqlx::sqlite::SqlitePool;
+
+use super::RegistryError;
+
+/// Each step is applied once, in order, in one transaction with the rest.
+///
+/// A step that was released is never edited: add another one.
+const STEPS: &[&[&str]] = &[&[
+    "CREATE TABLE decisions (
+        id TEXT PRIMARY KEY,
+        at_ms BIGINT NOT NULL,
+        principal TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        action TEXT NOT NULL,
+        target TEXT,
+        document TEXT,
+        session_id TEXT,
+        allowed BOOLEAN NOT NULL,
+        policies TEXT NOT NULL,
+        sentence TEXT NOT NULL,
+        policy_digest TEXT NOT NULL,
+        source_ip TEXT)",
+    "CREATE INDEX decisions_newest ON decisions (at_ms, id)",
+    "CREATE INDEX decisions_of_session ON decisions (session_id, at_ms, id)",
+    "CREATE INDEX decisions_of_owner ON decisions (owner, at_ms, id)",
+    "CREATE TABLE sessions (
+        id TEXT PRIMARY KEY,
+        principal TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        target TEXT NOT NULL,
+        document TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        reason TEXT,
+        state TEXT NOT NULL,
+        started_ms BIGINT NOT NULL,
+        ended_ms BIGINT,
+        end_reason TEXT,
+        upstream_id TEXT,
+        decision_id TEXT NOT NULL REFERENCES decisions (id),
+        node TEXT NOT NULL,
+        recording_sha256 TEXT,
+        bytes_in BIGINT NOT NULL,
+        bytes_out BIGINT NOT NULL)",
+    "CREATE INDEX sessions_newest ON sessions (started_ms, id)",
+    "CREATE INDEX sessions_of_target ON sessions (target, started_ms, id)",
+    "CREATE INDEX sessions_of_owner ON sessions (owner, started_ms, id)",
+    "CREATE INDEX sessions_of_state ON sessions (state, started_ms, id)",
+]];
+
+/// Applies the steps the file lacks; refuses a file from the future.
+pub(super) async fn migrate(pool: &SqlitePool) -> Result<(), RegistryError> {
+    // The write lock is taken first, so that two starts cannot both apply.
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
+        .execute(&mut *transaction)
+        .await?;
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT MAX(version) FROM schema_version").fetch_one(&mut *transaction).await?;
+    let found = found.unwrap_or(0);
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(RegistryError::Newer { found, known });
+    }
+    for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        for statement in *step {
+            sqlx::query(*statement).execute(&mut *transaction).await?;
+        }
+    }
+    if found < known {
+        sqlx::query("DELETE FROM schema_version").execute(&mut *transaction).await?;
+        sqlx::query("INSERT INTO schema_version (version) VALUES ($1)")
+            .bind(known)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Acknowledges that wait for the recording before they go upstream.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::recorder::Position;
+
+/// One acknowledge that may not pass yet.
+struct Held {
+    sequence: i64,
+    position: Position,
+    since: Instant,
+    due: Instant,
+    raw: Bytes,
+}
+
+/// Acknowledges in the order in which they came.
+#[derive(Default)]
+pub(super) struct HeldAcknowledges {
+    queue: VecDeque<Held>,
+}
+
+impl HeldAcknowledges {
+    /// Keeps an acknowledge until `position` is recorded and `due` is past.
+    pub(super) fn hold(&mut self, sequence: i64, position: Position, times: (Instant, Instant), raw: Bytes) {
+        let (since, due) = times;
+        self.queue.push_back(Held { sequence, position, since, due, raw });
+    }
+
+    /// Whether an acknowledge of this number is still waiting.
+    pub(super) fn holds(&self, sequence: i64) -> bool {
+        self.queue.iter().any(|held| held.sequence == sequence)
+    }
+
+    /// The next acknowledge that may pass, and since when it waited.
+    pub(super) fn release(&mut self, recorded: Position, now: Instant) -> Option<(Bytes, Instant)> {
+        let front = self.queue.front()?;
+        if front.position > recorded || front.due > now {
+            return None;
+        }
+        self.queue.pop_front().map(|held| (held.raw, held.since))
+    }
+
+    /// The position and the time that the first one waits for.
+    pub(super) fn waiting_for(&self) -> Option<(Position, Instant)> {
+        self.queue.front().map(|held| (held.position, held.due))
+    }
+}

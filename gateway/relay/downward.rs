@@ -1,0 +1,157 @@
+//! From the target to the client: record, forward, repair.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use data_channel::acknowledge::Acknowledge;
+use data_channel::control::ChannelClosed;
+use data_channel::message::{Draft, Message, MessageType};
+use data_channel::payload::PayloadType;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Ended;
+use super::leg::Heard;
+use super::output::Arrival;
+use super::pump::{Pump, Step, TURN, Upstream, recording_failed};
+use crate::session::now_ms;
+
+impl<C, U> Pump<C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    pub(super) fn hear_upstream(&mut self, cx: &mut Context<'_>) -> Step {
+        let mut moved = false;
+        for _ in 0..TURN {
+            if !self.output.has_room() || !self.tap.has_room(cx) || !self.client_takes_more(cx) {
+                break;
+            }
+            let Upstream::Open(leg) = &mut self.upstream else { break };
+            let Poll::Ready(heard) = leg.poll_heard(cx, self.now) else { break };
+            moved = true;
+            match heard {
+                Heard::Binary(raw) => self.from_upstream(raw, cx)?,
+                Heard::Text => self.outside.meters.dropped("text"),
+                Heard::Gone => {
+                    self.upstream = Upstream::Redialling((self.outside.redial)());
+                    break;
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    /// With no client there is the window to fill; with one, its socket.
+    pub(super) fn client_takes_more(&mut self, cx: &mut Context<'_>) -> bool {
+        self.client.as_mut().is_none_or(|leg| leg.has_room(cx))
+    }
+
+    pub(super) fn from_upstream(&mut self, raw: Bytes, cx: &mut Context<'_>) -> Result<(), Ended> {
+        let Ok(message) = Message::parse(raw) else {
+            self.outside.meters.dropped("malformed");
+            return Ok(());
+        };
+        match message.message_type() {
+            MessageType::OutputStreamData => self.output_message(message, cx),
+            MessageType::Acknowledge => {
+                self.to_client(message.raw().clone());
+                Ok(())
+            }
+            MessageType::ChannelClosed => {
+                let text = ChannelClosed::parse(message.payload()).map(|closed| closed.output).unwrap_or_default();
+                Err(Ended::ByTarget(text))
+            }
+            // Publication hints and the agent's state are between service and gateway.
+            MessageType::StartPublication | MessageType::PausePublication | MessageType::AgentSessionState => Ok(()),
+            _ => {
+                self.outside.meters.dropped("unknown_type");
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn output_message(&mut self, message: Message, cx: &mut Context<'_>) -> Result<(), Ended> {
+        match self.output.arrival(message.sequence()) {
+            Arrival::Fresh | Arrival::Early if !message.digest_matches() => self.outside.meters.dropped("digest"),
+            Arrival::Fresh => {
+                self.record_output(message)?;
+                while let Some(held) = self.output.take_held() {
+                    self.record_output(held)?;
+                }
+                self.send_output(cx);
+            }
+            Arrival::Early => self.output.hold(message),
+            Arrival::TooEarly => self.outside.meters.dropped("too_early"),
+            Arrival::Repeat => {
+                if let Some(raw) = self.output.repeat(message.sequence()) {
+                    self.to_client(raw);
+                }
+            }
+            Arrival::Done => self.acknowledge_again(&message),
+        }
+        Ok(())
+    }
+
+    pub(super) fn record_output(&mut self, message: Message) -> Result<(), Ended> {
+        self.active = self.now;
+        let message = self.with_banner(message);
+        let position = self.tap.output(&message, self.now).map_err(|e| recording_failed(&e))?;
+        let bytes = message.payload().len();
+        self.outside.counters.add_output(bytes);
+        self.outside.meters.output_bytes.inc_by(bytes as u64);
+        self.outside.meters.output_messages.inc();
+        self.output.accept(message, position, self.now);
+        Ok(())
+    }
+
+    /// Puts the banner before the first output, under the same number.
+    ///
+    /// A message of our own would need a number of its own.
+    pub(super) fn with_banner(&mut self, message: Message) -> Message {
+        if message.payload_type() != PayloadType::Output {
+            return message;
+        }
+        let Some(banner) = self.rules.banner.take() else { return message };
+        let payload = [banner.as_bytes(), b"\r\n", message.payload()].concat();
+        let draft = Draft {
+            message_type: message.message_type(),
+            created_ms: message.created_ms(),
+            sequence: message.sequence(),
+            flags: message.flags(),
+            id: message.id(),
+            payload_type: message.payload_type(),
+            payload: &payload,
+        };
+        Message::parse(draft.encode()).unwrap_or(message)
+    }
+
+    /// The agent did not get the acknowledge; the client never repeats it.
+    pub(super) fn acknowledge_again(&mut self, message: &Message) {
+        if self.held.holds(message.sequence()) {
+            return;
+        }
+        if let Upstream::Open(leg) = &mut self.upstream {
+            leg.queue(Acknowledge::of(message).encode(now_ms()));
+        }
+    }
+
+    /// Sends what is next in order for as long as the client takes it.
+    pub(super) fn send_output(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(leg) = &mut self.client else { return false };
+        let mut moved = false;
+        while !self.output.all_sent() && leg.has_room(cx) {
+            let Some(raw) = self.output.send_next() else { break };
+            leg.queue(raw);
+            moved = true;
+            self.outside.meters.relay_seconds.observe(self.now.elapsed().as_secs_f64());
+        }
+        moved
+    }
+
+    /// Acknowledges and repeats; with no client there they are not missed.
+    pub(super) fn to_client(&mut self, raw: Bytes) {
+        if let Some(leg) = &mut self.client {
+            leg.queue(raw);
+        }
+    }
+}

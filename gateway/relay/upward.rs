@@ -1,0 +1,139 @@
+//! From the client to the target: input at once, acknowledges when recorded.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use data_channel::acknowledge::Acknowledge;
+use data_channel::message::{Message, MessageType};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Ended;
+use super::leg::Heard;
+use super::output::Sent;
+use super::pump::{Pump, Step, TURN, Upstream, recording_failed};
+use crate::session::now_ms;
+
+/// Client messages kept while upstream is redialled; then reading stops.
+const BACKLOG_MAX: usize = 1024;
+/// Malformed messages after which a leg is closed.
+const MALFORMED_MAX: u32 = 64;
+
+impl<C, U> Pump<C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    pub(super) fn hear_client(&mut self, cx: &mut Context<'_>) -> Step {
+        let mut moved = false;
+        for _ in 0..TURN {
+            if self.backlog.len() >= BACKLOG_MAX || !self.tap.has_room(cx) {
+                break;
+            }
+            let Some(leg) = &mut self.client else { break };
+            let Poll::Ready(heard) = leg.poll_heard(cx, self.now) else { break };
+            moved = true;
+            match heard {
+                Heard::Binary(raw) => self.from_client(raw, cx)?,
+                Heard::Text => self.malformed("text", cx),
+                Heard::Gone => self.client_gone(),
+            }
+        }
+        Ok(moved)
+    }
+
+    pub(super) fn from_client(&mut self, raw: Bytes, cx: &mut Context<'_>) -> Result<(), Ended> {
+        let Ok(message) = Message::parse(raw) else {
+            self.malformed("malformed", cx);
+            return Ok(());
+        };
+        if !message.digest_matches() {
+            self.malformed("digest", cx);
+            return Ok(());
+        }
+        match message.message_type() {
+            MessageType::Acknowledge => self.client_acknowledge(&message),
+            MessageType::InputStreamData => {
+                self.active = self.now;
+                self.tap.input(&message, self.now).map_err(|e| recording_failed(&e))?;
+                let bytes = message.payload().len();
+                self.outside.counters.add_input(bytes);
+                self.outside.meters.input_bytes.inc_by(bytes as u64);
+                self.outside.meters.input_messages.inc();
+                self.backlog.push_back(message.raw().clone());
+                self.send_backlog(cx);
+            }
+            // Nothing else may reach the agent through a user's connection.
+            _ => self.outside.meters.dropped("unknown_type"),
+        }
+        Ok(())
+    }
+
+    pub(super) fn client_acknowledge(&mut self, message: &Message) {
+        let Ok(acknowledge) = Acknowledge::parse(message.payload()) else {
+            self.outside.meters.dropped("malformed");
+            return;
+        };
+        if acknowledge.message_type != MessageType::OutputStreamData {
+            return;
+        }
+        let Some((sent, lost)) = self.output.acknowledged(acknowledge.sequence) else { return };
+        for older in lost {
+            let raw = Acknowledge::of(&older.message).encode(now_ms());
+            self.hold(&older, raw);
+        }
+        self.hold(&sent, message.raw().clone());
+    }
+
+    pub(super) fn hold(&mut self, sent: &Sent, raw: Bytes) {
+        let due = sent.received + self.outside.times.acknowledge_after;
+        self.held.hold(sent.message.sequence(), sent.position, (self.now, due), raw);
+    }
+
+    /// Passes on the client's input; kept while upstream is dialled again.
+    pub(super) fn send_backlog(&mut self, cx: &mut Context<'_>) -> bool {
+        let Upstream::Open(leg) = &mut self.upstream else { return false };
+        let mut moved = false;
+        while !self.backlog.is_empty() && leg.has_room(cx) {
+            let Some(raw) = self.backlog.pop_front() else { break };
+            leg.queue(raw);
+            moved = true;
+        }
+        if self.backlog.is_empty() && self.backlog.capacity() > TURN {
+            self.backlog = VecDeque::new();
+        }
+        moved
+    }
+
+    /// Lets acknowledges pass whose messages are in the recording.
+    pub(super) fn release_acknowledges(&mut self, cx: &mut Context<'_>) -> Step {
+        let Upstream::Open(leg) = &mut self.upstream else { return Ok(false) };
+        let mut moved = false;
+        while let Some((position, _)) = self.held.waiting_for() {
+            match self.tap.recording().poll_recorded(cx, position) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(recording_failed(&error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            if !leg.has_room(cx) {
+                break;
+            }
+            let Some((raw, since)) = self.held.release(position, self.now) else { break };
+            leg.queue(raw);
+            moved = true;
+            self.outside.meters.acknowledge_wait_seconds.observe(self.now.duration_since(since).as_secs_f64());
+        }
+        Ok(moved)
+    }
+
+    pub(super) fn malformed(&mut self, reason: &str, cx: &mut Context<'_>) {
+        self.outside.meters.dropped(reason);
+        let Some(leg) = &mut self.client else { return };
+        leg.malformed += 1;
+        if leg.malformed > MALFORMED_MAX || reason == "text" {
+            leg.close(true);
+            leg.poll_flushed(cx);
+            self.client_gone();
+        }
+    }
+}
