@@ -39,12 +39,18 @@ pub fn replay(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// A copy of a recording, removed when it is no longer needed.
-struct Fetched {
+pub(super) struct Fetched {
     path: PathBuf,
 }
 
 impl Fetched {
-    fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<Self> {
+    /// Where the copy is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gets a session's recording from the gateway, as it is there.
+    pub fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("postern-{}-{id}.cast.zst", std::process::id()));
         let file = create(&path)?;
         let copy = Self { path };

@@ -78,7 +78,7 @@ pub fn run(args: &ReplayArgs, find: impl FnOnce(&SessionId) -> Result<PathBuf>) 
 }
 
 /// A file if there is one by that name or it looks like one, else a session.
-fn locate(recording: &str, find: impl FnOnce(&SessionId) -> Result<PathBuf>) -> Result<PathBuf> {
+pub(super) fn locate(recording: &str, find: impl FnOnce(&SessionId) -> Result<PathBuf>) -> Result<PathBuf> {
     let path = PathBuf::from(recording);
     let like_a_file = recording.contains('/') || recording.ends_with(".cast") || recording.ends_with(".zst");
     if like_a_file || path.is_file() {
