@@ -1,5 +1,14 @@
 //! What one message costs: parse, digest, encode, acknowledge.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a bench that cannot set up has nothing to measure"
+)]
+
 use std::hint::black_box;
 
 use bytes::BytesMut;

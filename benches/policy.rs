@@ -1,5 +1,14 @@
 //! What a decision costs: 10, 100 and 1,000 policies, and loading them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a bench that cannot set up has nothing to measure"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;

@@ -202,7 +202,10 @@ impl Config {
         if let Some(url) = &self.listen.public_url
             && (!url.starts_with("https://") || url.ends_with('/'))
         {
-            return wrong("listen.public_url", "write it as https://host or https://host:port, without a path");
+            return wrong(
+                "listen.public_url",
+                "write it as https://host or https://host:port, without a path",
+            );
         }
         if self.sessions.ping_seconds == 0 || self.sessions.maximum == 0 || self.sessions.per_principal == 0 {
             return wrong("sessions", "maximum, per_principal and ping_seconds must be at least 1");

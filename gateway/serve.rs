@@ -92,16 +92,19 @@ impl Gateway {
         let signing = SigningKey::open(&config.signing_key())?;
         let recording_keys = serde_json::json!([recording_key(&signing)]);
         let spool = config.spool();
-        let recorder = Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
+        let recorder =
+            Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
         let registry = Registry::open(&RegistryConfig { url: config.registry_url() }).await?;
         let node = node_name(&config);
         registry.end_orphans(&node, crate::session::now_ms()).await?;
         let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
 
-        let listener = Listener::bind(config.listen.address, config.tls().server_config()?, Arc::clone(&metrics))
-            .map_err(|why| ServeError::Listen { address: config.listen.address, why })?;
+        let listener =
+            Listener::bind(config.listen.address, config.tls().server_config()?, Arc::clone(&metrics))
+                .map_err(|why| ServeError::Listen { address: config.listen.address, why })?;
         let (admin, admin_address) = bind_admin(config.admin.address).await?;
-        let address = listener.address().map_err(|why| ServeError::Listen { address: config.listen.address, why })?;
+        let address =
+            listener.address().map_err(|why| ServeError::Listen { address: config.listen.address, why })?;
         let public_url = config.listen.public_url.clone().unwrap_or_else(|| format!("https://{address}"));
 
         let identity = Identity::new(identity_config(&config, &public_url), Arc::clone(&keys))?;

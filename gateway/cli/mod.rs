@@ -113,7 +113,7 @@ enum PolicyCommand {
 /// Runs the program and says how it went.
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    if args.first().is_some_and(|name| is_plugin(name)) {
+    if args.first().is_some_and(is_plugin) {
         return plugin::main(&args);
     }
     let cli = Cli::parse_from(args);
@@ -134,7 +134,7 @@ impl Command {
             Self::Connect(args) => block_on(connect::run(args)),
             Self::Targets(args) => block_on(targets::run(args)),
             Self::Sessions(args) => block_on(sessions::run(args)),
-            Self::Replay(args) => recording::replay(&args),
+            Self::Replay(args) => recording::replay(args),
             Self::Verify(args) => verify::run(args),
             Self::Policy(PolicyCommand::Check { dir, json }) => policy::check(&dir, json),
             Self::Doctor(args) => block_on(doctor::run(args)),

@@ -12,10 +12,14 @@ use super::replay::{ReplayArgs, run};
 use crate::client::{Gateway, Profile};
 use crate::session::SessionId;
 
+/// The word for the session that ended last.
+const LAST: &str = "last";
+
 /// What `postern replay` can be told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     postern replay alice-abcdefghijklmnopqrstuvwxyz\n  \
+    postern replay last                              the session that ended last\n  \
     postern replay recording.cast.zst --speed 4 --idle-limit 2\n  \
     postern replay alice-abcdefghijklmnopqrstuvwxyz --output session.cast\n  \
     postern replay recording.cast.zst | less -R")]
@@ -28,9 +32,12 @@ pub struct Args {
 }
 
 /// Plays a file, or a session's recording from the gateway.
-pub fn replay(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn replay(mut args: Args) -> anyhow::Result<ExitCode> {
     let mut fetched = None;
     let profile = args.profile.as_deref();
+    if args.replay.recording == LAST {
+        args.replay.recording = super::block_on(last(profile))?;
+    }
     run(&args.replay, |id| {
         let copy = Fetched::fetch(id, profile)?;
         Ok(fetched.insert(copy).path.clone())
@@ -38,19 +45,21 @@ pub fn replay(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The id of the session that ended last, of those the caller may see.
+async fn last(profile: Option<&str>) -> anyhow::Result<String> {
+    let gateway = Gateway::open(Profile::load(profile).await?).await?;
+    let answer: serde_json::Value = gateway.get_json("/v1/sessions?limit=1&state=history").await?;
+    let id = answer.pointer("/sessions/0/id").and_then(serde_json::Value::as_str);
+    Ok(id.context("no session has ended yet")?.to_owned())
+}
+
 /// A copy of a recording, removed when it is no longer needed.
-pub(super) struct Fetched {
+struct Fetched {
     path: PathBuf,
 }
 
 impl Fetched {
-    /// Where the copy is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Gets a session's recording from the gateway, as it is there.
-    pub fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<Self> {
+    fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("postern-{}-{id}.cast.zst", std::process::id()));
         let file = create(&path)?;
         let copy = Self { path };

@@ -24,7 +24,7 @@ const ZSTD_LEVEL: i32 = 6;
 /// written at once, as it was.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// A session id, or a recording's file (.cast or .cast.zst).
+    /// A session id, `last`, or a recording's file (.cast or .cast.zst).
     #[arg(value_name = "SESSION|FILE")]
     pub recording: String,
     /// Play so many times as fast.
@@ -78,7 +78,7 @@ pub fn run(args: &ReplayArgs, find: impl FnOnce(&SessionId) -> Result<PathBuf>) 
 }
 
 /// A file if there is one by that name or it looks like one, else a session.
-pub(super) fn locate(recording: &str, find: impl FnOnce(&SessionId) -> Result<PathBuf>) -> Result<PathBuf> {
+fn locate(recording: &str, find: impl FnOnce(&SessionId) -> Result<PathBuf>) -> Result<PathBuf> {
     let path = PathBuf::from(recording);
     let like_a_file = recording.contains('/') || recording.ends_with(".cast") || recording.ends_with(".zst");
     if like_a_file || path.is_file() {

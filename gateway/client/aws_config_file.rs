@@ -178,8 +178,8 @@ impl Lines {
     /// Where a new key goes: after the section's last line with text.
     fn end_of(&mut self, title: &str) -> usize {
         if let Some((start, end)) = self.section(title) {
-            let body = self.lines.iter().enumerate().take(end).skip(start);
-            let last = body.filter(|(_, line)| !line.trim().is_empty()).last();
+            let mut body = self.lines.iter().enumerate().take(end).skip(start);
+            let last = body.rfind(|(_, line)| !line.trim().is_empty());
             return last.map_or(start, |(at, _)| at + 1);
         }
         if self.lines.last().is_some_and(|line| !line.trim().is_empty()) {

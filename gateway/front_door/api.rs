@@ -84,7 +84,12 @@ fn operation_of(request: &Request) -> Operation {
     known.into_iter().find(|operation| Some(operation.label()) == name).unwrap_or(Operation::Unknown)
 }
 
-async fn answer(front: &Front, peer: Peer, operation: Operation, request: Request) -> Result<Value, ApiError> {
+async fn answer(
+    front: &Front,
+    peer: Peer,
+    operation: Operation,
+    request: Request,
+) -> Result<Value, ApiError> {
     let call = Call::verify(front, peer, request).await?;
     match operation {
         Operation::StartSession => ops::start_session(front, &call).await,

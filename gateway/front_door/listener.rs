@@ -56,7 +56,8 @@ pub struct Tls {
 impl Tls {
     /// TLS 1.2 and 1.3, HTTP/1.1 only: all SSM clients speak it.
     pub fn server_config(&self) -> Result<Arc<rustls::ServerConfig>, TlsError> {
-        let file = |path: &std::path::Path, why: String| TlsError::File { path: path.display().to_string(), why };
+        let file =
+            |path: &std::path::Path, why: String| TlsError::File { path: path.display().to_string(), why };
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&self.certificate)
             .and_then(Iterator::collect)
             .map_err(|e| file(&self.certificate, e.to_string()))?;
@@ -81,7 +82,11 @@ pub struct Listener {
 
 impl Listener {
     /// Binds; port 0 takes a free one.
-    pub fn bind(address: SocketAddr, tls: Arc<rustls::ServerConfig>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn bind(
+        address: SocketAddr,
+        tls: Arc<rustls::ServerConfig>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let socket = match address {
             SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
             SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
@@ -161,7 +166,9 @@ impl Connection {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await else { return };
+        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await else {
+            return;
+        };
         let router = self.router.layer(axum::Extension(Peer(self.peer)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

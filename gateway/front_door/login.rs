@@ -41,8 +41,9 @@ pub(super) async fn sts(
 
 async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, ApiError> {
     let body = read_body(request.into_body()).await?;
-    let proof: StsProof = serde_json::from_slice(&body)
-        .map_err(|_| ApiError::client(Code::Validation, "the sign-in is not the JSON that `postern credentials` sends"))?;
+    let proof: StsProof = serde_json::from_slice(&body).map_err(|_| {
+        ApiError::client(Code::Validation, "the sign-in is not the JSON that `postern credentials` sends")
+    })?;
     Ok(front.identity.prove(&proof, peer.0.ip(), OffsetDateTime::now_utc()).await?)
 }
 

@@ -139,7 +139,10 @@ pub(super) async fn describe_sessions(front: &Front, call: &Call) -> Result<Valu
         narrow(&mut filter, wanted)?;
     }
     let limit = input.max_results.unwrap_or(50);
-    let page = front.lifecycle.sessions(&call.asker, SessionQuery { filter, limit, token: input.next_token }).await?;
+    let page = front
+        .lifecycle
+        .sessions(&call.asker, SessionQuery { filter, limit, token: input.next_token })
+        .await?;
     let sessions: Vec<Value> = page.rows.iter().map(session_json).collect();
     Ok(with_token(json!({"Sessions": sessions}), page.next))
 }
@@ -166,7 +169,11 @@ pub(super) async fn describe_instances(front: &Front, call: &Call) -> Result<Val
 }
 
 fn session_request(input: StartSession) -> Result<SessionRequest, ApiError> {
-    let size: usize = input.parameters.iter().map(|(name, values)| name.len() + values.iter().map(String::len).sum::<usize>()).sum();
+    let size: usize = input
+        .parameters
+        .iter()
+        .map(|(name, values)| name.len() + values.iter().map(String::len).sum::<usize>())
+        .sum();
     if input.parameters.len() > PARAMETERS_MAX || size > PARAMETER_BYTES_MAX {
         return Err(ApiError::client(Code::Validation, "the document's parameters are too many or too long"));
     }
@@ -191,10 +198,14 @@ fn narrow(filter: &mut Filter, wanted: &SessionFilter) -> Result<(), ApiError> {
         "SessionId" => filter.id = Some(SessionId::parse(value).map_err(|e| invalid(&e))?),
         "Status" => {
             let state = State::parse(value);
-            filter.state = Some(state.ok_or_else(|| ApiError::client(Code::Validation, "the Status is not one of SSM's"))?);
+            filter.state = Some(
+                state.ok_or_else(|| ApiError::client(Code::Validation, "the Status is not one of SSM's"))?,
+            );
         }
         key => {
-            let sentence = format!("there is no filter {key}; known are InvokedAfter, InvokedBefore, Target, Owner, Status, SessionId");
+            let sentence = format!(
+                "there is no filter {key}; known are InvokedAfter, InvokedBefore, Target, Owner, Status, SessionId"
+            );
             return Err(ApiError::client(Code::InvalidFilterKey, sentence));
         }
     }
@@ -206,7 +217,10 @@ fn check_instance_filter(wanted: &InstanceFilter) -> Result<(), ApiError> {
     if known.contains(&wanted.key.as_str()) || wanted.key.starts_with("tag:") || wanted.key == "tag-key" {
         return Ok(());
     }
-    let sentence = format!("there is no filter {}; known are InstanceIds, PingStatus, PlatformTypes, tag-key and tag:NAME", wanted.key);
+    let sentence = format!(
+        "there is no filter {}; known are InstanceIds, PingStatus, PlatformTypes, tag-key and tag:NAME",
+        wanted.key
+    );
     Err(ApiError::client(Code::InvalidFilterKey, sentence))
 }
 
@@ -274,8 +288,9 @@ fn with_token(mut answer: Value, next: Option<String>) -> Value {
 /// Reads a call's JSON; the error says what is wrong where.
 pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}".as_slice() } else { body };
-    serde_json::from_slice(body)
-        .map_err(|error| ApiError::client(Code::Validation, format!("the request's JSON is not valid: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::client(Code::Validation, format!("the request's JSON is not valid: {error}"))
+    })
 }
 
 fn invalid(error: &InvalidNoun) -> ApiError {

@@ -44,13 +44,18 @@ pub(super) async fn upgrade(
 ) -> Response {
     let (mut parts, _) = request.into_parts();
     let Some(accept) = accept_key(&parts) else {
-        return (StatusCode::UPGRADE_REQUIRED, "this is the stream URL of a session; it speaks WebSocket 13\n").into_response();
+        return (
+            StatusCode::UPGRADE_REQUIRED,
+            "this is the stream URL of a session; it speaks WebSocket 13\n",
+        )
+            .into_response();
     };
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     // Signed by newer plugins only, so it cannot be required; but a signature that is there must be good.
-    let signed = parts.headers.contains_key(header::AUTHORIZATION).then(|| signer(&front, &parts, b"", SERVICE));
+    let signed =
+        parts.headers.contains_key(header::AUTHORIZATION).then(|| signer(&front, &parts, b"", SERVICE));
     let signer = match signed {
         None => Ok(None),
         Some(Ok(caller)) => Ok(Some(caller.principal)),
@@ -95,7 +100,9 @@ impl Opening {
         let Some(mut socket) = websocket(on_upgrade).await else { return };
         let opened = match tokio::time::timeout(OPEN_WITHIN, opening_message(&mut socket)).await {
             Ok(Some(opened)) => opened,
-            Ok(None) | Err(_) => return refuse(socket, &self.session, "the opening message is missing or not valid").await,
+            Ok(None) | Err(_) => {
+                return refuse(socket, &self.session, "the opening message is missing or not valid").await;
+            }
         };
         match self.seat(&opened).await {
             Ok(seat) => seat.take(socket).await,
@@ -104,7 +111,9 @@ impl Opening {
     }
 
     async fn seat(&self, opened: &OpenDataChannel) -> Result<Seat, String> {
-        let Ok(id) = SessionId::parse(&self.session) else { return Err("there is no such session".to_owned()) };
+        let Ok(id) = SessionId::parse(&self.session) else {
+            return Err("there is no such session".to_owned());
+        };
         let signer = self.signer.as_ref().map_err(Clone::clone)?;
         let seat = self.front.lifecycle.attach(&id, &opened.token_value, &opened.client_id).await?;
         if signer.as_ref().is_some_and(|signer| signer.id != seat.principal().id) {

@@ -10,8 +10,8 @@ use super::live::Live;
 use crate::error::{ApiError, Blame, Code};
 use crate::metrics::Metrics;
 use crate::policy::{Action, Asked, Decision, Durability, Obligations, Question, Resource};
-use crate::relay::Rules;
 use crate::registry::{DecisionRecord, SessionRecord, State};
+use crate::relay::Rules;
 use crate::session::{Instance, Principal, SessionId, SessionKind, SessionRequest, Target};
 
 /// Who asks, and from where.
@@ -66,7 +66,11 @@ impl Lifecycle {
     }
 
     /// May they replay this recording?
-    pub(super) async fn admit_replay(&self, asker: &Asker, record: &SessionRecord) -> Result<Decision, ApiError> {
+    pub(super) async fn admit_replay(
+        &self,
+        asker: &Asker,
+        record: &SessionRecord,
+    ) -> Result<Decision, ApiError> {
         let instance = self.instance_of(&record.target).await;
         let resource = Resource::Recording { id: &record.id, owner: &record.principal, instance: &instance };
         let question = Question {
@@ -207,7 +211,9 @@ pub(super) fn refuse_unkeepable(request: &SessionRequest, obligations: &Obligati
     match unkept.iter().find(|(asked, _)| *asked) {
         None => Ok(()),
         Some((_, name)) => {
-            let sentence = format!("the policy obliges to {name}, which this gateway does not keep yet; tell its operator");
+            let sentence = format!(
+                "the policy obliges to {name}, which this gateway does not keep yet; tell its operator"
+            );
             Err(ApiError::new(Code::AccessDenied, Blame::Gateway, sentence))
         }
     }

@@ -22,13 +22,18 @@ pub struct SessionQuery {
 
 impl Lifecycle {
     /// The sessions that match and that the caller may see.
-    pub async fn sessions(&self, asker: &Asker, query: SessionQuery) -> Result<Page<SessionRecord>, ApiError> {
+    pub async fn sessions(
+        &self,
+        asker: &Asker,
+        query: SessionQuery,
+    ) -> Result<Page<SessionRecord>, ApiError> {
         let limit = query.limit.clamp(1, 200);
         let mut token = query.token;
         let mut rows = Vec::new();
         let mut looked_at = 0;
         loop {
-            let page = self.rooms.registry.sessions(&query.filter, limit - rows.len(), token.as_deref()).await;
+            let page =
+                self.rooms.registry.sessions(&query.filter, limit - rows.len(), token.as_deref()).await;
             let page = page.map_err(|error| unavailable(&error))?;
             looked_at += page.rows.len();
             for mut row in page.rows {

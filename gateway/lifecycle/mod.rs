@@ -5,8 +5,8 @@
 //! relay until a side, the policy or the recorder says stop; seal and count.
 
 mod admission;
-mod live;
 mod listing;
+mod live;
 mod once;
 mod recordings;
 mod token;
@@ -146,12 +146,14 @@ impl Lifecycle {
             let (this, asker) = (Arc::clone(self), asker.clone());
             async move { tokio::spawn(async move { this.open(&asker, request).await }).await }
         };
-        let work = async { work.await.unwrap_or_else(|_| Err(ApiError::gateway("the gateway could not start the session"))) };
+        let work = async {
+            work.await.unwrap_or_else(|_| Err(ApiError::gateway("the gateway could not start the session")))
+        };
         match key {
             None => work.await,
             Some((invocation, digest)) => {
                 let key: CallKey = (asker.principal.id.clone(), invocation, digest);
-                self.started.run(key, work).await
+                self.started.run(key, std::time::Instant::now(), work).await
             }
         }
     }
@@ -179,7 +181,8 @@ impl Lifecycle {
             }
         };
 
-        let record = recordings::record(&id, asker, &request, (&decision, &opened.upstream), &self.settings.node);
+        let record =
+            recordings::record(&id, asker, &request, (&decision, &opened.upstream), &self.settings.node);
         if let Err(error) = self.rooms.registry.add_session(&record).await {
             tracing::error!(session = %id, %error, "the session could not be registered");
             self.never_opened(recording).await;
@@ -244,10 +247,14 @@ impl Lifecycle {
     pub async fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         for live in self.live.all() {
-            live.end(Ending { reason: "gateway_stopped", sentence: "the gateway is stopping".to_owned() }).await;
+            live.end(Ending { reason: "gateway_stopped", sentence: "the gateway is stopping".to_owned() })
+                .await;
         }
         if tokio::time::timeout(DRAIN_FOR, self.live.empty()).await.is_err() {
-            tracing::warn!(left = self.live.count(), "sessions did not end in time; their recordings will be recovered");
+            tracing::warn!(
+                left = self.live.count(),
+                "sessions did not end in time; their recordings will be recovered"
+            );
         }
     }
 
@@ -285,7 +292,8 @@ impl Lifecycle {
         id: &SessionId,
     ) -> Result<Opened, ApiError> {
         let upstream = self.rooms.broker.start(&asker.principal, request, id).await?;
-        let client = ClientIds { client_id: Uuid::new_v4().to_string(), client_version: CLIENT_VERSION.to_owned() };
+        let client =
+            ClientIds { client_id: Uuid::new_v4().to_string(), client_version: CLIENT_VERSION.to_owned() };
         match self.rooms.broker.dial(&upstream, &client).await {
             Ok(socket) => Ok(Opened { upstream, client, socket }),
             Err(error) => {
@@ -334,21 +342,15 @@ impl Lifecycle {
             times: self.settings.times,
         };
         let (recording, age_ms, ended) = relay::run(parts).await;
-        self.live_no_more(&live, recording, age_ms, &ended, &upstream).await;
+        if matches!(ended, Ended::ByGateway(_)) {
+            self.terminate_upstream(&upstream).await;
+        }
+        self.seal(&live, recording, age_ms, &ended).await;
         self.live.remove(&id);
     }
 
-    async fn live_no_more(
-        &self,
-        live: &Live,
-        recording: Recording,
-        age_ms: u64,
-        ended: &Ended,
-        upstream: &UpstreamRef,
-    ) {
-        if matches!(ended, Ended::ByGateway(_)) {
-            self.terminate_upstream(upstream).await;
-        }
+    /// Seals the recording, and registers and counts the end.
+    async fn seal(&self, live: &Live, recording: Recording, age_ms: u64, ended: &Ended) {
         let sealed = recording.seal(age_ms, &recordings::end(ended)).await;
         let sha256 = match &sealed {
             Ok(sealed) => Some(sealed.sha256.clone()),
@@ -363,7 +365,11 @@ impl Lifecycle {
     }
 
     /// Resumes and dials upstream with back-off until it is back or over.
-    fn redialler(self: &Arc<Self>, upstream: Arc<UpstreamRef>, client: ClientIds) -> relay::Redial<UpstreamStream> {
+    fn redialler(
+        self: &Arc<Self>,
+        upstream: Arc<UpstreamRef>,
+        client: ClientIds,
+    ) -> relay::Redial<UpstreamStream> {
         let this = Arc::clone(self);
         Box::new(move || {
             let (this, upstream, client) = (Arc::clone(&this), Arc::clone(&upstream), client.clone());
@@ -426,7 +432,9 @@ impl Lifecycle {
 
     fn ticket(&self, id: &SessionId) -> Result<Ticket, ApiError> {
         let token = StreamToken::new(id.clone(), OffsetDateTime::now_utc().unix_timestamp());
-        let token = token.seal(&self.rooms.keys).ok_or_else(|| ApiError::gateway("the gateway could not make a token"))?;
+        let token = token
+            .seal(&self.rooms.keys)
+            .ok_or_else(|| ApiError::gateway("the gateway could not make a token"))?;
         let stream_url = format!("{}/v1/data-channel/{id}?role=publish_subscribe", self.settings.stream_base);
         Ok(Ticket { session: id.clone(), token, stream_url })
     }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::Lifecycle;
 use super::admission::Asker;
 use super::live::Live;
-use super::Lifecycle;
 use crate::asciicast::Header;
 use crate::broker::Upstream;
 use crate::error::{ApiError, Blame, Code};
@@ -33,7 +33,8 @@ pub struct RecordingFile {
 impl Lifecycle {
     /// The recording of a session, running or past, if policy allows.
     pub async fn recording(&self, asker: &Asker, id: &SessionId) -> Result<RecordingFile, ApiError> {
-        let none = || ApiError::client(Code::DoesNotExist, format!("there is no recording of a session {id}"));
+        let none =
+            || ApiError::client(Code::DoesNotExist, format!("there is no recording of a session {id}"));
         let record = self.registered(id).await?.ok_or_else(none)?;
         self.admit_replay(asker, &record).await?;
         let found = self.rooms.store.find(id).map_err(|error| {
@@ -133,6 +134,7 @@ pub(super) fn end(ended: &Ended) -> End {
 /// No recording, no session.
 pub(super) fn cannot_record(error: &RecorderError) -> ApiError {
     tracing::error!(%error, "a recording could not begin");
-    let sentence = "the session cannot be recorded now, so it is not opened; the gateway's operator sees why in /readyz";
+    let sentence =
+        "the session cannot be recorded now, so it is not opened; the gateway's operator sees why in /readyz";
     ApiError::new(Code::ServiceUnavailable, Blame::Gateway, sentence)
 }

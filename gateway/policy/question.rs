@@ -144,7 +144,9 @@ impl<'a> Resource<'a> {
     /// The machine that it is or that it was on.
     pub fn instance(&self) -> Option<&'a Instance> {
         match *self {
-            Self::Instance(instance) | Self::Session { instance, .. } | Self::Recording { instance, .. } => Some(instance),
+            Self::Instance(instance) | Self::Session { instance, .. } | Self::Recording { instance, .. } => {
+                Some(instance)
+            }
             Self::Gateway => None,
         }
     }

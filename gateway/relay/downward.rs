@@ -30,7 +30,7 @@ where
             let Poll::Ready(heard) = leg.poll_heard(cx, self.now) else { break };
             moved = true;
             match heard {
-                Heard::Binary(raw) => self.from_upstream(raw, cx)?,
+                Heard::Binary(raw) => self.take_from_upstream(raw, cx)?,
                 Heard::Text => self.outside.meters.dropped("text"),
                 Heard::Gone => {
                     self.upstream = Upstream::Redialling((self.outside.redial)());
@@ -46,7 +46,7 @@ where
         self.client.as_mut().is_none_or(|leg| leg.has_room(cx))
     }
 
-    pub(super) fn from_upstream(&mut self, raw: Bytes, cx: &mut Context<'_>) -> Result<(), Ended> {
+    pub(super) fn take_from_upstream(&mut self, raw: Bytes, cx: &mut Context<'_>) -> Result<(), Ended> {
         let Ok(message) = Message::parse(raw) else {
             self.outside.meters.dropped("malformed");
             return Ok(());
@@ -54,15 +54,18 @@ where
         match message.message_type() {
             MessageType::OutputStreamData => self.output_message(message, cx),
             MessageType::Acknowledge => {
-                self.to_client(message.raw().clone());
+                self.queue_for_client(message.raw().clone());
                 Ok(())
             }
             MessageType::ChannelClosed => {
-                let text = ChannelClosed::parse(message.payload()).map(|closed| closed.output).unwrap_or_default();
+                let text =
+                    ChannelClosed::parse(message.payload()).map(|closed| closed.output).unwrap_or_default();
                 Err(Ended::ByTarget(text))
             }
             // Publication hints and the agent's state are between service and gateway.
-            MessageType::StartPublication | MessageType::PausePublication | MessageType::AgentSessionState => Ok(()),
+            MessageType::StartPublication
+            | MessageType::PausePublication
+            | MessageType::AgentSessionState => Ok(()),
             _ => {
                 self.outside.meters.dropped("unknown_type");
                 Ok(())
@@ -72,7 +75,9 @@ where
 
     pub(super) fn output_message(&mut self, message: Message, cx: &mut Context<'_>) -> Result<(), Ended> {
         match self.output.arrival(message.sequence()) {
-            Arrival::Fresh | Arrival::Early if !message.digest_matches() => self.outside.meters.dropped("digest"),
+            Arrival::Fresh | Arrival::Early if !message.digest_matches() => {
+                self.outside.meters.dropped("digest")
+            }
             Arrival::Fresh => {
                 self.record_output(message)?;
                 while let Some(held) = self.output.take_held() {
@@ -84,7 +89,7 @@ where
             Arrival::TooEarly => self.outside.meters.dropped("too_early"),
             Arrival::Repeat => {
                 if let Some(raw) = self.output.repeat(message.sequence()) {
-                    self.to_client(raw);
+                    self.queue_for_client(raw);
                 }
             }
             Arrival::Done => self.acknowledge_again(&message),
@@ -149,7 +154,7 @@ where
     }
 
     /// Acknowledges and repeats; with no client there they are not missed.
-    pub(super) fn to_client(&mut self, raw: Bytes) {
+    pub(super) fn queue_for_client(&mut self, raw: Bytes) {
         if let Some(leg) = &mut self.client {
             leg.queue(raw);
         }

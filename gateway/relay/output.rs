@@ -157,7 +157,11 @@ impl Output {
         let sent = self.window.get_mut(slot)?.take()?;
         self.bytes -= sent.message.raw().len();
         self.in_order = if slot == 0 { self.in_order.saturating_add(1) } else { self.in_order };
-        let lost = if slot > 0 && self.in_order >= SETTLED_AFTER { self.lost_before(sent.order) } else { Vec::new() };
+        let lost = if slot > 0 && self.in_order >= SETTLED_AFTER {
+            self.lost_before(sent.order)
+        } else {
+            Vec::new()
+        };
         self.shrink();
         Some((sent, lost))
     }

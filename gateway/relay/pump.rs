@@ -40,7 +40,7 @@ where
 
 /// The upstream side: open, being dialled again, or over.
 pub(super) enum Upstream<U> {
-    Open(Leg<U>),
+    Open(Box<Leg<U>>),
     Redialling(Pin<Box<dyn Future<Output = Redialled<U>> + Send>>),
     Over,
 }
@@ -88,7 +88,7 @@ where
         let now = Instant::now();
         Self {
             client: None,
-            upstream: Upstream::Open(Leg::new(parts.upstream, now)),
+            upstream: Upstream::Open(Box::new(Leg::new(parts.upstream, now))),
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
@@ -165,7 +165,7 @@ where
         let Poll::Ready(redialled) = dialling.as_mut().poll(cx) else { return Ok(false) };
         match redialled {
             Ok(Some(socket)) => {
-                self.upstream = Upstream::Open(Leg::new(socket, self.now));
+                self.upstream = Upstream::Open(Box::new(Leg::new(socket, self.now)));
                 Ok(true)
             }
             Ok(None) => {
@@ -174,7 +174,10 @@ where
             }
             Err(why) => {
                 self.upstream = Upstream::Over;
-                Err(end("upstream_lost", &format!("the connection to the target is lost: {}", printable(&why))))
+                Err(end(
+                    "upstream_lost",
+                    &format!("the connection to the target is lost: {}", printable(&why)),
+                ))
             }
         }
     }
@@ -238,7 +241,10 @@ where
     fn time_is_up(&self) -> Option<Ended> {
         let over = |since: Instant, limit: Option<Duration>| limit.filter(|limit| self.now >= since + *limit);
         if let Some(limit) = over(self.started, self.rules.max_duration) {
-            return Some(end("max_duration", &format!("the session reached its longest duration of {limit:?}")));
+            return Some(end(
+                "max_duration",
+                &format!("the session reached its longest duration of {limit:?}"),
+            ));
         }
         if let Some(limit) = over(self.active, self.rules.idle_timeout) {
             return Some(end("idle_timeout", &format!("nothing happened in the session for {limit:?}")));

@@ -34,7 +34,7 @@ where
             let Poll::Ready(heard) = leg.poll_heard(cx, self.now) else { break };
             moved = true;
             match heard {
-                Heard::Binary(raw) => self.from_client(raw, cx)?,
+                Heard::Binary(raw) => self.take_from_client(raw, cx)?,
                 Heard::Text => self.malformed("text", cx),
                 Heard::Gone => self.client_gone(),
             }
@@ -42,7 +42,7 @@ where
         Ok(moved)
     }
 
-    pub(super) fn from_client(&mut self, raw: Bytes, cx: &mut Context<'_>) -> Result<(), Ended> {
+    pub(super) fn take_from_client(&mut self, raw: Bytes, cx: &mut Context<'_>) -> Result<(), Ended> {
         let Ok(message) = Message::parse(raw) else {
             self.malformed("malformed", cx);
             return Ok(());
@@ -121,7 +121,10 @@ where
             let Some((raw, since)) = self.held.release(position, self.now) else { break };
             leg.queue(raw);
             moved = true;
-            self.outside.meters.acknowledge_wait_seconds.observe(self.now.duration_since(since).as_secs_f64());
+            self.outside
+                .meters
+                .acknowledge_wait_seconds
+                .observe(self.now.duration_since(since).as_secs_f64());
         }
         Ok(moved)
     }

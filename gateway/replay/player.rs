@@ -234,10 +234,11 @@ impl Player {
                 let timeline = &self.timeline;
                 self.screen.feed(&event.data, || timeline.place());
             }
-            EventCode::Marker if self.markers.last().is_none_or(|last| *last < event.time_ms) => {
-                if self.markers.len() < MARKERS_MAX {
-                    self.markers.push(event.time_ms);
-                }
+            EventCode::Marker
+                if self.markers.len() < MARKERS_MAX
+                    && self.markers.last().is_none_or(|last| *last < event.time_ms) =>
+            {
+                self.markers.push(event.time_ms);
             }
             _ => {}
         }

@@ -54,7 +54,8 @@ impl Place<'_> {
             if std::fs::symlink_metadata(&link).is_ok() {
                 std::fs::remove_file(&link)?;
             }
-            std::os::unix::fs::symlink(&program, &link).with_context(|| format!("cannot make {}", link.display()))?;
+            std::os::unix::fs::symlink(&program, &link)
+                .with_context(|| format!("cannot make {}", link.display()))?;
         }
         Ok(bin.join("postern"))
     }
@@ -112,8 +113,10 @@ impl Place<'_> {
             .iter()
             .map(|role| json!({"name": role.name, "profile": role.name, "arn": role.arn, "may": role.may}))
             .collect();
-        let targets: Vec<_> =
-            [(DEV, "dev"), (PROD, "prod")].iter().map(|((id, name), env)| json!({"id": id, "name": name, "env": env})).collect();
+        let targets: Vec<_> = [(DEV, "dev"), (PROD, "prod")]
+            .iter()
+            .map(|((id, name), env)| json!({"id": id, "name": name, "env": env}))
+            .collect();
         let profiles: Vec<_> = CAST.iter().map(|role| role.name).collect();
         json!({
             "endpoint": self.gateway.public_url,
@@ -155,7 +158,7 @@ impl Place<'_> {
              \x20 {env}; aws ssm start-session --profile alice --target {prod} --reason 'look at the disk'\n\n\
              \x20 # what went on, and what they saw (the last session ended)\n\
              \x20 {env}; postern sessions list --history --profile carol\n\
-             \x20 {env}; postern replay --profile carol --last\n\n\
+             \x20 {env}; postern replay --profile carol last\n\n\
              \x20 # the policies ({policies}), the metrics, the whole way checked\n\
              \x20 {env}; postern policy check {policies}\n\
              \x20 curl -s http://{metrics}/metrics\n\

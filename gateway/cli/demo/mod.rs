@@ -19,7 +19,8 @@ use self::people::People;
 use self::trust::Trust;
 use crate::broker::{BrokerConfig, Secret, StaticKeys};
 use crate::config::{
-    AdminConfig, Config, IdentitySection, ListenConfig, PolicyConfig, RecorderSection, RegistrySection, SessionsConfig,
+    AdminConfig, Config, IdentitySection, ListenConfig, PolicyConfig, RecorderSection, RegistrySection,
+    SessionsConfig,
 };
 use crate::front_door::Tls;
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalTarget};
@@ -42,8 +43,10 @@ const POLICIES: &[(&str, &str)] = &[
 
 /// Run everything on this machine: gateway, SSM, STS, targets, identities.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The state directory keeps identities, certificates and recordings; start again with the \
-                        same one to find them. demo.json in it tells scripts where everything is.")]
+#[command(
+    after_help = "The state directory keeps identities, certificates and recordings; start again with the \
+                        same one to find them. demo.json in it tells scripts where everything is."
+)]
 pub struct Args {
     /// Where everything is kept [default: ~/.local/state/postern-demo].
     #[arg(long, value_name = "DIR", env = "POSTERN_DEMO_STATE")]

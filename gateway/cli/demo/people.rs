@@ -72,7 +72,8 @@ impl People {
     /// Reads the keys of an earlier start, or makes them.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         if path.exists() {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             let people: Self = serde_json::from_str(&text)
                 .with_context(|| format!("{} is damaged; remove it to get new identities", path.display()))?;
             return Ok(people);
@@ -86,7 +87,10 @@ impl People {
     /// The identities as the embedded STS knows them.
     pub(super) fn identities(&self) -> Vec<LocalIdentity> {
         let roles = CAST.iter().chain([&BROKER]);
-        roles.filter_map(|role| self.of(role.name).map(|keys| (role, keys))).map(|(role, keys)| local(role, keys)).collect()
+        roles
+            .filter_map(|role| self.of(role.name).map(|keys| (role, keys)))
+            .map(|(role, keys)| local(role, keys))
+            .collect()
     }
 
     /// The keys that the gateway's broker calls AWS with.
