@@ -30,7 +30,7 @@ pub mod verify;
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -161,8 +161,11 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 
 fn start_log(level: &str) {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    // Colours are for people; a log file or a collector gets plain text.
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
     // A second start is a test's; the first one stays.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = log.with_writer(io::stderr).try_init();
 }
 
 /// One line on standard error; nothing when a pipe was merely closed.
