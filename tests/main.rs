@@ -1,6 +1,14 @@
-//! The tests of the whole program; one binary, one module a behaviour.
+//! The integration tests: one binary, so that the gateway is linked once.
 
-// Helpers of tests fail by panicking too, not only functions marked as tests.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed, and says where"
+)]
 
 mod architecture;
+mod shell;
+mod support;
