@@ -14,6 +14,8 @@ use crate::client::error::shown;
 
 /// Where the AWS CLI looks for a region before the profile.
 const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+/// What beats the endpoint of a profile, first come first served.
+const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL"];
 /// How a profile of ours fetches its keys; `configure` writes it.
 pub const CREDENTIALS_COMMAND: &str = " credentials --gateway ";
 
@@ -151,15 +153,15 @@ fn endpoint(env: &Env, profiles: &ProfileSet, name: &str) -> Result<(Url, String
         ));
     }
     let value = EnvConfigValue::new().env("AWS_ENDPOINT_URL").profile("endpoint_url").service_id("ssm");
-    let found = value.load(env, Some(profiles)).map(|(url, source)| (url.into_owned(), source.to_string()));
-    let (url, source) = found.ok_or_else(|| {
+    let (url, _) = value.load(env, Some(profiles)).ok_or_else(|| {
         ClientError::Profile(format!(
             "profile {} does not point at a gateway; name another with --profile, or write one with \
              `postern configure --gateway URL --profile NAME`",
             shown(name)
         ))
     })?;
-    Ok((gateway_url(&url)?, source))
+    let variable = ENDPOINT_VARIABLES.iter().find(|variable| env.get(variable).is_ok());
+    Ok((gateway_url(&url)?, (*variable.unwrap_or(&"the AWS configuration file")).to_owned()))
 }
 
 fn only_profile_of_ours(profiles: &ProfileSet) -> Option<String> {

@@ -4,7 +4,9 @@ import ctypes
 import os
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from support.demo import Demo
 from support.terminal import Shell
@@ -80,3 +82,19 @@ def open_shell(demo):
     yield start
     for shell in opened:
         shell.close()
+
+
+@pytest.fixture
+def client(demo, monkeypatch):
+    """boto3's SSM client for a profile of the demo, as a script has it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in demo.env.items():
+        if name.startswith(("AWS_", "POSTERN_", "SSL_")) or name == "PATH":
+            monkeypatch.setenv(name, value)
+
+    def client(profile: str, **options):
+        once = Config(retries={"total_max_attempts": 1})
+        return boto3.Session(profile_name=profile).client("ssm", config=once, **options)
+
+    return client
