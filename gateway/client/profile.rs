@@ -94,9 +94,11 @@ impl Profile {
                     shown(&name)
                 ))
             })?;
-        let bundle = env.get("AWS_CA_BUNDLE").ok().or_else(|| profiles.get("ca_bundle").map(str::to_owned));
+        let set = |path: &String| !path.is_empty();
+        let of_profile = || profiles.get("ca_bundle").map(str::to_owned).filter(set);
+        let bundle = env.get("AWS_CA_BUNDLE").ok().filter(set).or_else(of_profile);
         Ok(Self {
-            ca_bundle: bundle.filter(|path| !path.is_empty()).map(|path| expanded(env, &path)),
+            ca_bundle: bundle.map(|path| expanded(env, &path)),
             credential_process: profiles.get("credential_process").map(str::to_owned),
             name,
             region,
@@ -219,6 +221,13 @@ mod tests {
         assert_eq!(profile.endpoint.host_str(), Some("a.example.com"));
         assert_eq!(profile.region, "eu-north-1");
         assert_eq!(profile.ca_bundle, Some(PathBuf::from("/tmp/other.pem")));
+    }
+
+    #[tokio::test]
+    async fn an_empty_variable_is_as_good_as_none() {
+        let profile = resolve(&[("AWS_CA_BUNDLE", "")], "gw").await.unwrap();
+        assert_eq!(profile.ca_bundle, Some(PathBuf::from("/tmp/ca.pem")));
+        assert_eq!(profile.endpoint_from, "the AWS configuration file");
     }
 
     #[tokio::test]
