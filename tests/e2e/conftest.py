@@ -6,7 +6,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from botocore.config import Config
 
 from support.demo import Demo
 from support.terminal import Shell
@@ -94,7 +93,6 @@ def client(demo, monkeypatch):
             monkeypatch.setenv(name, value)
 
     def client(profile: str, **options):
-        once = Config(retries={"total_max_attempts": 1})
-        return boto3.Session(profile_name=profile).client("ssm", config=once, **options)
+        return boto3.Session(profile_name=profile).client("ssm", **options)
 
     return client

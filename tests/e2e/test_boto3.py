@@ -24,7 +24,7 @@ def refusal(call, **arguments) -> tuple[str, str, int]:
 
 def test_a_session_from_start_to_history(demo, client):
     alice, target = client("alice"), demo.target("web-dev")
-    started = alice.start_session(Target=target)
+    started = alice.start_session(Target=target, Reason="boto3")
     session = started["SessionId"]
     assert started["StreamUrl"].startswith("wss://") and started["TokenValue"]
     active = alice.describe_sessions(State="Active", Filters=[{"key": "SessionId", "value": session}])
@@ -38,6 +38,16 @@ def test_a_session_from_start_to_history(demo, client):
     assert "TokenValue" not in alice.resume_session(SessionId=session)
 
 
+@pytest.mark.xfail(reason="two equal requests of one second have one signature, taken for a replay")
+def test_two_sessions_in_one_second(demo, client):
+    """Two scripts, one target, at once: both are served."""
+    alice = client("alice")
+    sessions = {alice.start_session(Target=demo.target("web-dev"))["SessionId"] for _ in range(3)}
+    for session in sessions:
+        alice.terminate_session(SessionId=session)
+    assert len(sessions) == 3
+
+
 def test_instances_come_page_by_page(demo, client):
     pages = client("alice").get_paginator("describe_instance_information").paginate(MaxResults=5)
     found = [instance for page in pages for instance in page["InstanceInformationList"]]
@@ -47,8 +57,8 @@ def test_instances_come_page_by_page(demo, client):
 def test_sessions_come_page_by_page(demo, client):
     alice, target = client("alice"), demo.target("web-dev")
     started = set()
-    for _ in range(3):
-        session = alice.start_session(Target=target)["SessionId"]
+    for number in range(3):
+        session = alice.start_session(Target=target, Reason=f"page {number}")["SessionId"]
         alice.terminate_session(SessionId=session)
         demo.ended(session)
         started.add(session)
@@ -86,7 +96,7 @@ def test_other_calls_are_refused_with_a_code(client):
     assert refusal(alice.describe_sessions, State="Active", Filters=bad)[0] == "ValidationException"
     code, message, _ = refusal(alice.describe_parameters)
     assert code in ("UnknownOperationException", "AccessDeniedException")
-    assert "DescribeParameters" in message
+    assert "this gateway answers StartSession" in message
 
 
 def test_a_retried_start_is_one_session(demo, client):
@@ -94,12 +104,17 @@ def test_a_retried_start_is_one_session(demo, client):
     alice = client("alice")
 
     def mark(request, **_):
-        request.headers.replace_header("amz-sdk-invocation-id", "11111111-2222-3333-4444-555555555555")
+        request.headers["amz-sdk-invocation-id"] = "11111111-2222-3333-4444-555555555555"
 
-    alice.meta.events.register("before-sign.ssm.StartSession", mark)
-    first, second = (alice.start_session(Target=demo.target("web-dev"))["SessionId"] for _ in range(2))
+    alice.meta.events.register("before-send.ssm.StartSession", mark)
+    words = {"Target": demo.target("web-dev"), "Reason": "once"}
+    first, second = (alice.start_session(**words)["SessionId"] for _ in range(2))
     assert first == second
     alice.terminate_session(SessionId=first)
+
+
+# Real SSM says the first, as every AWS service does.
+UNSIGNED = ("MissingAuthenticationTokenException", "IncompleteSignatureException")
 
 
 def signed(demo, at: datetime.datetime | None = None, secret: str | None = None) -> AWSRequest:
@@ -147,7 +162,7 @@ def test_a_signature_is_checked(demo, client):
     unsigned = signed(demo)
     del unsigned.headers["Authorization"]
     status, answer = send(demo, unsigned)
-    assert status in (400, 403) and "Authentication" in answer["__type"], answer
+    assert status in (400, 403) and answer["__type"] in UNSIGNED, answer
 
 
 def test_an_old_signature_names_both_clocks(demo, client):

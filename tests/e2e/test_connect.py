@@ -47,14 +47,14 @@ def test_every_key_goes_to_the_far_side(open_shell):
     [
         ("echo pi''ped\n", "piped"),
         ("echo pi''ped", "piped"),
-        ("read -p 'name? ' name\nZoë\necho \"hi <$name>\"\nexit\n", "hi <Zoë>"),
+        ("cat <<'STOP'\nhi <Zoë>\nSTOP\nexit\n", "\nhi <Zoë>\n"),
     ],
-    ids=["a line", "no line end", "input of a program"],
+    ids=["a line", "no line end", "several lines"],
 )
 def test_runs_what_is_piped_in_and_ends(demo, typed, shown):
     done = demo.run("postern", "connect", "web-dev", profile="alice", input=typed)
     assert done.returncode == 0, done.stderr
-    assert shown in done.stdout
+    assert shown in done.stdout.replace("\r\n", "\n")
     # Words of ours are for people; a pipe gets the far side's only.
     assert "SessionId" not in done.stdout and "SessionId" in done.stderr
     demo.ended(session_of(done.stderr))
@@ -118,6 +118,13 @@ def test_a_signal_gives_the_terminal_back(demo, open_shell):
     shell.child.wait()
     assert shell.child.exitstatus == 128 + signal.SIGTERM
     assert demo.ended(shell.id)["state"] == "Terminated"
+
+
+def test_two_at_once_are_two_sessions(open_shell):
+    first, second = open_shell(), open_shell()
+    assert first.id != second.id
+    assert first.ask("tty") != second.ask("tty")
+    assert first.exit() == 0 and second.exit() == 0
 
 
 def test_targets_are_listed_for_people_and_programs(demo):

@@ -1,6 +1,7 @@
 """Our session-manager-plugin, called as the AWS CLI of any generation calls it."""
 
 import json
+import uuid
 from pathlib import Path
 
 import pexpect
@@ -16,7 +17,7 @@ VARIABLE = "AWS_SSM_START_SESSION_RESPONSE"
 def started(demo, client):
     """A session that StartSession has opened and nobody carries yet."""
     target = demo.target("web-dev")
-    answer = client("alice").start_session(Target=target)
+    answer = client("alice").start_session(Target=target, Reason=str(uuid.uuid4()))
     answer.pop("ResponseMetadata")
     return json.dumps(answer), json.dumps({"Target": target}), answer
 
@@ -35,7 +36,7 @@ def use(child, session):
     child.expect_exact(f"Starting session with SessionId: {session}")
     child.expect_exact("web-dev$ ")
     child.send("echo $((6*7))\r")
-    child.expect("\r\n42\r\n")
+    child.expect("42\r\n")
     child.send("exit\r")
     child.expect_exact(f"Exiting session with sessionId: {session}.")
     child.expect(pexpect.EOF)
