@@ -41,9 +41,9 @@ def test_sessions_and_bytes_are_counted(demo, open_shell):
 
 
 def test_a_denial_is_counted(demo):
-    before = total(demo, "postern_decisions_total", 'result="denied"')
+    before = total(demo, "postern_decisions_total", 'result="deny"')
     demo.aws("start-session", "--target", demo.target("db-prod"), profile="bob")
-    assert total(demo, "postern_decisions_total", 'result="denied"') == before + 1
+    assert total(demo, "postern_decisions_total", 'result="deny"') == before + 1
 
 
 def test_says_what_was_built_and_nothing_secret(demo):
