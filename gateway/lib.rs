@@ -4,46 +4,46 @@
 //! answers one question. A room imports only rooms listed above it in the
 //! table of ARCHITECTURE.md, and `tests/architecture.rs` keeps that true.
 
-/// What a client is told: AWS code, sentence, and who is to blame.
-pub mod error;
-/// Every metric, its name, unit and labels, in one table.
-pub mod metrics;
-/// Nouns: session id, target, document, principal.
+// Nouns: session id, target, document, principal.
 pub mod session;
+// What a client is told: AWS code, sentence, and who is to blame.
+pub mod error;
+// Every metric, its name, unit and labels, in one table.
+pub mod metrics;
 
-/// How is a session written down? The asciicast format, without I/O.
+// How is a session written down? The asciicast format, without I/O.
 pub mod asciicast;
 
-/// Which session upstream?
-pub mod broker;
-/// Who is calling?
+// Who is calling?
 pub mod identity;
-/// May they, and still?
+// May they, and still?
 pub mod policy;
-/// What is going on, and what went on?
+// Which session upstream?
+pub mod broker;
+// What is going on, and what went on?
 pub mod registry;
 
-/// How do callers reach us?
-pub mod front_door;
-/// In which order? One session, top to bottom.
-pub mod lifecycle;
-/// Is it on disk, whole and unaltered?
+// Is it on disk, whole and unaltered?
 pub mod recorder;
-/// Are both legs still moving?
-pub mod relay;
-/// What did they see?
-pub mod replay;
-/// Where is recording X?
+// Where is recording X?
 pub mod store;
+// What did they see?
+pub mod replay;
+// Are both legs still moving?
+pub mod relay;
+// In which order? One session, top to bottom.
+pub mod lifecycle;
+// How do callers reach us?
+pub mod front_door;
 
-/// The engineer's side: a data-channel client.
+// The engineer's side: a data-channel client.
 pub mod client;
-/// AWS, for one machine: SSM API, message gateway and agent.
+// AWS, for one machine: SSM API, message gateway and agent.
 pub mod local_ssm;
 
-/// The commands an engineer, an SRE or a security person types.
-pub mod cli;
-/// One `Config` made of the rooms' configurations.
+// One `Config` made of the rooms' configurations.
 pub mod config;
-/// Build the rooms, listen, drain.
+// Build the rooms, listen, drain.
 pub mod serve;
+// The commands an engineer, an SRE or a security person types.
+pub mod cli;

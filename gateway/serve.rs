@@ -96,7 +96,7 @@ impl Gateway {
             Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
         let registry = Registry::open(&RegistryConfig { url: config.registry_url() }).await?;
         let node = node_name(&config);
-        registry.end_orphans(&node, crate::session::now_ms()).await?;
+        let orphans = registry.end_orphans(&node, crate::session::now_ms()).await?;
         let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
 
         let listener =
@@ -125,6 +125,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
         };
         let lifecycle = Lifecycle::new(rooms, settings);
+        tokio::spawn(Arc::clone(&lifecycle).end_orphans_upstream(orphans));
         let front = Arc::new(Front {
             identity,
             seen: SeenSignatures::new(),

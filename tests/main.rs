@@ -1,8 +1,8 @@
-//! The gateway as its users meet it: whole, over TLS, with a real shell.
+//! The tests of the whole program; one binary, one module a behaviour.
 
-// Helpers beside the tests may fail as loudly as the tests themselves.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// Helpers of tests fail by panicking too, not only functions marked as tests.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-mod support;
-
+mod architecture;
 mod shell;
+mod support;

@@ -30,7 +30,7 @@ pub mod verify;
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -44,6 +44,10 @@ use crate::session::printable;
 const FAILED: u8 = 255;
 /// The variable with the log filter, as `tracing` reads it.
 const LOG_VARIABLE: &str = "POSTERN_LOG";
+
+/// Libraries whose debug lines hold tokens or signed requests.
+const TALKATIVE: [&str; 6] =
+    ["aws_config", "aws_runtime", "aws_sigv4", "aws_smithy_http_client", "aws_smithy_runtime", "hyper"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -160,9 +164,14 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 }
 
 fn start_log(level: &str) {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    let mut filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    for directive in TALKATIVE.into_iter().filter_map(|library| format!("{library}=warn").parse().ok()) {
+        filter = filter.add_directive(directive);
+    }
+    let colours = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
     // A second start is a test's; the first one stays.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = log.try_init();
 }
 
 /// One line on standard error; nothing when a pipe was merely closed.

@@ -58,18 +58,12 @@ enum Command {
 #[serde(default)]
 struct Row {
     id: String,
-    principal: Person,
+    name: String,
     target: String,
     kind: String,
     state: String,
     started_ms: i64,
     end_reason: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Person {
-    name: String,
 }
 
 /// Does what was asked.
@@ -110,7 +104,7 @@ async fn list(gateway: &Gateway, history: bool, limit: u32, json: bool) -> anyho
 
 fn cells(row: Row) -> [String; 7] {
     let ended = row.end_reason.unwrap_or_default();
-    [row.id, row.principal.name, row.target, row.kind, row.state, moment(row.started_ms), ended]
+    [row.id, row.name, row.target, row.kind, row.state, moment(row.started_ms), ended]
 }
 
 /// One line for each thing that is known, nested names with dots.

@@ -107,7 +107,7 @@ pub(super) async fn resume_session(front: &Front, call: &Call) -> Result<Value, 
     let input: OneSession = parse(&call.body)?;
     let id = SessionId::parse(&input.session_id).map_err(|e| invalid(&e))?;
     // Without a token a stock client says "timed out" and ends; on an error it would hang.
-    match front.lifecycle.resume(&call.asker, &id).await {
+    match front.lifecycle.resume(&call.asker, &id).await? {
         Some(ticket) => Ok(ticket_json(&ticket)),
         None => Ok(json!({"SessionId": id})),
     }

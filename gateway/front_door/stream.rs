@@ -105,7 +105,11 @@ impl Opening {
             }
         };
         match self.seat(&opened).await {
-            Ok(seat) => seat.take(socket).await,
+            Ok(seat) => {
+                if let Some(socket) = seat.take(socket).await {
+                    refuse(socket, &self.session, "the session has ended").await;
+                }
+            }
             Err(sentence) => refuse(socket, &self.session, &sentence).await,
         }
     }

@@ -117,10 +117,11 @@ impl Identity {
         let signed_at = sigv4::parse_amz_date(&proof.amz_date);
         let signed_at = signed_at.ok_or(sigv4::SignatureError::InvalidWord("the date"))?;
         sigv4::check_clock(signed_at, now)?;
+        // Spent first: an invented challenge must not use up somebody's sign-ins.
+        self.challenges.spend(&proof.challenge, peer, now)?;
         if !self.proofs.take(proof.access_key_id.clone(), now) {
             return Err(IdentityError::TooMany("sign-ins with this access key"));
         }
-        self.challenges.spend(&proof.challenge, peer, now)?;
         let answer = self.sts.ask(&request, &authorization).await?;
         let principal = arn::principal(&answer, request.endpoint().partition, now)?;
         tracing::info!(

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Action, Asked, Decision, Durability, Obligations, Question, Resource};
 use crate::registry::{DecisionRecord, SessionRecord, State};
 use crate::relay::Rules;
-use crate::session::{Instance, Principal, SessionId, SessionKind, SessionRequest, Target};
+use crate::session::{Instance, Principal, SessionId, SessionKind, SessionRequest};
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
@@ -44,7 +44,20 @@ impl Lifecycle {
         request: &SessionRequest,
         instance: &Instance,
     ) -> Result<Decision, ApiError> {
+        self.refuse_unknown_tags(instance)?;
         self.admit(asker, &start_question(asker, request, instance), None).await
+    }
+
+    /// SSM tells no tags of EC2 instances, so a forbid by tag would not bite.
+    fn refuse_unknown_tags(&self, instance: &Instance) -> Result<(), ApiError> {
+        if instance.target.as_str().starts_with("mi-") || !self.rooms.policy.forbids_by_tag() {
+            return Ok(());
+        }
+        let sentence = format!(
+            "a policy forbids by tag, and this gateway cannot read the tags of {} yet; forbid by account, region or id instead",
+            instance.target
+        );
+        Err(ApiError::new(Code::AccessDenied, Blame::Gateway, sentence))
     }
 
     /// Would the session start? Answers without opening anything.
@@ -71,8 +84,8 @@ impl Lifecycle {
         asker: &Asker,
         record: &SessionRecord,
     ) -> Result<Decision, ApiError> {
-        let instance = self.instance_of(&record.target).await;
-        let resource = Resource::Recording { id: &record.id, owner: &record.principal, instance: &instance };
+        let resource =
+            Resource::Recording { id: &record.id, owner: &record.principal, instance: &record.instance };
         let question = Question {
             principal: &asker.principal,
             action: Action::ReplayRecording,
@@ -85,12 +98,12 @@ impl Lifecycle {
     /// Whether the session is shown to them: their own, or policy says so.
     ///
     /// Lists ask this for every row, so the answer is not written down.
-    pub(super) async fn may_see(&self, asker: &Asker, record: &SessionRecord) -> bool {
+    pub(super) fn may_see(&self, asker: &Asker, record: &SessionRecord) -> bool {
         if record.principal.id == asker.principal.id {
             return true;
         }
-        let instance = self.instance_of(&record.target).await;
-        let resource = Resource::Session { id: &record.id, owner: &record.principal, instance: &instance };
+        let resource =
+            Resource::Session { id: &record.id, owner: &record.principal, instance: &record.instance };
         self.quietly(asker, Action::WatchSession, resource)
     }
 
@@ -158,20 +171,6 @@ impl Lifecycle {
             policy_digest: self.rooms.policy.digest().to_owned(),
             source_ip: Some(asker.source_ip.to_string()),
         }
-    }
-
-    /// The machine of a past session, which may be gone by now.
-    async fn instance_of(&self, target: &Target) -> Instance {
-        self.rooms.broker.instance(target).await.unwrap_or_else(|_| Instance {
-            target: target.clone(),
-            account: self.rooms.broker.account().to_owned(),
-            region: self.rooms.broker.region().to_owned(),
-            name: None,
-            platform: None,
-            agent_version: None,
-            online: false,
-            tags: std::collections::BTreeMap::new(),
-        })
     }
 }
 

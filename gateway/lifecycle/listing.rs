@@ -37,7 +37,7 @@ impl Lifecycle {
             let page = page.map_err(|error| unavailable(&error))?;
             looked_at += page.rows.len();
             for mut row in page.rows {
-                if self.may_see(asker, &row).await {
+                if self.may_see(asker, &row) {
                     self.freshen(&mut row);
                     rows.push(row);
                 }
@@ -52,7 +52,7 @@ impl Lifecycle {
     /// One session, if the caller may see it.
     pub async fn session(&self, asker: &Asker, id: &SessionId) -> Result<SessionRecord, ApiError> {
         if let Some(mut record) = self.registered(id).await?
-            && self.may_see(asker, &record).await
+            && self.may_see(asker, &record)
         {
             self.freshen(&mut record);
             return Ok(record);

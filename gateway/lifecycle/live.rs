@@ -1,6 +1,7 @@
 //! The sessions that this node runs now.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
@@ -20,6 +21,7 @@ pub(super) struct Live {
     pub(super) instance: Instance,
     pub(super) orders: mpsc::Sender<Control<ClientStream>>,
     pub(super) counters: Arc<Counters>,
+    ended: AtomicBool,
     holder: Mutex<Holder>,
 }
 
@@ -31,12 +33,29 @@ impl Live {
         orders: mpsc::Sender<Control<ClientStream>>,
     ) -> Self {
         let counters = Arc::new(Counters::default());
-        Self { id, principal, instance, orders, counters, holder: Mutex::default() }
+        Self {
+            id,
+            principal,
+            instance,
+            orders,
+            counters,
+            ended: AtomicBool::new(false),
+            holder: Mutex::default(),
+        }
     }
 
     /// Lets a client with a valid token in, if the session is its own.
     pub(super) fn admit(&self, token: StreamToken, client_id: &str) -> bool {
         self.holder.lock().unwrap_or_else(PoisonError::into_inner).admit(token, client_id)
+    }
+
+    /// Nobody is let in any more; the recording is being sealed.
+    pub(super) fn set_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Asks the relay to end; it may have ended already.
@@ -46,43 +65,86 @@ impl Live {
     }
 }
 
-/// All running sessions of this node.
+/// All sessions of this node, running and about to.
 #[derive(Default)]
 pub(super) struct LiveSessions {
-    sessions: Mutex<HashMap<SessionId, Arc<Live>>>,
+    state: Mutex<Table>,
     emptied: Notify,
 }
 
+#[derive(Default)]
+struct Table {
+    running: HashMap<SessionId, Arc<Live>>,
+    /// Principal ids of sessions that are being opened.
+    opening: Vec<String>,
+}
+
+/// Why there is no place for another session.
+pub(super) enum Full {
+    /// The node runs as many as it may.
+    Node,
+    /// The principal has as many as it may.
+    Principal,
+}
+
+/// A session's place while it is being opened.
+pub(super) struct Place<'a> {
+    sessions: &'a LiveSessions,
+    principal: String,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut table = self.sessions.lock();
+        if let Some(index) = table.opening.iter().position(|id| *id == self.principal) {
+            table.opening.swap_remove(index);
+        }
+        self.sessions.tell_if_empty(&table);
+    }
+}
+
 impl LiveSessions {
+    /// Takes a place before AWS is asked, so that no limit is overrun.
+    pub(super) fn place(&self, principal: &Principal, most: usize, each: usize) -> Result<Place<'_>, Full> {
+        let mut table = self.lock();
+        if table.running.len() + table.opening.len() >= most {
+            return Err(Full::Node);
+        }
+        let running = table.running.values().filter(|live| live.principal.id == principal.id).count();
+        let opening = table.opening.iter().filter(|id| **id == principal.id).count();
+        if running + opening >= each {
+            return Err(Full::Principal);
+        }
+        table.opening.push(principal.id.clone());
+        drop(table);
+        Ok(Place { sessions: self, principal: principal.id.clone() })
+    }
+
     pub(super) fn insert(&self, live: Arc<Live>) {
-        self.lock().insert(live.id.clone(), live);
+        self.lock().running.insert(live.id.clone(), live);
     }
 
     pub(super) fn get(&self, id: &SessionId) -> Option<Arc<Live>> {
-        self.lock().get(id).cloned()
+        self.lock().running.get(id).cloned()
     }
 
     pub(super) fn remove(&self, id: &SessionId) {
-        let mut sessions = self.lock();
-        sessions.remove(id);
-        if sessions.is_empty() {
-            self.emptied.notify_waiters();
-        }
+        let mut table = self.lock();
+        table.running.remove(id);
+        self.tell_if_empty(&table);
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Live>> {
-        self.lock().values().cloned().collect()
+        self.lock().running.values().cloned().collect()
     }
 
-    pub(super) fn count_of(&self, principal: &Principal) -> usize {
-        self.lock().values().filter(|live| live.principal.id == principal.id).count()
-    }
-
+    /// How many run or are being opened.
     pub(super) fn count(&self) -> usize {
-        self.lock().len()
+        let table = self.lock();
+        table.running.len() + table.opening.len()
     }
 
-    /// Waits until no session runs any more.
+    /// Waits until no session runs or is being opened any more.
     pub(super) async fn empty(&self) {
         loop {
             let emptied = self.emptied.notified();
@@ -96,7 +158,13 @@ impl LiveSessions {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Live>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tell_if_empty(&self, table: &Table) {
+        if table.running.is_empty() && table.opening.is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

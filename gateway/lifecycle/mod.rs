@@ -8,8 +8,10 @@ mod admission;
 mod listing;
 mod live;
 mod once;
+mod patience;
 mod recordings;
 mod token;
+mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,15 +19,15 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
-use uuid::Uuid;
 
-use self::live::{Live, LiveSessions, ORDERS_MAX};
+use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place};
 use self::once::{CallKey, Once};
 use self::token::StreamToken;
-use crate::broker::{Broker, ClientIds, Upstream, UpstreamRef, UpstreamSocket, UpstreamStream};
+use self::upstream::Opened;
+use crate::broker::Broker;
 use crate::error::{ApiError, Blame, Code};
 use crate::identity::KeyRing;
 use crate::metrics::Metrics;
@@ -45,26 +47,8 @@ pub type ClientStream = TlsStream<TcpStream>;
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
 
-/// How long a lost upstream leg is dialled again before giving up.
-const REDIAL_FOR: Duration = Duration::from_secs(300);
-/// First pause between two such dials; it doubles up to 5 s.
-const REDIAL_PAUSE: Duration = Duration::from_millis(200);
-const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long a stopping gateway lets its sessions say goodbye.
 const DRAIN_FOR: Duration = Duration::from_secs(10);
-
-/// What the gateway says it is upstream: after the last gate of the agent.
-///
-/// What the agent decides on is the client's own version, which passes
-/// through in the handshake.
-const CLIENT_VERSION: &str = "1.2.707.0";
-
-/// A session opened upstream, with its first connection.
-struct Opened {
-    upstream: Upstream,
-    client: ClientIds,
-    socket: UpstreamSocket,
-}
 
 /// The rooms that a session passes through.
 pub struct Rooms {
@@ -141,19 +125,38 @@ impl Lifecycle {
         request: SessionRequest,
         key: Option<(String, [u8; 32])>,
     ) -> Result<Ticket, ApiError> {
-        // The first call may be cut off by its client; the work goes on for the repeat.
-        let work = {
-            let (this, asker) = (Arc::clone(self), asker.clone());
-            async move { tokio::spawn(async move { this.open(&asker, request).await }).await }
-        };
-        let work = async {
-            work.await.unwrap_or_else(|_| Err(ApiError::gateway("the gateway could not start the session")))
-        };
-        match key {
-            None => work.await,
-            Some((invocation, digest)) => {
-                let key: CallKey = (asker.principal.id.clone(), invocation, digest);
-                self.started.run(key, std::time::Instant::now(), work).await
+        let (this, asker) = (Arc::clone(self), asker.clone());
+        // The caller may go away meanwhile; the work goes on for the repeat.
+        let work = tokio::spawn(async move {
+            match key {
+                None => this.open(&asker, request).await,
+                Some((invocation, digest)) => {
+                    this.open_once(&asker, request, (asker.principal.id.clone(), invocation, digest)).await
+                }
+            }
+        });
+        work.await.unwrap_or_else(|_| Err(ApiError::gateway("the gateway could not start the session")))
+    }
+
+    async fn open_once(
+        self: &Arc<Self>,
+        asker: &Asker,
+        request: SessionRequest,
+        key: CallKey,
+    ) -> Result<Ticket, ApiError> {
+        let now = std::time::Instant::now();
+        match self.started.run(key.clone(), now, self.open(asker, request)).await {
+            // The first token may be used up or too old by now.
+            Ok(ticket) => self.ticket(&ticket.session),
+            Err(error) => {
+                // What may go better a second later is not answered from memory.
+                if matches!(
+                    error.code,
+                    Code::Throttling | Code::ServiceUnavailable | Code::InternalServerError
+                ) {
+                    self.started.forget(&key);
+                }
+                Err(error)
             }
         }
     }
@@ -165,7 +168,7 @@ impl Lifecycle {
 
     /// Decide, begin the recording, open upstream, hand out the stream URL.
     async fn open(self: &Arc<Self>, asker: &Asker, request: SessionRequest) -> Result<Ticket, ApiError> {
-        self.refuse_when_full(&asker.principal)?;
+        let _place = self.place_for(&asker.principal)?;
         let instance = self.instance_for(asker, &request).await?;
         let decision = self.admit_start(asker, &request, &instance).await?;
         admission::refuse_unkeepable(&request, &decision.obligations)?;
@@ -181,8 +184,13 @@ impl Lifecycle {
             }
         };
 
-        let record =
-            recordings::record(&id, asker, &request, (&decision, &opened.upstream), &self.settings.node);
+        let record = recordings::record(
+            &id,
+            asker,
+            &request,
+            (&instance, &decision, &opened.upstream),
+            &self.settings.node,
+        );
         if let Err(error) = self.rooms.registry.add_session(&record).await {
             tracing::error!(session = %id, %error, "the session could not be registered");
             self.never_opened(recording).await;
@@ -202,7 +210,9 @@ impl Lifecycle {
         let Some(token) = StreamToken::open(&self.rooms.keys, token, id, now) else {
             return Err("the token is not valid any more; start or resume the session again");
         };
-        let Some(live) = self.live.get(id) else { return Err("the session has ended") };
+        let Some(live) = self.live.get(id).filter(|live| !live.has_ended()) else {
+            return Err("the session has ended");
+        };
         if !live.admit(token, client_id) {
             return Err("the session is in use by another client");
         }
@@ -211,14 +221,16 @@ impl Lifecycle {
 
     /// ResumeSession; `None` when there is nothing to come back to.
     ///
-    /// Never an error: stock clients hang for ever on one.
-    pub async fn resume(&self, asker: &Asker, id: &SessionId) -> Option<Ticket> {
-        let live = self.live.get(id)?;
+    /// A refusal is no error: stock clients hang for ever on one. An error
+    /// is the gateway's own, and clients try again.
+    pub async fn resume(&self, asker: &Asker, id: &SessionId) -> Result<Option<Ticket>, ApiError> {
+        let Some(live) = self.live.get(id).filter(|live| !live.has_ended()) else { return Ok(None) };
         match self.admit_on_session(Action::ResumeSession, asker, &live).await {
-            Ok(_) => self.ticket(id).ok(),
+            Ok(_) => self.ticket(id).map(Some),
+            Err(error) if error.blame == Blame::Gateway => Err(error),
             Err(denied) => {
                 tracing::info!(session = %id, principal = %asker.principal.arn, %denied, "resume refused");
-                None
+                Ok(None)
             }
         }
     }
@@ -228,7 +240,7 @@ impl Lifecycle {
         let Some(live) = self.live.get(id) else {
             return match self.rooms.registry.session(id).await {
                 // Ending twice is no error, to whoever may know of the session.
-                Ok(Some(record)) if self.may_see(asker, &record).await => Ok(()),
+                Ok(Some(record)) if self.may_see(asker, &record) => Ok(()),
                 _ => Err(ApiError::client(Code::DoesNotExist, format!("there is no session {id}"))),
             };
         };
@@ -266,41 +278,25 @@ impl Lifecycle {
         self.rooms.recorder.healthy()
     }
 
-    fn refuse_when_full(&self, principal: &Principal) -> Result<(), ApiError> {
+    /// A place among the sessions of this node, or why there is none.
+    fn place_for(&self, principal: &Principal) -> Result<Place<'_>, ApiError> {
         self.ready().map_err(|why| {
             let sentence = format!("this gateway takes no sessions now: {why}; try again in a minute");
             ApiError::new(Code::ServiceUnavailable, Blame::Gateway, sentence)
         })?;
-        if self.live.count() >= self.settings.sessions_max {
-            let sentence = "this gateway runs as many sessions as it may; try again later";
-            return Err(ApiError::new(Code::Throttling, Blame::Gateway, sentence));
-        }
-        if self.live.count_of(principal) >= self.settings.sessions_per_principal {
-            let sentence = format!(
-                "you have {} sessions open, the most allowed; end one with `postern sessions end ID`",
-                self.settings.sessions_per_principal
-            );
-            return Err(ApiError::client(Code::Throttling, sentence));
-        }
-        Ok(())
-    }
-
-    async fn open_upstream(
-        &self,
-        asker: &Asker,
-        request: &SessionRequest,
-        id: &SessionId,
-    ) -> Result<Opened, ApiError> {
-        let upstream = self.rooms.broker.start(&asker.principal, request, id).await?;
-        let client =
-            ClientIds { client_id: Uuid::new_v4().to_string(), client_version: CLIENT_VERSION.to_owned() };
-        match self.rooms.broker.dial(&upstream, &client).await {
-            Ok(socket) => Ok(Opened { upstream, client, socket }),
-            Err(error) => {
-                self.terminate_upstream(&upstream.reference()).await;
-                Err(error.into())
+        let each = self.settings.sessions_per_principal;
+        self.live.place(principal, self.settings.sessions_max, each).map_err(|full| match full {
+            Full::Node => {
+                let sentence = "this gateway runs as many sessions as it may; try again later";
+                ApiError::new(Code::Throttling, Blame::Gateway, sentence)
             }
-        }
+            Full::Principal => {
+                let sentence = format!(
+                    "you have {each} sessions open, the most allowed; end one with `postern sessions end ID`"
+                );
+                ApiError::client(Code::Throttling, sentence)
+            }
+        })
     }
 
     fn run_session(
@@ -316,6 +312,10 @@ impl Lifecycle {
         let kind = admission::kind_label(record.kind);
         self.rooms.metrics.sessions_started.with_label_values(&[kind]).inc();
         tracing::info!(session = %record.id, principal = %record.principal.arn, target = %record.target, "session started");
+        // A session that was being opened while the drain began is not in its list.
+        if self.draining.load(Ordering::Acquire) {
+            let _ = live.orders.try_send(Control::End(stopping()));
+        }
         tokio::spawn(Arc::clone(self).live_through(live, control, recording, opened));
     }
 
@@ -342,10 +342,14 @@ impl Lifecycle {
             times: self.settings.times,
         };
         let (recording, age_ms, ended) = relay::run(parts).await;
-        if matches!(ended, Ended::ByGateway(_)) {
-            self.terminate_upstream(&upstream).await;
-        }
-        self.seal(&live, recording, age_ms, &ended).await;
+        live.set_ended();
+        let terminate = async {
+            if matches!(ended, Ended::ByGateway(_)) {
+                self.terminate_upstream(&upstream).await;
+            }
+        };
+        // The evidence does not wait for AWS.
+        tokio::join!(terminate, self.seal(&live, recording, age_ms, &ended));
         self.live.remove(&id);
     }
 
@@ -364,62 +368,27 @@ impl Lifecycle {
         tracing::info!(session = %live.id, reason = ended.reason(), "session ended");
     }
 
-    /// Resumes and dials upstream with back-off until it is back or over.
-    fn redialler(
-        self: &Arc<Self>,
-        upstream: Arc<UpstreamRef>,
-        client: ClientIds,
-    ) -> relay::Redial<UpstreamStream> {
-        let this = Arc::clone(self);
-        Box::new(move || {
-            let (this, upstream, client) = (Arc::clone(&this), Arc::clone(&upstream), client.clone());
-            Box::pin(async move { this.redial(&upstream, &client).await })
-        })
-    }
-
-    async fn redial(&self, upstream: &UpstreamRef, client: &ClientIds) -> relay::Redialled<UpstreamStream> {
-        let give_up = tokio::time::Instant::now() + REDIAL_FOR;
-        let mut pause = REDIAL_PAUSE;
-        loop {
-            let error = match self.rooms.broker.resume(upstream).await {
-                Ok(None) => return Ok(None),
-                Ok(Some(resumed)) => match self.rooms.broker.dial(&resumed, client).await {
-                    Ok(socket) => return Ok(Some(socket)),
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            tracing::warn!(session = %upstream.session_id, %error, "upstream is lost; dialling again");
-            if tokio::time::Instant::now() + pause > give_up {
-                return Err(error.to_string());
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(REDIAL_PAUSE_MAX);
-        }
-    }
-
-    async fn terminate_upstream(&self, upstream: &UpstreamRef) {
-        if let Err(error) = self.rooms.broker.terminate(upstream).await {
-            tracing::warn!(session = %upstream.session_id, %error, "the session could not be terminated upstream");
-        }
-    }
-
     /// Keeps the registry and the gauge in step with the client's presence.
     fn presence_of(self: &Arc<Self>, id: SessionId) -> Box<dyn FnMut(Presence) + Send> {
-        let this = Arc::clone(self);
+        let registry = self.rooms.registry.clone();
         let mut gauge = admission::StateGauge::new(&self.rooms.metrics);
+        let (states, mut changed) = watch::channel(State::Connecting);
+        // One task writes them, so that the last state is the one that stays.
+        tokio::spawn(async move {
+            while changed.changed().await.is_ok() {
+                let state = *changed.borrow_and_update();
+                if let Err(error) = registry.set_state(&id, state, now_ms(), None).await {
+                    tracing::warn!(session = %id, %error, "the session's state could not be registered");
+                }
+            }
+        });
         Box::new(move |presence| {
             let state = match presence {
                 Presence::Connected => State::Connected,
                 Presence::Disconnected => State::Disconnected,
             };
             gauge.set(state);
-            let (this, id) = (Arc::clone(&this), id.clone());
-            tokio::spawn(async move {
-                if let Err(error) = this.rooms.registry.set_state(&id, state, now_ms(), None).await {
-                    tracing::warn!(session = %id, %error, "the session's state could not be registered");
-                }
-            });
+            states.send_replace(state);
         })
     }
 
@@ -440,6 +409,11 @@ impl Lifecycle {
     }
 }
 
+/// What users read when the gateway is stopped.
+fn stopping() -> Ending {
+    Ending { reason: "gateway_stopped", sentence: "the gateway is stopping".to_owned() }
+}
+
 /// A client's admitted place in a session.
 pub struct Seat {
     live: Arc<Live>,
@@ -451,9 +425,11 @@ impl Seat {
         &self.live.principal
     }
 
-    /// Hands the client's socket to the session's relay.
-    pub async fn take(self, socket: ClientSocket) {
-        // A session that just ended drops the socket; its client resumes and learns so.
-        let _ = self.live.orders.send(Control::Attach(Box::new(socket))).await;
+    /// Hands the socket to the session's relay; back if it just ended.
+    pub async fn take(self, socket: ClientSocket) -> Option<ClientSocket> {
+        match self.live.orders.send(Control::Attach(Box::new(socket))).await {
+            Err(mpsc::error::SendError(Control::Attach(socket))) => Some(*socket),
+            _ => None,
+        }
     }
 }

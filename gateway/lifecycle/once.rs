@@ -38,6 +38,11 @@ impl<T: Clone> Once<T> {
         cell.get_or_init(|| call).await.clone()
     }
 
+    /// Forgets a call, so that a repeat runs anew.
+    pub(super) fn forget(&self, key: &CallKey) {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).by_key.remove(key);
+    }
+
     /// Whether a call of this key ran within the time that answers are kept.
     pub(super) fn knows(&self, key: &CallKey) -> bool {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);

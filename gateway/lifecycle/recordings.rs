@@ -16,7 +16,7 @@ use crate::policy::Decision;
 use crate::recorder::{End, RecorderError};
 use crate::registry::{SessionRecord, State, Traffic};
 use crate::relay::Ended;
-use crate::session::{SessionId, SessionRequest, now_ms};
+use crate::session::{Instance, SessionId, SessionRequest, now_ms};
 
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
@@ -103,13 +103,14 @@ pub(super) fn record(
     id: &SessionId,
     asker: &Asker,
     request: &SessionRequest,
-    (decision, upstream): (&Decision, &Upstream),
+    (instance, decision, upstream): (&Instance, &Decision, &Upstream),
     node: &str,
 ) -> SessionRecord {
     SessionRecord {
         id: id.clone(),
         principal: asker.principal.clone(),
         target: request.target.clone(),
+        instance: instance.clone(),
         document: request.document.clone(),
         kind: request.document.kind(),
         reason: request.reason.clone(),

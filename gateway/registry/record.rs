@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Document, Principal, SessionId, SessionKind, Target};
+use crate::session::{Document, Instance, Principal, SessionId, SessionKind, Target};
 
 /// Where a session stands, in the words of the SSM API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,6 +68,11 @@ pub struct SessionRecord {
     pub principal: Principal,
     /// The machine.
     pub target: Target,
+    /// The machine as it was described when the session began.
+    ///
+    /// Who may look at the session later is decided on these tags, also
+    /// when the machine is long gone.
+    pub instance: Instance,
     /// The document it runs.
     pub document: Document,
     /// What it carries.

@@ -30,6 +30,7 @@ const STEPS: &[&[&str]] = &[&[
         principal TEXT NOT NULL,
         owner TEXT NOT NULL,
         target TEXT NOT NULL,
+        instance TEXT NOT NULL,
         document TEXT NOT NULL,
         kind TEXT NOT NULL,
         reason TEXT,

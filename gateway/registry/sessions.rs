@@ -58,7 +58,8 @@ impl Registry {
     pub async fn add_session(&self, session: &SessionRecord) -> Result<(), RegistryError> {
         let statement = "INSERT INTO sessions (id, principal, owner, target, document, kind, reason, state, \
              started_ms, ended_ms, end_reason, upstream_id, decision_id, node, recording_sha256, bytes_in, \
-             bytes_out) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+             bytes_out, instance) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+             $17, $18)";
         sqlx::query(statement)
             .bind(session.id.as_str())
             .bind(json(&session.principal))
@@ -77,6 +78,7 @@ impl Registry {
             .bind(&session.recording_sha256)
             .bind(signed(session.bytes_in))
             .bind(signed(session.bytes_out))
+            .bind(json(&session.instance))
             .execute(&self.writer)
             .await?;
         Ok(())
@@ -214,6 +216,7 @@ fn read(row: &SqliteRow) -> Result<SessionRecord, RegistryError> {
     Ok(SessionRecord {
         principal: parse(&text("principal")?, &id, "principal")?,
         target: noun(Target::parse(&text("target")?), &id, "target")?,
+        instance: parse(&text("instance")?, &id, "instance")?,
         document: noun(Document::parse(&text("document")?), &id, "document")?,
         kind: parse(&text("kind")?, &id, "kind")?,
         reason: optional("reason")?,

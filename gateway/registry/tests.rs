@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::session::{AuthMethod, Document, Principal, SessionId, SessionKind, Target};
+use crate::session::{AuthMethod, Document, Instance, Principal, SessionId, SessionKind, Target};
 
 struct Home {
     registry: Registry,
@@ -48,11 +48,25 @@ fn alice() -> Principal {
     }
 }
 
+fn instance() -> Instance {
+    Instance {
+        target: Target::parse("i-0123456789abcdef0").unwrap(),
+        account: "111122223333".into(),
+        region: "us-east-1".into(),
+        name: Some("web".into()),
+        platform: None,
+        agent_version: None,
+        online: true,
+        tags: [("env".to_owned(), "prod".to_owned())].into(),
+    }
+}
+
 fn session(id: &str, started_ms: u64) -> SessionRecord {
     SessionRecord {
         id: SessionId::parse(id).unwrap(),
         principal: alice(),
         target: Target::parse("i-0123456789abcdef0").unwrap(),
+        instance: instance(),
         document: Document::shell(),
         kind: SessionKind::Shell,
         reason: Some("Robert'); DROP TABLE sessions;--".into()),

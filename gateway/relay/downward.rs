@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::control::ChannelClosed;
+use data_channel::handshake::HandshakeRequest;
 use data_channel::message::{Draft, Message, MessageType};
 use data_channel::payload::PayloadType;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Ended;
 use super::leg::Heard;
 use super::output::Arrival;
-use super::pump::{Pump, Step, TURN, Upstream, recording_failed};
+use super::pump::{Pump, Step, TURN, Upstream, end, recording_failed};
 use crate::session::now_ms;
 
 impl<C, U> Pump<C, U>
@@ -23,7 +24,10 @@ where
     pub(super) fn hear_upstream(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = false;
         for _ in 0..TURN {
-            if !self.output.has_room() || !self.tap.has_room(cx) || !self.client_takes_more(cx) {
+            if !self.output.has_room() || !self.tap.has_room() || !self.client_takes_more(cx) {
+                if let Upstream::Open(leg) = &mut self.upstream {
+                    leg.not_read(self.now);
+                }
                 break;
             }
             let Upstream::Open(leg) = &mut self.upstream else { break };
@@ -54,6 +58,9 @@ where
         match message.message_type() {
             MessageType::OutputStreamData => self.output_message(message, cx),
             MessageType::Acknowledge => {
+                if let Ok(acknowledge) = Acknowledge::parse(message.payload()) {
+                    self.tap.input_taken(acknowledge.sequence);
+                }
                 self.queue_for_client(message.raw().clone());
                 Ok(())
             }
@@ -85,7 +92,11 @@ where
                 }
                 self.send_output(cx);
             }
-            Arrival::Early => self.output.hold(message),
+            Arrival::Early => {
+                if !self.output.hold(message) {
+                    self.outside.meters.dropped("too_early");
+                }
+            }
             Arrival::TooEarly => self.outside.meters.dropped("too_early"),
             Arrival::Repeat => {
                 if let Some(raw) = self.output.repeat(message.sequence()) {
@@ -99,6 +110,7 @@ where
 
     pub(super) fn record_output(&mut self, message: Message) -> Result<(), Ended> {
         self.active = self.now;
+        refuse_unrecordable(&message)?;
         let message = self.with_banner(message);
         let position = self.tap.output(&message, self.now).map_err(|e| recording_failed(&e))?;
         let bytes = message.payload().len();
@@ -159,4 +171,23 @@ where
             leg.queue(raw);
         }
     }
+}
+
+/// Ends what only looks like a terminal: encrypted, or a port.
+///
+/// The agent names both in its handshake, before any payload.
+fn refuse_unrecordable(message: &Message) -> Result<(), Ended> {
+    if message.payload_type() != PayloadType::HandshakeRequest {
+        return Ok(());
+    }
+    let recordable = HandshakeRequest::parse(message.payload()).is_ok_and(|request| {
+        let port = request.session_type().is_none_or(|kind| kind.session_type == "Port");
+        !port && request.kms_encryption().is_none()
+    });
+    if recordable {
+        return Ok(());
+    }
+    let sentence =
+        "the session is encrypted with KMS or carries a port, which this gateway cannot record yet";
+    Err(end("not_recordable", sentence))
 }

@@ -2,22 +2,31 @@
 
 use std::future::Future;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use data_channel::control::ChannelClosed;
+use futures_util::SinkExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message as Frame;
 
-use super::Ended;
 use super::leg::Heard;
 use super::pump::{Pump, Upstream};
+use super::{Control, Ended};
 use crate::session::now_ms;
+
+/// Longest time that the rest of the output may take to leave.
+const REST_MAX: Duration = Duration::from_secs(30);
+/// How long a client that just lost its connection may take to come back.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The last words to the client, and how long to wait for its hang-up.
 pub(super) struct Farewell {
     ended: Ended,
     message: Option<Bytes>,
     deadline: Instant,
+    latest: Instant,
 }
 
 impl<C, U> Pump<C, U>
@@ -29,14 +38,26 @@ where
         // Closing the upstream leg early would lose the record of what is still coming; it is over anyway.
         self.upstream = Upstream::Over;
         let message = ChannelClosed::message(self.outside.session.as_str(), ended.sentence(), now_ms());
-        let deadline = self.now + self.outside.times.farewell;
-        self.farewell = Some(Farewell { ended, message: Some(message), deadline });
+        let just_gone = self.client.is_none() && self.attached && ended.reason() != "gateway_stopped";
+        let back_by = self.away_since + BACK_WITHIN;
+        let deadline = match &self.client {
+            Some(_) => self.now + self.outside.times.farewell,
+            None if just_gone => back_by,
+            None => self.now,
+        };
+        let latest = self.now + REST_MAX;
+        self.farewell = Some(Farewell { ended, message: Some(message), deadline, latest });
     }
 
     /// Sends the rest and the last words, then waits for the hang-up.
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         loop {
-            let said = self.client.is_none() || self.speak_last(cx);
+            while let Poll::Ready(Some(order)) = self.outside.control.poll_recv(cx) {
+                if let Control::Attach(socket) = order {
+                    self.attach(*socket, cx);
+                }
+            }
+            let said = self.client.is_some() && self.speak_last(cx);
             let Some(farewell) = &mut self.farewell else { return Poll::Pending };
             if said || self.now >= farewell.deadline {
                 return Poll::Ready(farewell.ended.clone());
@@ -51,7 +72,12 @@ where
 
     /// True once the client has hung up.
     pub(super) fn speak_last(&mut self, cx: &mut Context<'_>) -> bool {
-        self.send_output(cx);
+        if self.send_output(cx)
+            && let Some(farewell) = &mut self.farewell
+        {
+            // What is still leaving may leave, within bounds.
+            farewell.deadline = farewell.latest.min(self.now + self.outside.times.farewell);
+        }
         let Some(leg) = &mut self.client else { return true };
         if self.output.all_sent()
             && leg.has_room(cx)
@@ -66,5 +92,17 @@ where
             }
         }
         false
+    }
+
+    /// Tells clients that came too late that it is over.
+    pub(super) async fn turn_away(&mut self, ended: &Ended) {
+        self.outside.control.close();
+        while let Ok(order) = self.outside.control.try_recv() {
+            let Control::Attach(mut socket) = order else { continue };
+            let message = ChannelClosed::message(self.outside.session.as_str(), ended.sentence(), now_ms());
+            let said = socket.send(Frame::Binary(message));
+            // A client that does not take it finds out by resuming.
+            let _ = tokio::time::timeout(self.outside.times.farewell, said).await;
+        }
     }
 }

@@ -60,6 +60,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         }
     }
 
+    /// The peer is not listened to now, so its silence means nothing.
+    pub(super) fn not_read(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
     /// Whether the leg takes another message now; wakes when it does.
     pub(super) fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
         matches!(Pin::new(&mut self.socket).poll_ready(cx), Poll::Ready(Ok(())))

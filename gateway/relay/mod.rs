@@ -14,6 +14,7 @@ mod meters;
 mod output;
 mod pump;
 mod tap;
+mod typed;
 mod upward;
 
 use std::future::Future;

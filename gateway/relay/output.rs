@@ -19,10 +19,14 @@ const UNACKNOWLEDGED_MAX: usize = 8192;
 const UNACKNOWLEDGED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages held that came before their turn; the rest is sent again.
 const EARLY_MAX: usize = 1024;
+const EARLY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// In-order acknowledges after which the client's handler surely runs.
 ///
 /// Before that the stock plugin ignores messages without a trace.
 const SETTLED_AFTER: u32 = 4;
+/// Repeats after which a client that acknowledges later messages has surely
+/// seen this one: 2 s and more of the agent's timer.
+const IGNORED_REPEATS: u32 = 20;
 
 /// What a message's number says about it.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,9 +50,11 @@ pub(super) struct Sent {
     pub(super) received: Instant,
     /// Place in this connection's order of sending; 0 while unsent.
     order: u64,
-    /// Place of its last repeat on this connection; 0 if none.
+    /// Place of its first repeat on this connection; 0 if none.
     repeated: u64,
     ever_sent: bool,
+    /// How often the agent has repeated it.
+    repeats: u32,
 }
 
 /// The output direction of one session.
@@ -56,6 +62,7 @@ pub(super) struct Sent {
 pub(super) struct Output {
     next: i64,
     early: BTreeMap<i64, Message>,
+    early_bytes: usize,
     /// Number of the first entry of `window`.
     base: i64,
     /// Entries by number; `None` once acknowledged.
@@ -86,21 +93,29 @@ impl Output {
         self.window.len() < UNACKNOWLEDGED_MAX && self.bytes < UNACKNOWLEDGED_BYTES_MAX
     }
 
-    /// Holds a message that came before its turn.
-    pub(super) fn hold(&mut self, message: Message) {
+    /// Holds a message that came before its turn; false if there is no room.
+    pub(super) fn hold(&mut self, message: Message) -> bool {
+        let bytes = message.raw().len();
+        if self.early_bytes + bytes > EARLY_BYTES_MAX || self.early.contains_key(&message.sequence()) {
+            return false;
+        }
+        self.early_bytes += bytes;
         self.early.insert(message.sequence(), message);
+        true
     }
 
     /// Takes the message whose turn has come, if it is held.
     pub(super) fn take_held(&mut self) -> Option<Message> {
-        self.early.remove(&self.next)
+        let held = self.early.remove(&self.next)?;
+        self.early_bytes -= held.raw().len();
+        Some(held)
     }
 
     /// Keeps the next message, now that it is recorded.
     pub(super) fn accept(&mut self, message: Message, position: Position, received: Instant) {
         self.next += 1;
         self.bytes += message.raw().len();
-        let sent = Sent { message, position, received, order: 0, repeated: 0, ever_sent: false };
+        let sent = Sent { message, position, received, order: 0, repeated: 0, ever_sent: false, repeats: 0 };
         self.window.push_back(Some(sent));
     }
 
@@ -129,7 +144,11 @@ impl Output {
         let slot = self.slot(sequence)?;
         let sent = self.window.get_mut(slot)?.as_mut()?;
         self.order += 1;
-        sent.repeated = self.order;
+        sent.repeats = sent.repeats.saturating_add(1);
+        // Any earlier repeat proves the same, so the first one counts.
+        if sent.repeated == 0 {
+            sent.repeated = self.order;
+        }
         Some(sent.message.raw().clone())
     }
 
@@ -157,11 +176,7 @@ impl Output {
         let sent = self.window.get_mut(slot)?.take()?;
         self.bytes -= sent.message.raw().len();
         self.in_order = if slot == 0 { self.in_order.saturating_add(1) } else { self.in_order };
-        let lost = if slot > 0 && self.in_order >= SETTLED_AFTER {
-            self.lost_before(sent.order)
-        } else {
-            Vec::new()
-        };
+        let lost = if slot > 0 { self.lost_before(sent.order) } else { Vec::new() };
         self.shrink();
         Some((sent, lost))
     }
@@ -170,7 +185,8 @@ impl Output {
         let mut lost = Vec::new();
         for entry in &mut self.window {
             let Some(sent) = entry else { continue };
-            if sent.repeated == 0 || sent.repeated >= order {
+            let settled = self.in_order >= SETTLED_AFTER || sent.repeats >= IGNORED_REPEATS;
+            if !settled || sent.repeated == 0 || sent.repeated >= order {
                 break;
             }
             self.bytes -= sent.message.raw().len();
@@ -243,7 +259,7 @@ mod tests {
     fn a_message_before_its_turn_waits_for_the_gap() {
         let mut output = Output::default();
         assert_eq!(output.arrival(2), Arrival::Early);
-        output.hold(message(2));
+        assert!(output.hold(message(2)));
         assert!(output.take_held().is_none());
         output.accept(message(0), Position::default(), Instant::now());
         output.accept(message(1), Position::default(), Instant::now());

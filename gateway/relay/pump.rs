@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_tungstenite::WebSocketStream;
 
 use super::acknowledge::HeldAcknowledges;
 use super::farewell::Farewell;
@@ -21,6 +22,8 @@ use crate::session::printable;
 
 /// Messages taken from one leg before the other gets its turn.
 pub(super) const TURN: usize = 64;
+/// When to look again whether a full recording takes more.
+const ROOM_AGAIN: Duration = Duration::from_millis(10);
 /// Turns before the task yields to the other sessions of its worker.
 const TURNS: usize = 8;
 
@@ -34,6 +37,7 @@ where
 {
     let mut pump = Pump::new(parts);
     let ended = poll_fn(|cx| pump.poll(cx)).await;
+    pump.turn_away(&ended).await;
     let (recording, age) = pump.tap.into_recording(Instant::now());
     (recording, age, ended)
 }
@@ -115,6 +119,12 @@ where
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.now = Instant::now();
+        // A client that keeps every turn busy does not stop the clocks.
+        if self.farewell.is_none()
+            && let Some(ended) = self.time_is_up()
+        {
+            self.say_farewell(ended);
+        }
         for _ in 0..TURNS {
             if self.farewell.is_some() {
                 return self.poll_farewell(cx);
@@ -146,18 +156,22 @@ where
         match self.outside.control.poll_recv(cx) {
             Poll::Pending => Ok(false),
             Poll::Ready(Some(Control::Attach(socket))) => {
-                if let Some(mut old) = self.client.replace(Leg::new(*socket, self.now)) {
-                    old.close(false);
-                    old.poll_flushed(cx);
-                }
-                self.attached = true;
-                self.output.restart();
-                (self.outside.presence)(Presence::Connected);
+                self.attach(*socket, cx);
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
         }
+    }
+
+    pub(super) fn attach(&mut self, socket: WebSocketStream<C>, cx: &mut Context<'_>) {
+        if let Some(mut old) = self.client.replace(Leg::new(socket, self.now)) {
+            old.close(false);
+            old.poll_flushed(cx);
+        }
+        self.attached = true;
+        self.output.restart();
+        (self.outside.presence)(Presence::Connected);
     }
 
     fn redial(&mut self, cx: &mut Context<'_>) -> Step {
@@ -204,10 +218,6 @@ where
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Some(ended) = self.time_is_up() {
-            self.say_farewell(ended);
-            return self.poll_farewell(cx);
-        }
         self.flush(cx);
         self.set_alarm(cx);
         Poll::Pending
@@ -227,6 +237,9 @@ where
         }
         next = self.rules.max_duration.map_or(next, |limit| next.min(self.started + limit));
         next = self.rules.idle_timeout.map_or(next, |limit| next.min(self.active + limit));
+        if !self.tap.has_room() {
+            next = next.min(self.now + ROOM_AGAIN);
+        }
         // Moving a timer is not free: an early wake-up sets it again.
         let armed = self.alarm.deadline();
         if next < armed || armed <= self.now {

@@ -1,11 +1,10 @@
 //! The tap: each message into the recording, once, before it is forwarded.
 
-use std::task::Context;
-
 use data_channel::message::Message;
 use data_channel::payload::{PayloadType, Size};
 use tokio::time::Instant;
 
+use super::typed::{Typed, TypedMessages};
 use crate::recorder::{Position, RecorderError, Recording, Stream};
 
 /// The recording of one session and what it has taken so far.
@@ -14,27 +13,37 @@ pub(super) struct Tap {
     started: Instant,
     record_input: bool,
     position: Position,
-    next_input: i64,
+    typed: TypedMessages,
 }
 
 impl Tap {
     pub(super) fn new(recording: Recording, record_input: bool, now: Instant) -> Self {
-        Self { recording, started: now, record_input, position: Position::default(), next_input: 0 }
+        Self {
+            recording,
+            started: now,
+            record_input,
+            position: Position::default(),
+            typed: TypedMessages::default(),
+        }
     }
 
-    /// Whether the recording takes more; wakes the task when it will.
-    pub(super) fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
-        self.recording.has_room() || self.recording.poll_recorded(cx, self.position).is_ready()
+    /// Whether the recording takes more without growing past its bound.
+    pub(super) fn has_room(&self) -> bool {
+        self.recording.has_room()
     }
 
     /// Records an output message; its acknowledge waits for the position.
     pub(super) fn output(&mut self, message: &Message, now: Instant) -> Result<Position, RecorderError> {
         let stream = match message.payload_type() {
-            PayloadType::Output => Stream::Output,
             PayloadType::StdErr => Stream::StdErr,
             PayloadType::ExitCode => Stream::ExitCode,
             // Handshakes and flags are not what the user saw.
-            _ => return Ok(self.position),
+            PayloadType::HandshakeRequest
+            | PayloadType::HandshakeComplete
+            | PayloadType::EncChallengeRequest
+            | PayloadType::Flag => return Ok(self.position),
+            // Clients print every other type as it is, known or not.
+            _ => Stream::Output,
         };
         let at = self.elapsed_ms(now);
         self.position = self.recording.output(at, message.sequence(), stream, message.payload())?;
@@ -42,12 +51,15 @@ impl Tap {
     }
 
     /// Records an input message: window sizes always, keys when asked.
-    pub(super) fn input(&mut self, message: &Message, now: Instant) -> Result<(), RecorderError> {
-        // A number seen before is a retransmission, and is in the record.
-        if message.sequence() < self.next_input {
-            return Ok(());
+    ///
+    /// False if the message must not reach the agent: it is so far ahead of
+    /// what came before that nothing could tell it from a repeat later.
+    pub(super) fn input(&mut self, message: &Message, now: Instant) -> Result<bool, RecorderError> {
+        match self.typed.arrival(message) {
+            Typed::Repeat => return Ok(true),
+            Typed::TooEarly => return Ok(false),
+            Typed::Fresh => {}
         }
-        self.next_input = message.sequence().saturating_add(1);
         let at = self.elapsed_ms(now);
         match message.payload_type() {
             PayloadType::Size => {
@@ -60,7 +72,12 @@ impl Tap {
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The agent has taken an input message; repeats of it change nothing.
+    pub(super) fn input_taken(&mut self, sequence: i64) {
+        self.typed.taken(sequence);
     }
 
     pub(super) fn recording(&mut self) -> &mut Recording {

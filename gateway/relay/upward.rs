@@ -16,6 +16,7 @@ use crate::session::now_ms;
 
 /// Client messages kept while upstream is redialled; then reading stops.
 const BACKLOG_MAX: usize = 1024;
+const BACKLOG_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Malformed messages after which a leg is closed.
 const MALFORMED_MAX: u32 = 64;
 
@@ -27,7 +28,8 @@ where
     pub(super) fn hear_client(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = false;
         for _ in 0..TURN {
-            if self.backlog.len() >= BACKLOG_MAX || !self.tap.has_room(cx) {
+            if self.backlog_is_full() || !self.tap.has_room() {
+                self.client.iter_mut().for_each(|leg| leg.not_read(self.now));
                 break;
             }
             let Some(leg) = &mut self.client else { break };
@@ -55,7 +57,10 @@ where
             MessageType::Acknowledge => self.client_acknowledge(&message),
             MessageType::InputStreamData => {
                 self.active = self.now;
-                self.tap.input(&message, self.now).map_err(|e| recording_failed(&e))?;
+                if !self.tap.input(&message, self.now).map_err(|e| recording_failed(&e))? {
+                    self.outside.meters.dropped("too_early");
+                    return Ok(());
+                }
                 let bytes = message.payload().len();
                 self.outside.counters.add_input(bytes);
                 self.outside.meters.input_bytes.inc_by(bytes as u64);
@@ -88,6 +93,11 @@ where
     pub(super) fn hold(&mut self, sent: &Sent, raw: Bytes) {
         let due = sent.received + self.outside.times.acknowledge_after;
         self.held.hold(sent.message.sequence(), sent.position, (self.now, due), raw);
+    }
+
+    fn backlog_is_full(&self) -> bool {
+        let bytes = || self.backlog.iter().map(Bytes::len).sum::<usize>();
+        self.backlog.len() >= BACKLOG_MAX || (!self.backlog.is_empty() && bytes() >= BACKLOG_BYTES_MAX)
     }
 
     /// Passes on the client's input; kept while upstream is dialled again.

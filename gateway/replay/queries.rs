@@ -57,21 +57,18 @@ impl Queries {
     }
 
     fn ground(&mut self, byte: u8, into: &mut Vec<u8>) -> State {
-        match byte {
-            ESC => {
-                self.held.push(ESC);
-                return State::Escape;
-            }
-            ENQ => {}
-            _ => into.push(byte),
+        if byte == ESC {
+            return self.cut_off();
         }
-        State::Ground
+        control(byte, State::Ground, into)
     }
 
     fn escape(&mut self, byte: u8, into: &mut Vec<u8>) -> State {
-        if byte == ESC {
-            into.push(ESC);
-            return State::Escape;
+        match byte {
+            ESC => return self.cut_off(),
+            CAN | SUB => {}
+            0..0x20 => return control(byte, State::Escape, into),
+            _ => {}
         }
         self.held.push(byte);
         match byte {
@@ -82,15 +79,17 @@ impl Queries {
     }
 
     fn csi(&mut self, byte: u8, into: &mut Vec<u8>) -> State {
-        if byte == ESC {
-            into.append(&mut self.held);
-            self.held.push(ESC);
-            return State::Escape;
+        match byte {
+            ESC => return self.cut_off(),
+            CAN | SUB => {}
+            0..0x20 => return control(byte, State::Csi, into),
+            _ => {}
         }
         self.held.push(byte);
         match byte {
             0x40..=0x7e if asks(&self.held) => self.drop_held(),
-            0x40..=0x7e | CAN | SUB => self.pass(into),
+            // Runes are in no sequence; terminals differ in what they do then.
+            0x40..=0x7e | 0x80.. | CAN | SUB => self.pass(into),
             _ if self.held.len() > QUESTION_MAX => self.pass(into),
             _ => State::Csi,
         }
@@ -115,9 +114,7 @@ impl Queries {
         if byte == b'\\' {
             return self.end_text(fate, b"\x1b\\", into);
         }
-        // Any other escape cuts the text off and is one of its own.
-        self.end_text(fate, b"", into);
-        self.held.push(ESC);
+        self.cut_off();
         self.escape(byte, into)
     }
 
@@ -130,6 +127,14 @@ impl Queries {
         self.pass(into)
     }
 
+    /// An escape inside a sequence begins a new one; terminals forget the
+    /// old one, and must not find it open should the new one be removed.
+    fn cut_off(&mut self) -> State {
+        self.held.clear();
+        self.held.push(ESC);
+        State::Escape
+    }
+
     fn pass(&mut self, into: &mut Vec<u8>) -> State {
         into.append(&mut self.held);
         State::Ground
@@ -139,6 +144,14 @@ impl Queries {
         self.held.clear();
         State::Ground
     }
+}
+
+/// Passes a byte that a terminal acts on at once, even inside a sequence.
+fn control(byte: u8, state: State, into: &mut Vec<u8>) -> State {
+    if byte != ENQ {
+        into.push(byte);
+    }
+    state
 }
 
 /// Whether a text is known to be the clipboard or a question to the end.
@@ -220,7 +233,6 @@ mod tests {
             "\x1b(B",
             "\x1bPq#0;2\x1b\\",
             "\x1b[22;0t",
-            "\x1b\x1b[m",
             "\x1b[u",
             "héß\x7f",
             "\x1b]0;ab\x1b[1m",
@@ -228,6 +240,13 @@ mod tests {
         ];
         for other in others {
             assert_eq!(removed(&[b"a", other.as_bytes(), b"b"]), format!("a{other}b"));
+        }
+    }
+
+    #[test]
+    fn a_sequence_that_is_cut_off_leaves_nothing_open() {
+        for cut in ["\x1b[12\x1b[6nb", "\x1b\x1b[6nb", "\x1b]0;x\x1b[6nb"] {
+            assert_eq!(removed(&[cut.as_bytes()]), "b");
         }
     }
 

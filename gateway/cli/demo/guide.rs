@@ -25,9 +25,10 @@ impl Place<'_> {
     pub(super) fn write(&self, aws_bin: Option<&Path>) -> anyhow::Result<()> {
         private_folder(&self.state.join("aws"))?;
         let program = self.link_programs()?;
+        let aws_bin = aws_bin.map(std::path::absolute).transpose()?;
         private_file(&self.state.join("aws/credentials"), &self.people.credentials_file())?;
         private_file(&self.config_file(), &self.profiles(&program)?)?;
-        private_file(&self.state.join("env.sh"), &self.environment(aws_bin))?;
+        private_file(&self.state.join("env.sh"), &self.environment(aws_bin.as_deref()))?;
         let text = serde_json::to_string_pretty(&self.description())?;
         private_file(&self.state.join("demo.json"), &format!("{text}\n"))
     }
@@ -35,7 +36,7 @@ impl Place<'_> {
     /// Prints the tour on standard output.
     pub(super) fn print(&self) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
-        write!(out, "{}", self.tour())?;
+        write!(out, "{}", self.tour()?)?;
         out.flush()?;
         Ok(())
     }
@@ -94,9 +95,9 @@ impl Place<'_> {
 
     fn environment(&self, aws_bin: Option<&Path>) -> String {
         let state = self.state.display();
-        let aws = aws_bin.map(|bin| format!(":{}", bin.display())).unwrap_or_default();
+        let aws = aws_bin.map(|bin| format!(":'{}'", bin.display())).unwrap_or_default();
         format!(
-            "# For a shell: . {state}/env.sh\n\
+            "# For a shell: . '{state}/env.sh'\n\
              export AWS_CONFIG_FILE='{state}/aws/config'\n\
              export AWS_SHARED_CREDENTIALS_FILE='{state}/aws/credentials'\n\
              export POSTERN_CACHE_DIR='{state}/cache'\n\
@@ -138,16 +139,18 @@ impl Place<'_> {
         })
     }
 
-    fn tour(&self) -> String {
-        let env = format!(". {}/env.sh", self.state.display());
+    fn tour(&self) -> anyhow::Result<String> {
+        // Pasted into a shell, so a path with a space is quoted.
+        let word = |path: &Path| command_word(&path.display().to_string());
+        let env = format!(". {}", word(&self.state.join("env.sh"))?);
         let (dev, prod) = (DEV.0, PROD.0);
         let metrics = self.gateway.admin_address;
-        let policies = self.state.join("policies");
+        let policies = word(&self.state.join("policies"))?;
         let mut people = String::new();
         for role in CAST {
             people.push_str(&format!("  {:<6} {}\n", role.name, role.may));
         }
-        format!(
+        Ok(format!(
             "\nPostern is running at {url}\n\n{people}\n\
              Paste these into another terminal (each works by itself):\n\n\
              \x20 # a recorded shell with the AWS CLI, and with Postern's own client\n\
@@ -165,8 +168,7 @@ impl Place<'_> {
              \x20 {env}; postern doctor --profile alice --target {dev}\n\n\
              Ctrl-C stops it; recordings and identities stay in {state}.\n",
             url = self.gateway.public_url,
-            policies = policies.display(),
             state = self.state.display(),
-        )
+        ))
     }
 }
