@@ -38,7 +38,7 @@ endif
 	cargo test --workspace --locked --doc
 	@if [ -d tests/e2e ]; then \
 		cargo build --locked --bin postern; \
-		export PATH="$(CURDIR)/build/bin:$(VENV)/bin:$$PATH" POSTERN="$$(realpath "$(TARGET)/debug/postern")"; \
+		export PATH="$(CURDIR)/build/bin:$(VENV)/bin:$$PATH" POSTERN_BIN="$$(realpath "$(TARGET)/debug/postern")"; \
 		echo "pytest tests/e2e"; python -m pytest -q tests/e2e; \
 	fi
 	@.ci/fuzz $(FUZZ_SECONDS)
