@@ -12,7 +12,7 @@ cargo bench --bench gateway -- [OPTIONS]
   --sessions N       sessions of the idle load (default 1000)
   --workers N        workers of the second gateway in burst and paced; 0: none (default 2)
   --postern FILE     the gateway's binary (default: the one built with this bench)
-  --haproxy FILE     HAProxy's binary (default: haproxy)
+  --haproxy FILE     HAProxy's binary (default: /usr/sbin/haproxy)
   --state DIR        where recordings and database go (default: the system's temporary folder)
   --quick            a tenth of everything, to see that it works
   --no-haproxy       the gateway alone, for a profiler
@@ -41,7 +41,8 @@ impl Options {
             sessions: 1000,
             workers: 2,
             postern: PathBuf::from(env!("CARGO_BIN_EXE_postern")),
-            haproxy: PathBuf::from("haproxy"),
+            // Not on the path of everybody.
+            haproxy: PathBuf::from("/usr/sbin/haproxy"),
             state: std::env::temp_dir(),
             quick: false,
             anchored: true,
