@@ -1,8 +1,9 @@
 # make demo    starts everything on this machine and prints what to try
 # make test    runs every test
 # make check   format, lints, docs, licences and advisories, architecture
-# make bench   runs the benchmarks
+# make bench   runs the benchmarks, the whole gateway beside HAProxy included
 #
+# make bench BENCH=gateway ARGS="--only burst,paced --rounds 4" runs part of them.
 # make demo STATE=/tmp/postern LISTEN=127.0.0.1:0 passes those on to the demo.
 
 SHELL := /bin/bash
@@ -52,4 +53,5 @@ check:
 	cargo test --locked --quiet --test postern architecture::
 
 bench:
-	cargo bench --workspace --locked
+	@.ci/setup bench
+	cargo bench --workspace --locked $(if $(BENCH),--bench "$(BENCH)") $(if $(ARGS),-- $(ARGS))
