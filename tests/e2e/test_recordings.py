@@ -122,7 +122,7 @@ def test_pauses_seeks_and_quits(demo, recorded, tmp_path):
     terminal = Terminal(demo, "postern", "replay", cast)
     terminal.expect("first")
     terminal.type(" ")
-    terminal.expect("paused")
+    terminal.expect("paused · space goes on")
     terminal.type(".")
     terminal.expect("an hour later")
     terminal.type("\x1b[D")
@@ -133,6 +133,21 @@ def test_pauses_seeks_and_quits(demo, recorded, tmp_path):
     limited = Terminal(demo, "postern", "replay", cast, "--idle-limit", "0.1")
     limited.expect("at last")
     assert limited.leave() == 0
+
+
+def test_leaves_the_cursor_where_the_recording_ended(demo, tmp_path):
+    """Nothing that homes the cursor, and a line of its own for the prompt."""
+    cast = tmp_path / "open.cast"
+    cast.write_text('{"version":2,"width":80,"height":24}\n[0.1,"o","no line end"]\n')
+    terminal = Terminal(demo, "postern", "replay", cast)
+    terminal.expect("no line end")
+    assert terminal.leave() == 0
+    after = terminal.seen.partition("no line end")[2]
+    kept, _, rest = after.partition("\x1b7")
+    inside, _, tail = rest.partition("\x1b8")
+    for homes in ("\x1b[?6l", "\x1b[r", "\x1b[H"):
+        assert homes not in kept + tail
+    assert tail.endswith("\r\n")
 
 
 def test_a_running_session_can_be_replayed(demo, open_shell):
