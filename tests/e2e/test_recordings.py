@@ -83,8 +83,9 @@ def test_writes_a_compressed_file_that_zstd_reads(demo, recorded, tmp_path):
 
 
 def test_every_recording_is_sound_zstd_and_asciicast(demo, recorded):
-    assert demo.recordings
-    for path in demo.recordings:
+    recordings = demo.recordings
+    assert recordings
+    for path in recordings:
         subprocess.run(["zstd", "-q", "-t", path], check=True, timeout=PATIENCE)
         header, *events = lines(subprocess.run(["zstdcat", path], capture_output=True, check=True).stdout.decode())
         assert header["version"] == 2 and header["width"] > 0
