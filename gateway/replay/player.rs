@@ -187,6 +187,16 @@ impl Player {
         line
     }
 
+    /// Whether a person has paused it.
+    pub fn is_paused(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// Whether the cursor is where a prompt belongs.
+    pub fn is_at_line_start(&self) -> bool {
+        self.screen.is_at_line_start()
+    }
+
     /// Whether a full-screen program has the screen now.
     pub fn is_alternate(&self) -> bool {
         self.screen.is_alternate()
@@ -299,7 +309,8 @@ impl Player {
         Ok(())
     }
 
-    fn redraw(&mut self, out: &mut Vec<u8>) {
+    /// Clears the terminal and shows what it should show.
+    pub fn redraw(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(CLEAR);
         self.queries = Queries::default();
         self.queries.remove(self.screen.dump().as_bytes(), out);

@@ -78,6 +78,11 @@ impl Screen {
         self.terminal.active_screen_kind() == ScreenKind::Alternate
     }
 
+    /// Whether the cursor is in the first column.
+    pub fn is_at_line_start(&self) -> bool {
+        self.terminal.cursor().col == 0
+    }
+
     /// The window changed its size; snapshots of the old one are useless.
     pub fn resize(&mut self, cols: u16, rows: u16) {
         let (cols, rows) = sane(cols, rows);

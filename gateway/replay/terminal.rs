@@ -20,8 +20,11 @@ const WINDOW_UNKNOWN: (u16, u16) = (80, 24);
 const KEEP_TITLE: &[u8] = b"\x1b[22;2t";
 /// Undoes what a recording may have switched on: mouse, paste and focus
 /// reports, keypad and cursor keys, margins, colours, hidden cursor, title.
+/// Margins and origin mode move the cursor home, so it is kept around them.
 const RESTORE: &[u8] = b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\
-    \x1b[<u\x1b[?1l\x1b>\x1b7\x1b[r\x1b8\x1b[?6l\x1b[4l\x1b[?7h\x1b(B\x0f\x1b[m\x1b[?25h\x1b[0 q\x1b[23;2t";
+    \x1b[<u\x1b[?1l\x1b>\x1b7\x1b[?6l\x1b[r\x1b8\x1b[4l\x1b[?7h\x1b(B\x0f\x1b[m\x1b[?25h\x1b[0 q\x1b[23;2t";
+/// What the bar of a paused player tells besides the time.
+const KEYS: &str = "· space goes on · ←→ 5 s · [ ] markers · . next output · q quits ";
 /// Leaves the screen of a full-screen program.
 const LEAVE_ALTERNATE: &[u8] = b"\x1b[?1049l";
 
@@ -50,15 +53,18 @@ pub fn play(path: &Path, settings: Settings, mut notice: impl FnMut(&str)) -> Re
     let total = Total::measure(path, timeline.header().duration);
     let signals = Signals::register().map_err(ReplayError::Read)?;
     let clock = Instant::now();
-    let mut stage = Stage { player: Player::new(timeline, window, settings, clock.elapsed())?, total, clock };
+    let player = Player::new(timeline, window, settings, clock.elapsed())?;
+    let mut stage = Stage { player, total, clock, rows: window.1, cols: window.0, has_bar: false };
     let _raw = RawMode::enter().map_err(ReplayError::Write)?;
     let played = stage.run(settings.from_ms, &signals);
     let left = if stage.player.is_alternate() { LEAVE_ALTERNATE } else { b"" };
     let restored = write(&[left, RESTORE].concat());
     let played = played?;
-    if played == Played::Stopped {
+    match played {
         // The shell's prompt is not part of what was recorded.
-        write(b"\r\n")?;
+        Played::Stopped => write(b"\r\n\x1b[J")?,
+        Played::ToTheEnd(_) if !stage.player.is_at_line_start() => write(b"\r\n")?,
+        Played::ToTheEnd(_) => {}
     }
     restored.map(|()| played)
 }
@@ -68,6 +74,10 @@ struct Stage {
     player: Player,
     total: Total,
     clock: Instant,
+    cols: u16,
+    rows: u16,
+    /// Whether the last row shows the bar of a paused player.
+    has_bar: bool,
 }
 
 impl Stage {
@@ -103,20 +113,47 @@ impl Stage {
     /// Acts on what came from the terminal; true: the person wants to leave.
     fn meet(&mut self, event: Event, out: &mut Vec<u8>) -> Result<bool, ReplayError> {
         match event {
-            Event::Resize(cols, rows) => self.player.resize(cols, rows),
+            Event::Resize(cols, rows) => {
+                (self.cols, self.rows) = (cols, rows);
+                self.player.resize(cols, rows);
+                if self.has_bar {
+                    self.remove_bar(out);
+                    self.show_bar(out);
+                }
+            }
             Event::Key(key) if key.kind != KeyEventKind::Release => {
                 if quits(key) {
+                    self.remove_bar(out);
+                    write(out)?;
                     return Ok(true);
                 }
                 if let Some(key) = meaning(key) {
+                    self.remove_bar(out);
                     self.player.press(key, self.clock.elapsed(), out)?;
                     let title = format!("\x1b]2;postern replay: {}\x07", self.player.status(self.total.ms()));
                     out.extend_from_slice(title.as_bytes());
+                    if self.player.is_paused() {
+                        self.show_bar(out);
+                    }
                 }
             }
             _ => {}
         }
         Ok(false)
+    }
+
+    /// Covers the last row with where the player is and what keys do.
+    fn show_bar(&mut self, out: &mut Vec<u8>) {
+        let text = format!(" {} {KEYS}", self.player.status(self.total.ms()));
+        let text: String = text.chars().take(usize::from(self.cols)).collect();
+        out.extend_from_slice(format!("\x1b7\x1b[{};1H\x1b[0;7m{text}\x1b[m\x1b8", self.rows).as_bytes());
+        self.has_bar = true;
+    }
+
+    fn remove_bar(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.has_bar) {
+            self.player.redraw(out);
+        }
     }
 }
 

@@ -19,7 +19,8 @@ def started(demo, client):
     target = demo.target("web-dev")
     answer = client("alice").start_session(Target=target, Reason=str(uuid.uuid4()))
     answer.pop("ResponseMetadata")
-    return json.dumps(answer), json.dumps({"Target": target}), answer
+    yield json.dumps(answer), json.dumps({"Target": target}), answer
+    client("alice").terminate_session(SessionId=answer["SessionId"])
 
 
 def carry(demo, *words, env=None):

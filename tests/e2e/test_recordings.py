@@ -83,8 +83,9 @@ def test_writes_a_compressed_file_that_zstd_reads(demo, recorded, tmp_path):
 
 
 def test_every_recording_is_sound_zstd_and_asciicast(demo, recorded):
-    assert demo.recordings
-    for path in demo.recordings:
+    recordings = demo.recordings
+    assert recordings
+    for path in recordings:
         subprocess.run(["zstd", "-q", "-t", path], check=True, timeout=PATIENCE)
         header, *events = lines(subprocess.run(["zstdcat", path], capture_output=True, check=True).stdout.decode())
         assert header["version"] == 2 and header["width"] > 0
@@ -122,7 +123,7 @@ def test_pauses_seeks_and_quits(demo, recorded, tmp_path):
     terminal = Terminal(demo, "postern", "replay", cast)
     terminal.expect("first")
     terminal.type(" ")
-    terminal.expect("paused")
+    terminal.expect("paused · space goes on")
     terminal.type(".")
     terminal.expect("an hour later")
     terminal.type("\x1b[D")
@@ -133,6 +134,21 @@ def test_pauses_seeks_and_quits(demo, recorded, tmp_path):
     limited = Terminal(demo, "postern", "replay", cast, "--idle-limit", "0.1")
     limited.expect("at last")
     assert limited.leave() == 0
+
+
+def test_leaves_the_cursor_where_the_recording_ended(demo, tmp_path):
+    """Nothing that homes the cursor, and a line of its own for the prompt."""
+    cast = tmp_path / "open.cast"
+    cast.write_text('{"version":2,"width":80,"height":24}\n[0.1,"o","no line end"]\n')
+    terminal = Terminal(demo, "postern", "replay", cast)
+    terminal.expect("no line end")
+    assert terminal.leave() == 0
+    after = terminal.seen.partition("no line end")[2]
+    kept, _, rest = after.partition("\x1b7")
+    inside, _, tail = rest.partition("\x1b8")
+    for homes in ("\x1b[?6l", "\x1b[r", "\x1b[H"):
+        assert homes not in kept + tail
+    assert tail.endswith("\r\n")
 
 
 def test_a_running_session_can_be_replayed(demo, open_shell):

@@ -68,6 +68,7 @@ def test_a_kill_loses_no_recording(demos):
     demo = demos()
     shell = Shell(demo, *CONNECT)
     shell.ask("echo be''fore the kill")
+    shell.ask("echo more")
     demo.kill()
     shell.close()
     again = demos(demo.state)

@@ -103,8 +103,11 @@ class Demo:
 
     @property
     def recordings(self) -> list[Path]:
-        """Every recording that is sealed."""
-        return sorted(Path(self.facts["recordings"]).rglob("*.cast.zst"))
+        """Every recording of a session that has ended."""
+        paths = sorted(Path(self.facts["recordings"]).glob("*.cast.zst"))
+        rows = self.postern_json("sessions", "list", "--json", profile="carol")
+        running = {f"{row['id']}.cast.zst" for row in rows}
+        return [path for path in paths if path.name not in running]
 
     def run(self, *command, profile: str | None = None, timeout: float = PATIENCE, **options):
         """Runs a command as a user of the demo; its output is text."""
@@ -151,12 +154,10 @@ class Demo:
         return eventually(row, f"the end of {session}")
 
     def recorded(self, session: str) -> Path:
-        """The session's sealed recording, once it is there."""
-
-        def path():
-            return next((path for path in self.recordings if session in path.name), None)
-
-        return eventually(path, f"the recording of {session}")
+        """The recording of a session that has ended; also of a stopped demo."""
+        path = Path(self.facts["recordings"]) / f"{session}.cast.zst"
+        assert path.is_file(), path
+        return path
 
     def stop(self) -> int:
         """Ctrl-C, as in a terminal; the exit code."""
