@@ -12,7 +12,9 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 fn of_type(message_type: MessageType) -> Vec<u8> {
-    Draft { message_type, flags: SYN_FIN, ..draft(PayloadType::Output, b"touch /tmp/owned\r") }.encode().to_vec()
+    Draft { message_type, flags: SYN_FIN, ..draft(PayloadType::Output, b"touch /tmp/owned\r") }
+        .encode()
+        .to_vec()
 }
 
 /// Input whose payload was changed after its digest was made.

@@ -38,9 +38,25 @@ async fn a_session_id_is_never_a_path() {
     let alice = house.alice().await;
     let long = "a".repeat(1000);
     let tricks = [
-        "..", ".", "../../keys/ring.key", "..%2f..%2fkeys%2fring.key", "%2e%2e%2fkeys", "%2e%2e",
-        "..%5c..%5ckeys", "%00", "alice%00.cast", "alice%0d%0aset-cookie:%20x", "%ff%fe", "%c0%ae%c0%ae",
-        "%", "%zz", "journal", ".lock", "alice%20x", "alice/recording", long.as_str(),
+        "..",
+        ".",
+        "../../keys/ring.key",
+        "..%2f..%2fkeys%2fring.key",
+        "%2e%2e%2fkeys",
+        "%2e%2e",
+        "..%5c..%5ckeys",
+        "%00",
+        "alice%00.cast",
+        "alice%0d%0aset-cookie:%20x",
+        "%ff%fe",
+        "%c0%ae%c0%ae",
+        "%",
+        "%zz",
+        "journal",
+        ".lock",
+        "alice%20x",
+        "alice/recording",
+        long.as_str(),
     ];
     for trick in tricks {
         for path in ["", "/recording"] {

@@ -25,8 +25,7 @@ async fn a_dead_session_resumes_to_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_session_resumes_to_nothing() {
     let house = House::start().await;
-    let (alice, bob, carol) =
-        (house.alice().await, house.sign_in("bob").await, house.sign_in("carol").await);
+    let (alice, bob, carol) = (house.alice().await, house.sign_in("bob").await, house.sign_in("carol").await);
     let terminal = Terminal::shell(&alice, DEV).await;
     resumes_to_nothing(&bob, &terminal.session).await;
     // She may end and replay it, but not sit down at it.

@@ -329,7 +329,8 @@ pub fn draft(payload_type: PayloadType, payload: &[u8]) -> Draft<'_> {
 /// Upgrades a connection to WebSocket; more headers as a test likes.
 pub async fn upgrade(door: &Door, url: &str, headers: &[(String, String)]) -> Socket {
     let stream = door.connect().await;
-    let mut request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(url).unwrap();
+    let mut request =
+        tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(url).unwrap();
     for (name, value) in headers {
         let name: http::HeaderName = name.parse().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());

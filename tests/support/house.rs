@@ -155,8 +155,7 @@ pub fn local_config(tls: &Tls) -> LocalConfig {
         user_id: "AIDABROKER".into(),
     });
     config.roles = vec![BROKER_ROLE.to_owned()];
-    let machines =
-        [(DEV, "dev"), (PROD, "prod"), (BRIEF, "brief"), (QUIET, "quiet"), (CLOSED, "closed")];
+    let machines = [(DEV, "dev"), (PROD, "prod"), (BRIEF, "brief"), (QUIET, "quiet"), (CLOSED, "closed")];
     config.targets = machines.map(|(id, env)| target(id, env)).to_vec();
     config.habits = Habits { keep_sent: true, ..Habits::default() };
     config
@@ -217,7 +216,8 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
 
 /// The same as a file; the broker's keys come from the environment.
 pub fn toml_of(config: &Config) -> String {
-    let (ca, local) = (config.listen.certificate.display(), config.broker.ssm_endpoint_url.as_deref().unwrap());
+    let (ca, local) =
+        (config.listen.certificate.display(), config.broker.ssm_endpoint_url.as_deref().unwrap());
     format!(
         "state_directory = \"{}\"\n\
          [listen]\naddress = \"{LISTEN}\"\ncertificate = \"{ca}\"\nkey = \"{}\"\n\
