@@ -17,7 +17,7 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 DEMO_FLAGS ?=
 DEMO_FLAGS += $(if $(STATE),--state "$(STATE)") $(if $(LISTEN),--listen "$(LISTEN)")
 # The AWS CLI for the demo, if the machine has none of its own.
-AWS_FLAG = $(shell command -v aws >/dev/null || echo --aws-bin "$(VENV)/bin")
+AWS_FLAG = $(if $(shell which aws 2>/dev/null),,--aws-bin "$(VENV)/bin")
 FUZZ_SECONDS ?= 15
 
 help:

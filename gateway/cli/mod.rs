@@ -168,7 +168,7 @@ fn start_log(level: &str) {
     for directive in TALKATIVE.into_iter().filter_map(|library| format!("{library}=warn").parse().ok()) {
         filter = filter.add_directive(directive);
     }
-    let colours = io::stderr().is_terminal();
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
     // A second start is a test's; the first one stays.
     let _ = log.try_init();
