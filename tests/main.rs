@@ -4,12 +4,19 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod architecture;
+mod bad_frames;
+mod bad_requests;
 mod channel_closed;
 mod client_drop;
 mod denials;
+mod lost_acknowledge;
+mod operations;
+mod record_before_acknowledge;
 mod resume;
+mod sdk;
 mod shell;
 mod signatures;
+mod slow_clients;
 mod start_once;
 mod support;
 mod time_limits;

@@ -11,12 +11,13 @@ use data_channel::{
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::web::{Call, Door};
-use super::{Person, Ticket, within};
+use super::{PATIENCE, Person, Ticket, within};
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -230,7 +231,9 @@ impl Terminal {
 
     fn tail(&self) -> String {
         let from = self.output.len().saturating_sub(300);
-        String::from_utf8_lossy(&self.output[from..]).into_owned()
+        let (waiting, kept) = (self.outgoing.waiting(), self.kept_back.len());
+        let text = String::from_utf8_lossy(&self.output[from..]);
+        format!("{waiting} typed wait, {kept} kept back, next is {}; {text:?}", self.incoming.expected())
     }
 
     /// The next thing; output is acknowledged unless it is kept back.
@@ -239,7 +242,7 @@ impl Terminal {
             let socket = self.socket.as_mut().unwrap();
             let due = self.outgoing.next_due().map(|due| (self.epoch + due).into());
             let heard = tokio::select! {
-                heard = within("a message", socket.next()) => heard,
+                heard = timeout(PATIENCE, socket.next()) => heard,
                 () = resend_time(due) => {
                     while let Some(raw) = self.outgoing.due(self.epoch.elapsed()) {
                         self.put(Frame::Binary(raw)).await;
@@ -247,6 +250,7 @@ impl Terminal {
                     continue;
                 }
             };
+            let Ok(heard) = heard else { panic!("nothing comes: {}", self.tail()) };
             match heard {
                 Some(Ok(Frame::Binary(raw))) => {
                     if let Some(heard) = self.take(Message::parse(raw).unwrap()).await {

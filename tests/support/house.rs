@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::apart::Apart;
 use super::person::{Person, cast};
 use super::web::{Answer, Door};
 use super::within;
@@ -47,6 +48,9 @@ pub struct House {
     pub trust: Trust,
     pub spool: PathBuf,
     gateway: Option<Gateway>,
+    /// The gateway's process, if it has one of its own.
+    pub apart: Option<Apart>,
+    config: Config,
     /// Removed with everything in it at the end of the test.
     pub folder: TempDir,
 }
@@ -63,12 +67,32 @@ impl House {
         let local = LocalSsm::start(local_config(&tls)).await.unwrap();
         let mut config = configuration(folder.path(), &tls, local.url());
         change(&mut config);
+        let gateway = Gateway::start(config.clone()).await.unwrap();
+        let addresses = (gateway.address, gateway.admin_address);
+        Self { gateway: Some(gateway), ..Self::around(folder, local, config, addresses) }
+    }
+
+    /// A house whose gateway is `postern serve`, a process of its own.
+    pub async fn apart() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = certificate(folder.path());
+        let local = LocalSsm::start(local_config(&tls)).await.unwrap();
+        let config = configuration(folder.path(), &tls, local.url());
+        let (apart, address, admin) = Apart::start(folder.path(), &config).await;
+        Self { apart: Some(apart), ..Self::around(folder, local, config, (address, admin)) }
+    }
+
+    /// Starts the process again on what the last one left.
+    pub async fn again(&mut self) {
+        let (apart, address, admin) = Apart::start(self.folder.path(), &self.config).await;
+        (self.apart, self.door.address, self.admin) = (Some(apart), address, admin);
+    }
+
+    fn around(folder: TempDir, local: Running, config: Config, at: (SocketAddr, SocketAddr)) -> Self {
+        let trust = Trust::bundle(&config.listen.certificate).unwrap();
+        let door = Door { address: at.0, tls: trust.tls().unwrap().into() };
         let spool = config.spool();
-        let gateway = Gateway::start(config).await.unwrap();
-        let trust = Trust::bundle(&tls.certificate).unwrap();
-        let door = Door { address: gateway.address, tls: trust.tls().unwrap().into() };
-        let admin = gateway.admin_address;
-        Self { local, door, admin, trust, spool, gateway: Some(gateway), folder }
+        Self { local, door, admin: at.1, trust, spool, gateway: None, apart: None, config, folder }
     }
 
     /// Signs one of the cast in, the way `postern credentials` does.
@@ -140,7 +164,7 @@ pub fn local_config(tls: &Tls) -> LocalConfig {
 fn target(id: &str, env: &str) -> LocalTarget {
     let mut target = LocalTarget::new(id, &format!("machine-{env}"));
     target.tags = BTreeMap::from([("env".to_owned(), env.to_owned())]);
-    target.shell = ["/bin/bash", "--noprofile", "--norc"].map(String::from).to_vec();
+    target.shell = ["/bin/bash", "--noprofile", "--norc", "--noediting"].map(String::from).to_vec();
     target.environment.insert("PS1".to_owned(), "$ ".to_owned());
     target
 }
@@ -188,6 +212,26 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
         recorder: RecorderSection::default(),
         sessions: SessionsConfig { node: "test".to_owned(), ..SessionsConfig::default() },
     }
+}
+
+/// The same as a file; the broker's keys come from the environment.
+pub fn toml_of(config: &Config) -> String {
+    let (ca, local) =
+        (config.listen.certificate.display(), config.broker.ssm_endpoint_url.as_deref().unwrap());
+    format!(
+        "state_directory = \"{}\"\n\
+         [listen]\naddress = \"{LISTEN}\"\ncertificate = \"{ca}\"\nkey = \"{}\"\n\
+         [admin]\naddress = \"{LISTEN}\"\n\
+         [identity]\nallowed_accounts = [\"{ACCOUNT}\"]\nregions = [\"{REGION}\"]\n\
+         sts_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\
+         [policy]\ndirectory = \"{}\"\n\
+         [broker]\nregion = \"{REGION}\"\naccount = \"{ACCOUNT}\"\nrole_arn = \"{BROKER_ROLE}\"\n\
+         ssm_endpoint_url = \"{local}\"\nsts_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\
+         starts_per_second = 0\n",
+        config.state_directory.display(),
+        config.listen.key.display(),
+        config.policy.directory.display(),
+    )
 }
 
 const GROUPS: &str = r#"

@@ -1,5 +1,6 @@
 //! What the tests share: a house with everybody in it, and a raw client.
 
+mod apart;
 mod channel;
 mod house;
 mod person;
