@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Call, DEV, House, Recorded, Terminal, until};
+use crate::support::{Call, DEV, House, Recorded, Terminal, until, until_some};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_owner_ends_a_session_without_a_word() {
@@ -27,10 +27,13 @@ async fn an_auditor_ends_a_session_and_the_user_reads_why() {
     carol.call(Call::post(&path, &json!({"reason": "not \u{1b}[31mnow"}))).await.ok();
     let told = terminal.closed().await;
     assert_eq!(told, "ended by carol: not [31mnow");
-    Recorded::of(&house, &terminal.session).await;
-    let record = carol.session(&terminal.session).await;
+    let record = until_some("the end in the registry", || async {
+        let record = carol.session(&terminal.session).await;
+        (record["state"] == "Terminated").then_some(record)
+    })
+    .await;
     assert_eq!(record["end_reason"], told);
-    assert_eq!(record["state"], "Terminated");
+    assert!(record["recording_sha256"].is_string());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

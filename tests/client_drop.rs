@@ -19,7 +19,7 @@ async fn a_client_that_comes_back_gets_every_message_once() {
     terminal.resume(&alice).await;
     terminal.type_line("seq 1 20000").await;
     while terminal.output.len() < 40_000 {
-        assert!(matches!(terminal.next().await, Heard::Output(_) | Heard::Acknowledge(_)));
+        assert!(matches!(terminal.next().await, Heard::Output | Heard::Acknowledge));
     }
     terminal.cut();
     terminal.resume(&alice).await;

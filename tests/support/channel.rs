@@ -24,10 +24,10 @@ type Socket = WebSocketStream<TlsStream<TcpStream>>;
 /// What a terminal heard.
 #[derive(Debug)]
 pub enum Heard {
-    /// An output message, by its number.
-    Output(i64),
-    /// An acknowledge of this input message.
-    Acknowledge(i64),
+    /// An output message.
+    Output,
+    /// An acknowledge of an input message.
+    Acknowledge,
     /// The session is over, and why.
     Closed(String),
     /// The connection is gone; the code if it was closed politely.
@@ -150,12 +150,7 @@ impl Terminal {
         self.send(PayloadType::Size, &Size { cols, rows }.encode()).await;
     }
 
-    /// Acknowledges a message that was kept back.
-    pub async fn release(&mut self, sequence: i64) {
-        let message = self.kept_back.remove(&sequence).unwrap();
-        self.acknowledge(&message).await;
-    }
-
+    /// Acknowledges what was kept back, and from now on everything.
     pub async fn release_all(&mut self) {
         self.keep_from = None;
         for message in std::mem::take(&mut self.kept_back).into_values() {
@@ -170,11 +165,6 @@ impl Terminal {
 
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.output).into_owned()
-    }
-
-    /// How many input messages nobody has acknowledged.
-    pub fn waiting(&self) -> usize {
-        self.outgoing.waiting()
     }
 
     /// The number that the next new output message will have.
@@ -192,7 +182,7 @@ impl Terminal {
             }
             seen = self.output.len().saturating_sub(text.len());
             match self.next().await {
-                Heard::Output(_) | Heard::Acknowledge(_) => {}
+                Heard::Output | Heard::Acknowledge => {}
                 other => panic!("{other:?} before {text:?}: {}", self.tail()),
             }
         }
@@ -225,7 +215,7 @@ impl Terminal {
     pub async fn delivered(&mut self) {
         while self.outgoing.waiting() > 0 {
             let heard = self.next().await;
-            assert!(matches!(heard, Heard::Output(_) | Heard::Acknowledge(_)), "{heard:?}");
+            assert!(matches!(heard, Heard::Output | Heard::Acknowledge), "{heard:?}");
         }
     }
 
@@ -270,7 +260,7 @@ impl Terminal {
             MessageType::Acknowledge => {
                 let sequence = Acknowledge::parse(message.payload()).unwrap().sequence;
                 self.outgoing.acknowledged(sequence, self.epoch.elapsed());
-                Some(Heard::Acknowledge(sequence))
+                Some(Heard::Acknowledge)
             }
             MessageType::ChannelClosed => {
                 Some(Heard::Closed(ChannelClosed::parse(message.payload()).unwrap().output))
@@ -302,7 +292,7 @@ impl Terminal {
                 other => self.others.push((other, message.payload().to_vec())),
             }
         }
-        Heard::Output(sequence)
+        Heard::Output
     }
 }
 

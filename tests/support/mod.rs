@@ -13,7 +13,7 @@ pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
 pub use house::{BRIEF, CLOSED, DEV, House, PROD, QUIET};
 pub use person::{Person, Ticket, proof};
 pub use recording::{Recorded, spool_holds};
-pub use web::{Answer, Call, Door};
+pub use web::{Answer, Call};
 
 /// Longest any test waits for one thing; reached only when it never comes.
 pub const PATIENCE: Duration = Duration::from_secs(30);

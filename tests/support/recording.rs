@@ -32,7 +32,7 @@ impl Recorded {
 
     /// Verifies with a key and reads.
     pub fn checked(path: &Path, key: &PublicKey) -> Self {
-        let Report::Sealed(evidence) = verify(path, &[key.clone()]).unwrap() else {
+        let Report::Sealed(evidence) = verify(path, std::slice::from_ref(key)).unwrap() else {
             panic!("{} is not sealed", path.display())
         };
         let mut timeline = Timeline::open(path).unwrap();
