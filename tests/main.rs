@@ -10,5 +10,6 @@
 )]
 
 mod architecture;
+mod replay;
 mod shell;
 mod support;
