@@ -1,15 +1,18 @@
-//! The integration tests: one binary, so that the gateway is linked once.
+//! The tests of the whole program; one binary, one module a behaviour.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on has failed, and says where"
-)]
+// Helpers of tests fail by panicking too, not only functions marked as tests.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod architecture;
+mod channel_closed;
+mod client_drop;
+mod denials;
 mod replay;
+mod resume;
 mod shell;
+mod signatures;
+mod start_once;
 mod support;
+mod time_limits;
+mod tokens;
+mod upstream_drop;

@@ -98,12 +98,16 @@ enum Found {
 
 /// A target as it is, or the machine of that name.
 async fn find(gateway: &Gateway, words: &str) -> anyhow::Result<Found> {
-    if let Ok(target) = Target::parse(words) {
-        return Ok(Found::One(target));
+    match Target::parse(words) {
+        Ok(target) => Ok(Found::One(target)),
+        Err(_) => named(words, gateway.instances().await?),
     }
+}
+
+fn named(words: &str, instances: Vec<Instance>) -> anyhow::Result<Found> {
     let is_named =
         |instance: &Instance| instance.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(words));
-    let mut found: Vec<Instance> = gateway.instances().await?.into_iter().filter(is_named).collect();
+    let mut found: Vec<Instance> = instances.into_iter().filter(is_named).collect();
     match found.len() {
         0 => {
             bail!("no machine that you may see is called {}; `postern targets` lists them", printable(words))
@@ -175,6 +179,33 @@ mod tests {
         for bad in ["command", "{", r#"{"a":{}}"#, r#"{"a":[[]]}"#, r#"{"a":null}"#] {
             assert!(words(&[bad]).is_err(), "{bad} was accepted");
         }
+    }
+
+    fn instance(id: &str, name: &str) -> Instance {
+        Instance {
+            target: Target::parse(id).unwrap(),
+            account: "000000000000".to_owned(),
+            region: "us-east-1".to_owned(),
+            name: Some(name.to_owned()),
+            platform: None,
+            agent_version: None,
+            online: true,
+            tags: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_name_that_several_machines_have_is_not_guessed() {
+        let all = || {
+            vec![
+                instance("i-0000000000000000a", "web"),
+                instance("i-0000000000000000b", "db"),
+                instance("i-0000000000000000c", "Web"),
+            ]
+        };
+        assert!(matches!(named("DB", all()), Ok(Found::One(target)) if target.as_str().ends_with('b')));
+        assert!(matches!(named("web", all()), Ok(Found::Several(two)) if two.len() == 2));
+        assert!(named("we", all()).is_err_and(|error| error.to_string().contains("postern targets")));
     }
 
     #[test]

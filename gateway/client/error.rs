@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use aws_sdk_ssm::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
 use crate::session::printable;
 
@@ -79,18 +79,28 @@ impl ClientError {
     pub fn from_sdk<E, R>(url: &str, error: SdkError<E, R>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug,
+        R: std::fmt::Debug + 'static,
     {
         if let SdkError::ServiceError(context) = &error {
             let code = context.err().code().unwrap_or("unknown error");
             let message = context.err().message().unwrap_or("the gateway gave no reason");
             return Self::Api { code: shown(code), message: shown(message) };
         }
-        let why = format!("{}", DisplayErrorContext(&error));
+        let why = with_causes(&error);
         match why.contains("redentials") {
-            true => Self::Credentials(shown(&why)),
-            false => Self::Unreachable { url: url.to_owned(), why: shown(&why) },
+            true => Self::Credentials(why),
+            false => Self::unreachable(url, why),
         }
+    }
+
+    /// The network's words, with what to do about those that are known.
+    pub(crate) fn unreachable(url: &str, mut why: String) -> Self {
+        if why.contains("UnknownIssuer") {
+            why.push_str(
+                "; the certificate's CA is not trusted, set `ca_bundle` in the profile (or --ca-bundle)",
+            );
+        }
+        Self::Unreachable { url: url.to_owned(), why }
     }
 }
 

@@ -24,6 +24,10 @@ const PAGES_MAX: usize = 50;
 /// Tries of one call before the caller hears of it.
 const ATTEMPTS: u32 = 3;
 
+/// Signed with StartSession: two alike in one second have two signatures,
+/// and the gateway takes none for a replay of the other.
+const NONCE: &str = "x-postern-nonce";
+
 /// What opens a data channel.
 pub struct Opened {
     /// The session's id.
@@ -81,6 +85,10 @@ impl Gateway {
             .set_document_name(Some(request.document.as_str().to_owned()))
             .set_parameters(parameters)
             .set_reason(request.reason.clone())
+            .customize()
+            .mutate_request(|request| {
+                request.headers_mut().insert(NONCE, uuid::Uuid::new_v4().to_string());
+            })
             .send()
             .await
             .map_err(|e| ClientError::from_sdk(self.url(), e))?;
@@ -255,14 +263,7 @@ pub(crate) async fn read_json<T: DeserializeOwned>(answer: Response) -> Result<T
 
 /// The network's error, with the address that was tried.
 pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> ClientError {
-    let place = url.origin().ascii_serialization();
-    let mut why = with_causes(error);
-    if why.contains("UnknownIssuer") {
-        why.push_str(
-            "; the certificate's CA is not trusted, set `ca_bundle` in the profile (or --ca-bundle)",
-        );
-    }
-    ClientError::Unreachable { url: place, why }
+    ClientError::unreachable(&url.origin().ascii_serialization(), with_causes(error))
 }
 
 async fn read_body(mut answer: Response) -> Result<Vec<u8>, ClientError> {

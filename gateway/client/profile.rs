@@ -14,6 +14,8 @@ use crate::client::error::shown;
 
 /// Where the AWS CLI looks for a region before the profile.
 const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+/// What beats the endpoint of a profile, first come first served.
+const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL"];
 /// How a profile of ours fetches its keys; `configure` writes it.
 pub const CREDENTIALS_COMMAND: &str = " credentials --gateway ";
 
@@ -92,9 +94,11 @@ impl Profile {
                     shown(&name)
                 ))
             })?;
-        let bundle = env.get("AWS_CA_BUNDLE").ok().or_else(|| profiles.get("ca_bundle").map(str::to_owned));
+        let set = |path: &String| !path.is_empty();
+        let of_profile = || profiles.get("ca_bundle").map(str::to_owned).filter(set);
+        let bundle = env.get("AWS_CA_BUNDLE").ok().filter(set).or_else(of_profile);
         Ok(Self {
-            ca_bundle: bundle.filter(|path| !path.is_empty()).map(|path| expanded(env, &path)),
+            ca_bundle: bundle.map(|path| expanded(env, &path)),
             credential_process: profiles.get("credential_process").map(str::to_owned),
             name,
             region,
@@ -151,15 +155,15 @@ fn endpoint(env: &Env, profiles: &ProfileSet, name: &str) -> Result<(Url, String
         ));
     }
     let value = EnvConfigValue::new().env("AWS_ENDPOINT_URL").profile("endpoint_url").service_id("ssm");
-    let found = value.load(env, Some(profiles)).map(|(url, source)| (url.into_owned(), source.to_string()));
-    let (url, source) = found.ok_or_else(|| {
+    let (url, _) = value.load(env, Some(profiles)).ok_or_else(|| {
         ClientError::Profile(format!(
             "profile {} does not point at a gateway; name another with --profile, or write one with \
              `postern configure --gateway URL --profile NAME`",
             shown(name)
         ))
     })?;
-    Ok((gateway_url(&url)?, source))
+    let variable = ENDPOINT_VARIABLES.iter().find(|variable| env.get(variable).is_ok());
+    Ok((gateway_url(&url)?, (*variable.unwrap_or(&"the AWS configuration file")).to_owned()))
 }
 
 fn only_profile_of_ours(profiles: &ProfileSet) -> Option<String> {
@@ -217,6 +221,13 @@ mod tests {
         assert_eq!(profile.endpoint.host_str(), Some("a.example.com"));
         assert_eq!(profile.region, "eu-north-1");
         assert_eq!(profile.ca_bundle, Some(PathBuf::from("/tmp/other.pem")));
+    }
+
+    #[tokio::test]
+    async fn an_empty_variable_is_as_good_as_none() {
+        let profile = resolve(&[("AWS_CA_BUNDLE", "")], "gw").await.unwrap();
+        assert_eq!(profile.ca_bundle, Some(PathBuf::from("/tmp/ca.pem")));
+        assert_eq!(profile.endpoint_from, "the AWS configuration file");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ import ctypes
 import os
 from pathlib import Path
 
+import boto3
 import pytest
 
 from support.demo import Demo
@@ -80,3 +81,18 @@ def open_shell(demo):
     yield start
     for shell in opened:
         shell.close()
+
+
+@pytest.fixture
+def client(demo, monkeypatch):
+    """boto3's SSM client for a profile of the demo, as a script has it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in demo.env.items():
+        if name.startswith(("AWS_", "POSTERN_", "SSL_")) or name == "PATH":
+            monkeypatch.setenv(name, value)
+
+    def client(profile: str, **options):
+        return boto3.Session(profile_name=profile).client("ssm", **options)
+
+    return client

@@ -94,14 +94,20 @@ def test_describes_sessions_while_they_run_and_after(demo, open_shell):
     assert shell.id not in find("History", "key=InvokedBefore,value=2020-01-01T00:00:00Z")
 
 
-def test_terminate_session_ends_the_shell_and_says_so(demo, shell):
+def test_terminate_session_ends_ones_own_shell(demo, shell):
     answer = demo.aws_json("terminate-session", "--session-id", shell.id)
     assert answer == {"SessionId": shell.id}
-    code = shell.leave()
-    assert f"SessionId: {shell.id} : " in shell.text
-    assert "alice" in shell.text.partition(" : ")[2]
-    assert code in (0, 255)
+    assert shell.leave() == 0
+    assert f"Exiting session with sessionId: {shell.id}." in shell.text
     assert demo.ended(shell.id)["state"] == "Terminated"
+    # Once more is no error.
+    assert demo.aws_json("terminate-session", "--session-id", shell.id) == answer
+
+
+def test_terminate_session_by_another_is_told(demo, shell):
+    demo.aws_json("terminate-session", "--session-id", shell.id, profile="carol")
+    shell.leave()
+    assert f"SessionId: {shell.id} : ended by carol" in shell.text
 
 
 def test_only_who_may_terminates(demo, open_shell):

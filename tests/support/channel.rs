@@ -92,7 +92,12 @@ impl Terminal {
 
     /// Connects (again); what is not acknowledged is sent again.
     pub async fn attach(&mut self, door: &Door, ticket: &Ticket) {
-        let mut socket = upgrade(door, &ticket.url, &[]).await;
+        self.attach_with(door, ticket, &[]).await;
+    }
+
+    /// The same, with more headers on the upgrade.
+    pub async fn attach_with(&mut self, door: &Door, ticket: &Ticket, headers: &[(String, String)]) {
+        let mut socket = upgrade(door, &ticket.url, headers).await;
         let opening = OpenDataChannel::new(&ticket.token, &self.client_id, Some("1.2.764.0")).to_text();
         socket.send(Frame::text(opening)).await.unwrap();
         self.socket = Some(socket);
@@ -115,7 +120,7 @@ impl Terminal {
         tcp.set_zero_linger().unwrap();
     }
 
-    /// Keeps the connection but never looks at it again.
+    /// The connection, which then nobody looks at any more.
     pub fn abandon(&mut self) -> impl Sized + use<> {
         self.socket.take().unwrap()
     }
@@ -192,11 +197,14 @@ impl Terminal {
         }
     }
 
-    /// Reads until the session is closed; what the user is told.
+    /// Reads until the session is closed, then hangs up; what the user is told.
     pub async fn closed(&mut self) -> String {
         loop {
             match self.next().await {
-                Heard::Closed(text) => return text,
+                Heard::Closed(text) => {
+                    self.socket = None;
+                    return text;
+                }
                 Heard::Gone(code) => panic!("gone ({code:?}) before it was closed: {}", self.tail()),
                 _ => {}
             }
@@ -317,7 +325,8 @@ pub fn draft(payload_type: PayloadType, payload: &[u8]) -> Draft<'_> {
 /// Upgrades a connection to WebSocket; more headers as a test likes.
 pub async fn upgrade(door: &Door, url: &str, headers: &[(String, String)]) -> Socket {
     let stream = door.connect().await;
-    let mut request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(url).unwrap();
+    let mut request =
+        tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(url).unwrap();
     for (name, value) in headers {
         let name: http::HeaderName = name.parse().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());

@@ -131,8 +131,7 @@ pub fn local_config(tls: &Tls) -> LocalConfig {
         user_id: "AIDABROKER".into(),
     });
     config.roles = vec![BROKER_ROLE.to_owned()];
-    let machines =
-        [(DEV, "dev"), (PROD, "prod"), (BRIEF, "brief"), (QUIET, "quiet"), (CLOSED, "closed")];
+    let machines = [(DEV, "dev"), (PROD, "prod"), (BRIEF, "brief"), (QUIET, "quiet"), (CLOSED, "closed")];
     config.targets = machines.map(|(id, env)| target(id, env)).to_vec();
     config.habits = Habits { keep_sent: true, ..Habits::default() };
     config

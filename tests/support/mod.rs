@@ -8,9 +8,9 @@ mod web;
 
 use std::time::Duration;
 
-pub use channel::{Heard, Terminal};
+pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
 pub use house::{BRIEF, CLOSED, DEV, House, PROD, QUIET};
-pub use person::{Person, Ticket};
+pub use person::{Person, Ticket, proof};
 pub use recording::{Recorded, spool_holds};
 pub use web::{Answer, Call, Door};
 

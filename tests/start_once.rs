@@ -1,0 +1,40 @@
+//! StartSession happens once, however often the call comes.
+
+use serde_json::json;
+
+use crate::support::{Call, DEV, House, Ticket};
+
+fn start(invocation: &str) -> Call {
+    Call::ssm("StartSession", &json!({"Target": DEV})).with("amz-sdk-invocation-id", invocation)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_call_gets_the_session_of_the_first() {
+    let house = House::start().await;
+    let (alice, bob) = (house.alice().await, house.sign_in("bob").await);
+    let (first, again) = tokio::join!(alice.call(start("one")), alice.call(start("one")));
+    let late = alice.call(start("one")).await;
+    let sessions = [first, again, late].map(|answer| Ticket::of(&answer.ok()).unwrap().session);
+    assert_eq!(sessions[0], sessions[1]);
+    assert_eq!(sessions[0], sessions[2]);
+    assert_eq!(house.local.live_sessions().len(), 1);
+
+    let other = Ticket::of(&alice.call(start("two")).await.ok()).unwrap();
+    assert_ne!(other.session, sessions[0]);
+    let bobs = Ticket::of(&bob.call(start("one")).await.ok()).unwrap();
+    assert_ne!(bobs.session, sessions[0]);
+    assert_eq!(house.local.live_sessions().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_captured_call_opens_no_second_session() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let captured = alice.sign(Call::ssm("StartSession", &json!({"Target": DEV})));
+    captured.send(&house.door).await.ok();
+    captured.send(&house.door).await.refused("InvalidSignatureException");
+    // The invocation id is not signed: a fresh one makes no fresh call.
+    let fresh = captured.clone().with("amz-sdk-invocation-id", "mine");
+    fresh.send(&house.door).await.refused("InvalidSignatureException");
+    assert_eq!(house.local.live_sessions().len(), 1);
+}
