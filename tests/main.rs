@@ -12,6 +12,7 @@ mod denials;
 mod lost_acknowledge;
 mod operations;
 mod record_before_acknowledge;
+mod replay;
 mod resume;
 mod sdk;
 mod shell;

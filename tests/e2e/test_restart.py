@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from support.demo import PATIENCE, TOUR_END, binary, plain_environment
+from support.demo import PATIENCE, TOUR_END, binary, eventually, plain_environment
 from support.terminal import Shell
 
 CONNECT = ("postern", "connect", "web-dev")
@@ -68,7 +68,12 @@ def test_a_kill_loses_no_recording(demos):
     demo = demos()
     shell = Shell(demo, *CONNECT)
     shell.ask("echo be''fore the kill")
-    shell.ask("echo more")
+
+    # Output is shown at once; only what was recorded too must survive.
+    def is_recorded():
+        return "before the kill" in demo.run("postern", "replay", shell.id, profile="alice").stdout
+
+    eventually(is_recorded, "the output in the recording")
     demo.kill()
     shell.close()
     again = demos(demo.state)
