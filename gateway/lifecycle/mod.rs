@@ -161,6 +161,12 @@ impl Lifecycle {
         }
     }
 
+    /// The first answer to a call with this key, if it has been given.
+    pub fn started(&self, asker: &Asker, key: Option<&(String, [u8; 32])>) -> Option<Ticket> {
+        let key = key?;
+        self.started.answer(&(asker.principal.id.clone(), key.0.clone(), key.1))?.ok()
+    }
+
     /// Whether a call with this key was made within the last two minutes.
     pub fn has_started(&self, asker: &Asker, key: &(String, [u8; 32])) -> bool {
         self.started.knows(&(asker.principal.id.clone(), key.0.clone(), key.1))

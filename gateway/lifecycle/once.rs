@@ -38,6 +38,12 @@ impl<T: Clone> Once<T> {
         cell.get_or_init(|| call).await.clone()
     }
 
+    /// The answer of a call that has run.
+    pub(super) fn answer(&self, key: &CallKey) -> Option<T> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.by_key.get(key)?.get().cloned()
+    }
+
     /// Forgets a call, so that a repeat runs anew.
     pub(super) fn forget(&self, key: &CallKey) {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).by_key.remove(key);

@@ -38,7 +38,8 @@ where
         // Closing the upstream leg early would lose the record of what is still coming; it is over anyway.
         self.upstream = Upstream::Over;
         let message = ChannelClosed::message(self.outside.session.as_str(), ended.sentence(), now_ms());
-        let just_gone = self.client.is_none() && self.attached && ended.reason() != "gateway_stopped";
+        let news = !ended.sentence().is_empty() || !self.output.all_sent();
+        let just_gone = self.client.is_none() && self.attached && news && ended.reason() != "gateway_stopped";
         let back_by = self.away_since + BACK_WITHIN;
         let deadline = match &self.client {
             Some(_) => self.now + self.outside.times.farewell,

@@ -38,7 +38,6 @@ def test_a_session_from_start_to_history(demo, client):
     assert "TokenValue" not in alice.resume_session(SessionId=session)
 
 
-@pytest.mark.xfail(reason="two equal requests of one second have one signature, taken for a replay")
 def test_two_sessions_in_one_second(demo, client):
     """Two scripts, one target, at once: both are served."""
     alice = client("alice")
