@@ -58,7 +58,7 @@ async fn a_command_without_a_terminal_tells_its_exit_code() {
     };
     assert_eq!(terminal.output, b"out\n");
     assert_eq!(of(PayloadType::StdErr).collect::<Vec<_>>().concat(), b"err\n");
-    assert_eq!(of(PayloadType::ExitCode).collect::<Vec<_>>().concat(), b"7");
+    assert_eq!(of(PayloadType::ExitCode).collect::<Vec<_>>().concat(), b"EXIT_CODE: 7");
     let recorded = Recorded::of(&house, &terminal.session).await;
     assert_eq!(recorded.of_kind(EventCode::Exit), ["7"]);
     recorded.assert_once();
