@@ -13,6 +13,7 @@
 //! | [`control`] | open, closed, agent state |
 //! | [`handshake`] | what a handshake asks and answers |
 //! | [`sequence`] | what to send again, what to deliver in order |
+//! | [`smux`] | the connections that a port session carries |
 
 pub mod acknowledge;
 pub mod control;
@@ -21,6 +22,7 @@ mod json;
 pub mod message;
 pub mod payload;
 pub mod sequence;
+pub mod smux;
 
 pub use acknowledge::Acknowledge;
 pub use control::{AgentSessionState, ChannelClosed, OpenDataChannel, SessionState};
