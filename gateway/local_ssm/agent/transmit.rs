@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use data_channel::message::SYN;
+use data_channel::message::{CHUNK, SYN};
 use data_channel::payload::encode_exit_code;
 use data_channel::sequence::Outgoing;
 use data_channel::{Acknowledge, Draft, HandshakeComplete, Message, MessageType, PayloadType};
@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use super::{Agent, PING_EVERY, SILENCE_MAX, Stage, now_ms};
 use crate::local_ssm::document::Work;
-use crate::local_ssm::process::Process;
 use crate::local_ssm::runes::payloads;
 use crate::local_ssm::sessions::{Counters, Session, Status};
 
@@ -22,8 +21,11 @@ pub(super) enum Later {
 }
 
 impl Agent {
-    /// Cuts what the process wrote into payloads.
+    /// Cuts what the endpoint gave into payloads: text where runes end.
     pub(super) fn output(&mut self, kind: PayloadType, bytes: &[u8]) {
+        if matches!(self.work, Work::Port(_)) {
+            return self.unsent.extend(bytes.chunks(CHUNK).map(|payload| (kind, payload.to_vec())));
+        }
         let [out, err] = &mut self.runes;
         let runes = if kind == PayloadType::StdErr { err } else { out };
         let whole = runes.take(bytes);
@@ -38,14 +40,14 @@ impl Agent {
                 self.unsent.push_back((kind, rest));
             }
         }
-        let code = self.process.as_ref().and_then(Process::exit_code);
+        let code = self.endpoint.exit_code();
         if let (Work::NonInteractiveCommand { separate: true, .. }, Some(code)) = (&self.work, code) {
             self.unsent.push_back((PayloadType::ExitCode, encode_exit_code(code)));
         }
         self.ended(Status::Terminated, "");
     }
 
-    /// Whether the process may be read: nothing it wrote has to queue.
+    /// Whether the endpoint may be read: nothing it gave has to queue.
     pub(super) fn wants_output(&self) -> bool {
         let running = matches!(self.stage, Stage::Running);
         running && self.unsent.is_empty() && !self.outgoing.is_full() && self.has_room()
@@ -63,12 +65,16 @@ impl Agent {
             }
         }
         while self.has_room()
+            && self.paced_until <= now
             && let Some((payload_type, payload)) = self.unsent.front()
         {
             let draft = draft(&self.outgoing, *payload_type, payload);
             let Ok(raw) = self.outgoing.send(draft, now) else { break };
             if matches!(payload_type, PayloadType::Output | PayloadType::StdErr) {
                 self.session.keep(payload);
+                if !self.service.habits.pace.is_zero() {
+                    self.paced_until = now + self.service.habits.pace;
+                }
             }
             self.unsent.pop_front();
             if let Some(wire) = &mut self.wire {
@@ -112,7 +118,7 @@ impl Agent {
         let complete =
             HandshakeComplete { handshake_time_to_complete: took, customer_message: String::new() };
         self.unsent.push_back((PayloadType::HandshakeComplete, complete.encode()));
-        self.start_process();
+        self.start_endpoint();
     }
 }
 

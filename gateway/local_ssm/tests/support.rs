@@ -88,9 +88,22 @@ pub(super) fn sts(running: &Running, keys: Credentials) -> aws_sdk_sts::Client {
 
 /// Starts a session for alice and connects to it.
 pub(super) async fn connect(running: &Running, document: Option<(&str, &str)>) -> Client {
+    match document {
+        None => connect_with(running, None, &[]).await,
+        Some((name, command)) => connect_with(running, Some(name), &[("command", command)]).await,
+    }
+}
+
+/// Starts a session with any document and parameters.
+pub(super) async fn connect_with(
+    running: &Running,
+    document: Option<&str>,
+    parameters: &[(&str, &str)],
+) -> Client {
     let mut call = ssm(running, alice()).start_session().target(WEB);
-    if let Some((name, command)) = document {
-        call = call.document_name(name).parameters("command", vec![command.to_owned()]);
+    call = call.set_document_name(document.map(str::to_owned));
+    for (name, value) in parameters {
+        call = call.parameters(*name, vec![(*value).to_owned()]);
     }
     let opened = call.send().await.unwrap();
     Client::dial(opened.session_id().unwrap(), opened.stream_url().unwrap(), opened.token_value().unwrap())
@@ -101,6 +114,8 @@ pub(super) async fn connect(running: &Running, document: Option<(&str, &str)>) -
 pub(super) struct Client {
     pub(super) session: String,
     pub(super) client_id: String,
+    /// What it says it is in the handshake.
+    pub(super) client_version: String,
     socket: WebSocketStream<TcpStream>,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -120,6 +135,7 @@ impl Client {
         Self {
             session: session.to_owned(),
             client_id,
+            client_version: "1.2.764.0".to_owned(),
             socket,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
@@ -223,6 +239,26 @@ impl Client {
         while !matches!(self.next().await, Next::Gone) {}
     }
 
+    /// Reads until a payload of this type has come.
+    pub(super) async fn until_type(&mut self, wanted: PayloadType) {
+        while !self.received.iter().any(|(kind, _)| *kind == wanted) {
+            let next = self.next().await;
+            assert!(matches!(next, Next::Data), "{next:?} before {wanted:?}: {}", self.state());
+        }
+    }
+
+    /// How many messages sent are not acknowledged.
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.outgoing.waiting()
+    }
+
+    /// Sends again what is due.
+    pub(super) async fn send_due(&mut self) {
+        while let Some(raw) = self.outgoing.due(self.epoch.elapsed()) {
+            let _ = self.socket.send(tungstenite::Message::Binary(raw)).await;
+        }
+    }
+
     /// Reads until every message sent is acknowledged.
     pub(super) async fn acknowledged(&mut self) {
         while self.outgoing.waiting() > 0 {
@@ -279,7 +315,7 @@ impl Client {
         for message in delivered {
             if message.payload_type() == PayloadType::HandshakeRequest {
                 let request = HandshakeRequest::parse(message.payload()).unwrap();
-                let answer = HandshakeResponse::answering(&request, "1.2.764.0");
+                let answer = HandshakeResponse::answering(&request, &self.client_version);
                 self.send(PayloadType::HandshakeResponse, &answer.encode()).await;
             }
             if message.payload_type() == PayloadType::Output {
