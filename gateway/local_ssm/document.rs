@@ -61,7 +61,8 @@ impl Work {
             SessionType::InteractiveCommands => Ok(Self::InteractiveCommand(command(&resolved)?.commands)),
             SessionType::NonInteractiveCommands => {
                 let command = command(&resolved)?;
-                let argv = words(&command.commands).ok_or_else(|| invalid("The command has an open quote."))?;
+                let argv =
+                    words(&command.commands).ok_or_else(|| invalid("The command has an open quote."))?;
                 Ok(Self::NonInteractiveCommand { argv, separate: flag(&command.separate_output_stream)? })
             }
             SessionType::Port => PortWork::of(resolved.properties).map(Self::Port),

@@ -80,7 +80,9 @@ impl Basic {
                 },
                 Connection::Closed => match self.waiting.front() {
                     None => return Poll::Pending,
-                    Some(Waiting::Bytes(_)) => self.connection = Connection::Dialling(self.destination.dial()),
+                    Some(Waiting::Bytes(_)) => {
+                        self.connection = Connection::Dialling(self.destination.dial())
+                    }
                     Some(Waiting::Flag(Flag::TerminateSession)) => return over(Status::Terminated),
                     Some(Waiting::Flag(_)) => self.taken(),
                 },

@@ -19,17 +19,8 @@ const WAIT: Duration = Duration::from_secs(30);
 const ADDRESSES_MAX: usize = 16;
 /// Hosts that the agent never forwards to: metadata, DNS, time and licences
 /// of AWS. Source: the agent's `DefaultDeniedPortForwardingRemoteIPs`.
-const DENIED: [IpAddr; 9] = [
-    v4(254),
-    v4(253),
-    v4(123),
-    v4(250),
-    v4(251),
-    v6(0x254),
-    v6(0x253),
-    v6(0x123),
-    v6(0x240),
-];
+const DENIED: [IpAddr; 9] =
+    [v4(254), v4(253), v4(123), v4(250), v4(251), v6(0x254), v6(0x253), v6(0x123), v6(0x240)];
 
 const fn v4(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, last))
@@ -65,7 +56,9 @@ impl Destination {
             Ok(Ok(found)) => found.take(ADDRESSES_MAX).collect(),
             _ => Vec::new(),
         };
-        if work.host.is_some() && addresses.iter().any(|address| DENIED.contains(&address.ip().to_canonical())) {
+        if work.host.is_some()
+            && addresses.iter().any(|address| DENIED.contains(&address.ip().to_canonical()))
+        {
             return Err(format!("Forwarding to IP address {host} is forbidden."));
         }
         Ok(Self(addresses))
@@ -100,7 +93,12 @@ mod tests {
     use super::*;
 
     fn to(host: &str) -> PortWork {
-        PortWork { properties: serde_json::Value::Null, host: Some(host.to_owned()), port: 80, forwards: true }
+        PortWork {
+            properties: serde_json::Value::Null,
+            host: Some(host.to_owned()),
+            port: 80,
+            forwards: true,
+        }
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ pub(super) enum Endpoint {
     /// A host is looked up, or the first connection dialled.
     Starting(Starting),
     /// A shell or command, and what waits to be typed.
-    Process(Process, Input),
+    Process(Box<Process>, Input),
     /// One TCP connection at a time.
     Basic(Basic),
     /// Many TCP connections.
@@ -56,14 +56,15 @@ pub(super) enum Happened {
 impl Endpoint {
     /// Starts a process, with what is typed into it first.
     pub(super) fn process(work: &Work, target: &LocalTarget) -> Result<Self, String> {
-        let process = Process::start(work, target).map_err(|error| format!("Unable to start command: {error}"))?;
+        let process =
+            Process::start(work, target).map_err(|error| format!("Unable to start command: {error}"))?;
         let mut input = Input::default();
         if let Work::Shell { profile } = work
             && !profile.trim().is_empty()
         {
             input.push(Bytes::from(format!("{profile}\n")));
         }
-        Ok(Self::Process(process, input))
+        Ok(Self::Process(Box::new(process), input))
     }
 
     /// Starts to connect to ports; keep-alives this often if they are on.

@@ -85,12 +85,14 @@ impl Agent {
                     self.endpoint.resize(size);
                 }
             }
-            (Stage::Running, PayloadType::Flag) => {
-                if Flag::parse(message.payload()).is_ok_and(|flag| self.endpoint.flag(flag)) {
-                    self.ended(Status::Terminated, "");
-                }
-            }
+            (Stage::Running, PayloadType::Flag) => self.flagged(message.payload()),
             _ => {}
+        }
+    }
+
+    fn flagged(&mut self, payload: &[u8]) {
+        if Flag::parse(payload).is_ok_and(|flag| self.endpoint.flag(flag)) {
+            self.ended(Status::Terminated, "");
         }
     }
 

@@ -82,7 +82,10 @@ impl Content {
         let inputs = match filled(&self.inputs, &values) {
             Value::Null => Inputs::default(),
             inputs => serde_json::from_value(inputs).map_err(|error| {
-                ApiError::client(Code::InvalidDocument, format!("The document's inputs are not valid: {error}"))
+                ApiError::client(
+                    Code::InvalidDocument,
+                    format!("The document's inputs are not valid: {error}"),
+                )
             })?,
         };
         let properties = filled(&self.properties, &values);

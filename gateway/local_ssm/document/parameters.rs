@@ -130,9 +130,8 @@ impl Parameter {
     }
 
     fn check(&self, name: &str, value: &str) -> Result<(), ApiError> {
-        let wrong = |why: &str| {
-            Err(invalid(&format!("Parameter \"{name}\" has value \"{}\" {why}.", shown(value))))
-        };
+        let wrong =
+            |why: &str| Err(invalid(&format!("Parameter \"{name}\" has value \"{}\" {why}.", shown(value))));
         if value.len() > VALUE_MAX || value.contains('\0') {
             return wrong("that is too long or holds a NUL");
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use aws_sdk_ssm::config::{BehaviorVersion, Region};
 use aws_smithy_http_client::tls;
+use bytes::Bytes;
 use data_channel::sequence::{Incoming, Outgoing};
 use data_channel::{
     Acknowledge, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Message, MessageType,
@@ -228,7 +229,7 @@ impl Client {
                     let _ = self.socket.next().await;
                     return output;
                 }
-                Next::Data => {}
+                Next::Data | Next::Pong => {}
                 Next::Gone => panic!("gone before it was closed: {}", self.state()),
             }
         }
@@ -244,6 +245,15 @@ impl Client {
         while !self.received.iter().any(|(kind, _)| *kind == wanted) {
             let next = self.next().await;
             assert!(matches!(next, Next::Data), "{next:?} before {wanted:?}: {}", self.state());
+        }
+    }
+
+    /// Waits until the agent has read all that was sent so far.
+    pub(super) async fn barrier(&mut self) {
+        // The first pong may overtake acknowledges, the second cannot.
+        for _ in 0..2 {
+            self.send_raw(tungstenite::Message::Ping(Bytes::new())).await;
+            while !matches!(self.next().await, Next::Pong) {}
         }
     }
 
@@ -283,6 +293,7 @@ impl Client {
         let raw = match heard {
             Some(Ok(tungstenite::Message::Binary(raw))) => raw,
             Some(Ok(tungstenite::Message::Close(_)) | Err(_)) | None => return Next::Gone,
+            Some(Ok(tungstenite::Message::Pong(_))) => return Next::Pong,
             Some(Ok(_)) => return Next::Data,
         };
         let message = Message::parse(raw).unwrap();
@@ -329,6 +340,7 @@ impl Client {
 #[derive(Debug)]
 pub(super) enum Next {
     Data,
+    Pong,
     Closed(String),
     Gone,
 }
