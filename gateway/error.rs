@@ -37,7 +37,7 @@ pub enum Code {
     Validation,
     /// The document is unknown or does not fit.
     InvalidDocument,
-    /// A document's parameter is unknown, missing or does not fit.
+    /// The document has no such parameter, or it does not fit.
     InvalidParameters,
     /// The target is unknown or offline.
     TargetNotConnected,

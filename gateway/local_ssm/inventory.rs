@@ -108,14 +108,11 @@ impl Service {
 
     /// The ARN that IAM knows a target by.
     pub(super) fn target_arn(&self, target: &Target) -> String {
+        if let Some((cluster, task)) = target.ecs_task() {
+            return format!("arn:aws:ecs:{}:{}:task/{cluster}/{task}", self.region, self.account);
+        }
         match target.as_str() {
             id if id.starts_with("mi-") => self.arn(&format!("managed-instance/{id}")),
-            id if id.starts_with(TASK) => {
-                // ecs:<cluster>_<task>_<runtime>; a cluster's name may hold "_".
-                let mut parts = id.trim_start_matches(TASK).rsplitn(3, '_').skip(1);
-                let (task, cluster) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-                format!("arn:aws:ecs:{}:{}:task/{cluster}/{task}", self.region, self.account)
-            }
             id => format!("arn:aws:ec2:{}:{}:instance/{id}", self.region, self.account),
         }
     }

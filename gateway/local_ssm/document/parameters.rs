@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -10,6 +10,8 @@ use crate::error::{ApiError, Code};
 
 /// Longest value, bytes: as long as a whole document may be.
 const VALUE_MAX: usize = 64 << 10;
+/// Memory that one pattern of a document may take, bytes.
+const PATTERN_MAX: usize = 1 << 20;
 /// Most characters of a wrong value that the error repeats.
 const SHOWN_MAX: usize = 100;
 
@@ -48,7 +50,7 @@ struct Pattern(Regex);
 impl TryFrom<String> for Pattern {
     type Error = regex::Error;
     fn try_from(pattern: String) -> Result<Self, regex::Error> {
-        Regex::new(&pattern).map(Self)
+        RegexBuilder::new(&pattern).size_limit(PATTERN_MAX).build().map(Self)
     }
 }
 
