@@ -74,6 +74,8 @@ pub(super) struct Agent {
     delivered: Vec<Message>,
     unsent: VecDeque<(PayloadType, Vec<u8>)>,
     runes: [Runes; 2],
+    /// Whether output and errors are at the start of a line.
+    fresh: [bool; 2],
     later: VecDeque<(Instant, Later)>,
     /// The next number that was never written to a client.
     unseen: i64,
@@ -109,6 +111,7 @@ impl Agent {
             delivered: Vec::new(),
             unsent: VecDeque::new(),
             runes: Default::default(),
+            fresh: [true; 2],
             later: VecDeque::new(),
             unseen: 0,
             epoch: now,

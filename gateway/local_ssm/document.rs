@@ -6,6 +6,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
+use data_channel::PayloadType;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,6 +16,8 @@ use words::words;
 
 use crate::error::{ApiError, Code};
 
+/// Longest prefix of a separate stream's lines, as in the agent.
+const PREFIX_MAX: usize = 30;
 /// The type of port sessions that may be multiplexed.
 const FORWARDING: &str = "LocalPortForwarding";
 
@@ -32,11 +35,20 @@ pub(super) enum Work {
     NonInteractiveCommand {
         /// The program and its arguments; no shell reads them.
         argv: Vec<String>,
-        /// Standard error and the exit code as payload types of their own.
-        separate: bool,
+        /// Standard error and exit code as payload types of their own.
+        separate: Option<Separators>,
     },
     /// TCP connections; always a handshake.
     Port(PortWork),
+}
+
+/// What stands before each new line of a command's separate streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Separators {
+    /// Before standard output; mostly empty.
+    pub(super) out: String,
+    /// Before standard error.
+    pub(super) err: String,
 }
 
 /// What a port session connects to.
@@ -63,7 +75,7 @@ impl Work {
                 let command = command(&resolved)?;
                 let argv =
                     words(&command.commands).ok_or_else(|| invalid("The command has an open quote."))?;
-                Ok(Self::NonInteractiveCommand { argv, separate: flag(&command.separate_output_stream)? })
+                Ok(Self::NonInteractiveCommand { argv, separate: command.separators()? })
             }
             SessionType::Port => PortWork::of(resolved.properties).map(Self::Port),
         }
@@ -82,6 +94,20 @@ impl Work {
     /// Whether the agent starts with a handshake.
     pub(super) fn has_handshake(&self) -> bool {
         matches!(self, Self::NonInteractiveCommand { .. } | Self::Port(_))
+    }
+
+    /// Whether standard error and exit code have payload types of their own.
+    pub(super) fn has_separate_streams(&self) -> bool {
+        matches!(self, Self::NonInteractiveCommand { separate: Some(_), .. })
+    }
+
+    /// What stands before a new line of a stream.
+    pub(super) fn separator(&self, kind: PayloadType) -> &str {
+        match (self, kind) {
+            (Self::NonInteractiveCommand { separate: Some(before), .. }, PayloadType::StdErr) => &before.err,
+            (Self::NonInteractiveCommand { separate: Some(before), .. }, _) => &before.out,
+            _ => "",
+        }
     }
 
     /// What the handshake tells beside the type.
@@ -126,6 +152,24 @@ struct Command {
     commands: String,
     #[serde(default)]
     separate_output_stream: Value,
+    #[serde(default)]
+    std_out_separator_prefix: String,
+    #[serde(default)]
+    std_err_separator_prefix: String,
+}
+
+impl Command {
+    fn separators(self) -> Result<Option<Separators>, ApiError> {
+        if !flag(&self.separate_output_stream)? {
+            return Ok(None);
+        }
+        let (out, err) = (self.std_out_separator_prefix, self.std_err_separator_prefix);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'\r' | b'\n' | b'_' | b':' | b'-');
+        if [&out, &err].iter().any(|prefix| prefix.len() > PREFIX_MAX || !prefix.bytes().all(plain)) {
+            return Err(invalid("The document has a separator prefix that is not valid."));
+        }
+        Ok(Some(Separators { out, err }))
+    }
 }
 
 fn command(resolved: &Resolved) -> Result<Command, ApiError> {

@@ -64,7 +64,9 @@ impl Process {
             Work::InteractiveCommand(line) => {
                 Self::on_terminal(&["sh".to_owned(), "-c".to_owned(), line.clone()], target)
             }
-            Work::NonInteractiveCommand { argv, separate } => Self::on_pipes(argv, *separate, target),
+            Work::NonInteractiveCommand { argv, separate } => {
+                Self::on_pipes(argv, separate.is_some(), target)
+            }
             Work::Port(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

@@ -51,14 +51,12 @@ impl Destination {
             return Ok(Self(vec![*address]));
         }
         let host = work.host.as_deref().unwrap_or("localhost");
-        let found = timeout(WAIT, lookup_host((host, work.port))).await;
-        let addresses: Vec<_> = match found {
-            Ok(Ok(found)) => found.take(ADDRESSES_MAX).collect(),
-            _ => Vec::new(),
-        };
-        if work.host.is_some()
-            && addresses.iter().any(|address| DENIED.contains(&address.ip().to_canonical()))
-        {
+        let mut addresses = Vec::new();
+        if let Ok(Ok(found)) = timeout(WAIT, lookup_host((host, work.port))).await {
+            addresses.extend(found.take(ADDRESSES_MAX));
+        }
+        let denied = |address: &SocketAddr| DENIED.contains(&address.ip().to_canonical());
+        if work.host.is_some() && addresses.iter().any(denied) {
             return Err(format!("Forwarding to IP address {host} is forbidden."));
         }
         Ok(Self(addresses))

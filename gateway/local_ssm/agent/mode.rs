@@ -11,6 +11,9 @@ const MUX_AGENT: &str = "3.0.196.0";
 const QUIET_CLIENT: &str = "1.2.331.0";
 const QUIET_AGENT: &str = "3.1.1511.0";
 
+/// Up to this client standard error is not told from output.
+const SEPARATE_CLIENT: &str = "1.2.295";
+
 /// How a port session carries its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -33,6 +36,11 @@ impl Mode {
         let quiet = compare(client, QUIET_CLIENT).is_gt() && compare(agent, QUIET_AGENT).is_gt();
         if forwards && mux { Self::Mux { keep_alive: !quiet } } else { Self::Basic }
     }
+}
+
+/// Whether a client prints every stream as if it were output.
+pub(super) fn cannot_separate(client: &str) -> bool {
+    compare(client, SEPARATE_CLIENT).is_le()
 }
 
 /// Compares as the agent does: part by part, as numbers where both are.

@@ -9,10 +9,13 @@ use data_channel::sequence::Outgoing;
 use data_channel::{Acknowledge, Draft, HandshakeComplete, Message, MessageType, PayloadType};
 use uuid::Uuid;
 
-use super::{Agent, PING_EVERY, SILENCE_MAX, Stage, now_ms};
+use super::{Agent, PING_EVERY, SILENCE_MAX, Stage, mode, now_ms};
 use crate::local_ssm::document::Work;
 use crate::local_ssm::runes::payloads;
 use crate::local_ssm::sessions::{Counters, Session, Status};
+
+/// What a client is told that prints standard error as output.
+const OLD_CLIENT: &str = "Standard output and error are separate from session manager plugin 1.2.312.0 on.";
 
 /// What is done a few milliseconds after it could be.
 pub(super) enum Later {
@@ -26,9 +29,14 @@ impl Agent {
         if matches!(self.work, Work::Port(_)) {
             return self.unsent.extend(bytes.chunks(CHUNK).map(|payload| (kind, payload.to_vec())));
         }
-        let [out, err] = &mut self.runes;
-        let runes = if kind == PayloadType::StdErr { err } else { out };
-        let whole = runes.take(bytes);
+        let ([out, err], [fresh_out, fresh_err]) = (&mut self.runes, &mut self.fresh);
+        let (runes, fresh) = if kind == PayloadType::StdErr { (err, fresh_err) } else { (out, fresh_out) };
+        let mut whole = if std::mem::replace(fresh, bytes.ends_with(b"\n")) {
+            runes.take(self.work.separator(kind).as_bytes())
+        } else {
+            Vec::new()
+        };
+        whole.extend(runes.take(bytes));
         self.unsent.extend(payloads(&whole).map(|payload| (kind, payload.to_vec())));
     }
 
@@ -41,7 +49,7 @@ impl Agent {
             }
         }
         let code = self.endpoint.exit_code();
-        if let (Work::NonInteractiveCommand { separate: true, .. }, Some(code)) = (&self.work, code) {
+        if let (true, Some(code)) = (self.work.has_separate_streams(), code) {
             self.unsent.push_back((PayloadType::ExitCode, encode_exit_code(code)));
         }
         self.ended(Status::Terminated, "");
@@ -115,8 +123,9 @@ impl Agent {
     fn complete_handshake(&mut self) {
         let Stage::Answered { since } = self.stage else { return };
         let took = i64::try_from((since - self.epoch).as_nanos()).unwrap_or(i64::MAX);
-        let complete =
-            HandshakeComplete { handshake_time_to_complete: took, customer_message: String::new() };
+        let old = self.work.has_separate_streams() && mode::cannot_separate(&self.client_version);
+        let customer_message = if old { OLD_CLIENT.to_owned() } else { String::new() };
+        let complete = HandshakeComplete { handshake_time_to_complete: took, customer_message };
         self.unsent.push_back((PayloadType::HandshakeComplete, complete.encode()));
         self.start_endpoint();
     }

@@ -8,6 +8,8 @@ use super::support::*;
 use super::tunnel::{Tunnel, echo};
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalSsmError, LocalTarget, Running};
 
+const NON_INTERACTIVE: &str = "AWS-StartNonInteractiveCommand";
+
 fn with_document(name: &str, content: Value) -> LocalConfig {
     let mut config = config();
     config.documents.insert(name.to_owned(), content.to_string());
@@ -86,6 +88,28 @@ async fn a_command_document_says_whether_its_streams_are_separate() {
         assert_eq!(client.of_type(PayloadType::ExitCode).is_empty(), errors.is_empty());
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn lines_of_separate_streams_have_the_prefixes_that_were_asked_for() {
+    let running = start().await;
+    let parameters = [
+        ("command", "sh -c 'echo out; echo err >&2'"),
+        ("stdOutSeparatorPrefix", "OUT:"),
+        ("stdErrSeparatorPrefix", "ERR:"),
+    ];
+    let mut client = connect_with(&running, Some(NON_INTERACTIVE), &parameters).await;
+    client.client_version = "1.2.279.0".to_owned();
+    assert_eq!(client.closed().await, "");
+    assert_eq!(client.output(), b"OUT:out\n");
+    assert_eq!(client.of_type(PayloadType::StdErr), b"ERR:err\n");
+    let complete = HandshakeComplete::parse(&client.of_type(PayloadType::HandshakeComplete)).unwrap();
+    assert!(complete.customer_message.contains("1.2.312.0"), "{complete:?}");
+    let given = vec!["x".to_owned()];
+    let call = ssm(&running, alice()).start_session().target(WEB).document_name(NON_INTERACTIVE);
+    let call = call.parameters("command", given).parameters("stdOutSeparatorPrefix", vec!["$ ".to_owned()]);
+    assert_eq!(call.send().await.unwrap_err().code(), Some("InvalidDocument"));
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -310,6 +310,24 @@ async fn the_metadata_address_is_forbidden() {
 }
 
 #[tokio::test]
+async fn an_end_of_the_session_closes_its_connections() {
+    let (listener, address) = listener().await;
+    let running = start_with(80, address).await;
+    let mut tunnel = Tunnel::open(&running).await;
+    tunnel.say(Command::Open, 3).await;
+    let (mut first, _) = listener.accept().await.unwrap();
+    let api = ssm(&running, alice());
+    api.terminate_session().session_id(&tunnel.client.session).send().await.unwrap();
+    assert_eq!(tunnel.client.closed().await, "");
+    assert_eq!(ends(&mut first).await, b"");
+    let mut tunnel = Tunnel::open(&running).await;
+    tunnel.say(Command::Open, 3).await;
+    let (mut second, _) = listener.accept().await.unwrap();
+    running.stop().await;
+    assert_eq!(ends(&mut second).await, b"");
+}
+
+#[tokio::test]
 async fn output_keeps_its_pace_when_it_is_asked_to() {
     let mut config = with_port(80, echo().await);
     config.habits.pace = std::time::Duration::from_millis(1);

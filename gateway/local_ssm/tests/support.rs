@@ -288,7 +288,7 @@ impl Client {
     }
 
     pub(super) async fn next(&mut self) -> Next {
-        let heard = timeout(PATIENCE, self.socket.next()).await;
+        let heard = timeout(PATIENCE, self.heard()).await;
         let Ok(heard) = heard else { panic!("nothing comes; {}", self.state()) };
         let raw = match heard {
             Some(Ok(tungstenite::Message::Binary(raw))) => raw,
@@ -311,6 +311,17 @@ impl Client {
             other => panic!("an agent's client never gets {other:?}"),
         }
         Next::Data
+    }
+
+    /// What comes next; meanwhile what is due is sent again.
+    async fn heard(&mut self) -> Option<Result<tungstenite::Message, tungstenite::Error>> {
+        loop {
+            let rto = self.outgoing.rto();
+            if let Ok(heard) = timeout(rto, self.socket.next()).await {
+                return heard;
+            }
+            self.send_due().await;
+        }
     }
 
     async fn take(&mut self, message: Message) {
