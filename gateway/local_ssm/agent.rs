@@ -135,7 +135,12 @@ impl Agent {
     /// Runs the session to its end.
     pub(super) async fn run(mut self) {
         if self.work.has_handshake() {
-            let (kind, properties) = (self.work.session_type(), self.work.properties());
+            let (kind, mut properties) = (self.work.session_type(), self.work.properties());
+            if let (Some(named), Some(lie)) =
+                (properties.get_mut("portNumber"), self.service.habits.handshake_port)
+            {
+                *named = lie.to_string().into();
+            }
             let request = HandshakeRequest::new(self.target.agent_version(), kind, properties);
             self.unsent.push_back((PayloadType::HandshakeRequest, request.encode()));
             self.stage = Stage::Handshake { until: self.epoch + HANDSHAKE_WAIT };

@@ -141,6 +141,8 @@ pub struct Habits {
     pub pace: Duration,
     /// How often smux tells old clients that it lives; its own value is 10 s.
     pub keep_alive: Duration,
+    /// Name this port in handshakes, whatever is dialled: a lying agent.
+    pub handshake_port: Option<u16>,
     /// Keep the bytes that the agent sent, for tests to compare.
     pub keep_sent: bool,
 }
@@ -155,6 +157,7 @@ impl Default for Habits {
             disconnected_end: Duration::from_secs(20 * 60),
             pace: Duration::ZERO,
             keep_alive: Duration::from_secs(10),
+            handshake_port: None,
             keep_sent: false,
         }
     }

@@ -310,6 +310,16 @@ async fn the_metadata_address_is_forbidden() {
 }
 
 #[tokio::test]
+async fn an_agent_can_be_made_to_name_another_port() {
+    let mut config = with_port(80, echo().await);
+    config.habits.handshake_port = Some(22);
+    let running = LocalSsm::start(config).await.unwrap();
+    let client = Tunnel::open(&running).await.client;
+    assert_eq!(handshake(&client).session_type().unwrap().properties["portNumber"], "22");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn an_end_of_the_session_closes_its_connections() {
     let (listener, address) = listener().await;
     let running = start_with(80, address).await;
