@@ -189,3 +189,51 @@ impl KeepAlive {
         self.say.poll_tick(cx).is_ready().then_some(Due::Say)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes(said: &[(Command, u32, usize)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (command, id, length) in said {
+            match command {
+                Command::Data => smux::encode_data(*id, &vec![7; *length], &mut bytes),
+                other => smux::encode(*other, *id, &mut bytes),
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        // Each case is megabytes in a build without optimisation.
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn whatever_a_client_says_memory_stays_bounded(
+            said in prop::collection::vec(
+                (
+                    prop::sample::select(vec![Command::Open, Command::Open, Command::Data, Command::Close]),
+                    0u32..600,
+                    0usize..40_000,
+                ),
+                0..1_500,
+            ),
+        ) {
+            let mut mux = Mux::new(Destination::none(), None);
+            for payload in bytes(&said).chunks(1_024) {
+                if !mux.has_room() {
+                    break;
+                }
+                mux.take(&Bytes::copy_from_slice(payload));
+            }
+            prop_assert!(mux.broken.is_none());
+            prop_assert!(mux.streams.len() <= STREAMS_MAX);
+            let waiting: usize = mux.streams.values().map(Stream::waiting).sum();
+            prop_assert!(waiting < WAITING_MAX + 1_024);
+            // One payload more: each of its frames refused with two of ours.
+            prop_assert!(mux.said.len() < SAID_MAX + 2 * 1_024 / smux::FRAME_HEADER);
+        }
+    }
+}
