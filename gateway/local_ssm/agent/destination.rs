@@ -50,13 +50,18 @@ impl Destination {
         if let Some(address) = mapped {
             return Ok(Self(vec![*address]));
         }
-        let host = work.host.as_deref().unwrap_or("localhost");
+        let Some(host) = work.host.as_deref() else {
+            // Not looked up, so that the session takes its first connection
+            // at once: what is sent too early waits for a repetition.
+            let local = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            return Ok(Self(local.map(|address| SocketAddr::new(address, work.port)).to_vec()));
+        };
         let mut addresses = Vec::new();
         if let Ok(Ok(found)) = timeout(WAIT, lookup_host((host, work.port))).await {
             addresses.extend(found.take(ADDRESSES_MAX));
         }
         let denied = |address: &SocketAddr| DENIED.contains(&address.ip().to_canonical());
-        if work.host.is_some() && addresses.iter().any(denied) {
+        if addresses.iter().any(denied) {
             return Err(format!("Forwarding to IP address {host} is forbidden."));
         }
         Ok(Self(addresses))
