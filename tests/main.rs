@@ -9,6 +9,7 @@ mod bad_requests;
 mod channel_closed;
 mod client_drop;
 mod denials;
+mod kms;
 mod lost_acknowledge;
 mod operations;
 mod record_before_acknowledge;

@@ -341,6 +341,8 @@ impl Lifecycle {
             rules,
             upstream: opened.socket,
             redial: self.redialler(Arc::clone(&upstream), opened.client),
+            data_keys: self.data_keys(&upstream, &id),
+            data_key: None,
             control,
             presence: self.presence_of(id.clone()),
             meters: Arc::clone(&self.meters),

@@ -1,6 +1,7 @@
 //! One session's task: service and agent of one data channel.
 
 mod events;
+mod kms;
 mod receive;
 mod transmit;
 
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use events::Event;
+use kms::Encryption;
 use transmit::Later;
 
 use super::Service;
@@ -83,6 +85,7 @@ pub(super) struct Agent {
     wire: Option<Box<Wire>>,
     process: Option<Process>,
     input: Input,
+    encryption: Option<Encryption>,
 }
 
 impl Agent {
@@ -95,6 +98,9 @@ impl Agent {
         orders: mpsc::Receiver<Order>,
     ) -> Self {
         let now = Instant::now();
+        let challenges = service.habits.kms_challenge;
+        let encryption = target.kms_key.as_deref().map(|key| Encryption::new(key, challenges));
+        let has_handshake = work.has_handshake() || encryption.is_some();
         Self {
             stage: Stage::Running,
             outgoing: Outgoing::default().with_limit(UNACKNOWLEDGED_MAX),
@@ -108,11 +114,12 @@ impl Agent {
             heard_at: now,
             ping_at: now + PING_EVERY,
             detached_at: now,
-            quiet_until: if work.has_handshake() { now } else { now + service.habits.initial_delay },
+            quiet_until: if has_handshake { now } else { now + service.habits.initial_delay },
             shutdown: service.shutdown.clone(),
             wire: None,
             process: None,
             input: Input::default(),
+            encryption,
             service,
             session,
             target,
@@ -123,9 +130,12 @@ impl Agent {
 
     /// Runs the session to its end.
     pub(super) async fn run(mut self) {
-        if self.work.has_handshake() {
-            let request =
+        if self.work.has_handshake() || self.encryption.is_some() {
+            let mut request =
                 HandshakeRequest::new(AGENT_VERSION, self.work.session_type(), serde_json::Value::Null);
+            if let Some(encryption) = &self.encryption {
+                request = encryption.asked_for(request);
+            }
             self.unsent.push_back((PayloadType::HandshakeRequest, request.encode()));
             self.stage = Stage::Handshake { until: self.epoch + HANDSHAKE_WAIT };
         } else {

@@ -24,6 +24,8 @@ pub struct LocalConfig {
     pub identities: Vec<LocalIdentity>,
     /// ARNs of the roles that any caller may assume.
     pub roles: Vec<String>,
+    /// The KMS keys, by id or ARN.
+    pub kms_keys: Vec<String>,
     /// The machines; each is this machine under another name.
     pub targets: Vec<LocalTarget>,
     /// How service and agent behave.
@@ -41,6 +43,7 @@ impl LocalConfig {
             region: region.to_owned(),
             identities: Vec::new(),
             roles: Vec::new(),
+            kms_keys: Vec::new(),
             targets: Vec::new(),
             habits: Habits::default(),
         }
@@ -87,6 +90,8 @@ pub struct LocalTarget {
     pub directory: PathBuf,
     /// Added to the small environment that every session gets.
     pub environment: BTreeMap<String, String>,
+    /// The KMS key that encrypts its sessions, by id or ARN.
+    pub kms_key: Option<String>,
 }
 
 impl LocalTarget {
@@ -99,6 +104,7 @@ impl LocalTarget {
             shell: vec!["/bin/bash".to_owned(), "-l".to_owned()],
             directory: PathBuf::from("/"),
             environment: BTreeMap::new(),
+            kms_key: None,
         }
     }
 }
@@ -114,6 +120,8 @@ pub struct Habits {
     pub disconnected_end: Duration,
     /// Keep the bytes that the agent sent, for tests to compare.
     pub keep_sent: bool,
+    /// Have a random challenge bound to KMS keys, as newer agents do.
+    pub kms_challenge: bool,
 }
 
 impl Default for Habits {
@@ -125,6 +133,7 @@ impl Default for Habits {
             // The service's own idle timeout when nobody changed it.
             disconnected_end: Duration::from_secs(20 * 60),
             keep_sent: false,
+            kms_challenge: true,
         }
     }
 }

@@ -2,4 +2,5 @@
 
 mod api;
 mod channel;
+mod kms;
 mod support;

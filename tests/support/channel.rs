@@ -53,6 +53,8 @@ pub struct Terminal {
     pub keep_from: Option<i64>,
     /// Output messages that were acknowledged.
     pub acknowledged: BTreeSet<i64>,
+    /// The handshake requests that were answered.
+    pub requests: Vec<Vec<u8>>,
     /// Payload types other than output, in order.
     pub others: Vec<(PayloadType, Vec<u8>)>,
 }
@@ -79,6 +81,7 @@ impl Terminal {
             keep: BTreeSet::new(),
             keep_from: None,
             acknowledged: BTreeSet::new(),
+            requests: Vec::new(),
             others: Vec::new(),
         }
     }
@@ -285,6 +288,7 @@ impl Terminal {
             match message.payload_type() {
                 PayloadType::Output => self.output.extend_from_slice(message.payload()),
                 PayloadType::HandshakeRequest => {
+                    self.requests.push(message.payload().to_vec());
                     let request = HandshakeRequest::parse(message.payload()).unwrap();
                     let answer = HandshakeResponse::answering(&request, "1.2.764.0");
                     self.send(PayloadType::HandshakeResponse, &answer.encode()).await;

@@ -3,6 +3,7 @@
 mod dialled;
 mod fake_aws;
 mod inventory;
+mod kms;
 mod sessions;
 
 use std::collections::BTreeMap;
