@@ -184,7 +184,7 @@ async fn typed_words_are_recorded_once_and_in_clear() {
 async fn a_key_that_does_not_exist_ends_the_session_with_its_name() {
     let house = house().await;
     let (session, said) = ended(&house, MISKEYED).await;
-    assert!(said.contains("key/gone"), "{said}");
+    assert!(said.contains("the KMS key gone, and"), "{said}");
     assert!(said.contains("NotFoundException: check the key in the session preferences"), "{said}");
     let recorded = Recorded::of(&house, &session).await;
     assert!(recorded.bytes().is_empty());

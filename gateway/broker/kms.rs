@@ -150,7 +150,7 @@ impl KeyRefusal {
             _ => "the gateway could not ask KMS: tell whoever runs it".to_owned(),
         };
         format!(
-            "the target encrypts its sessions with the KMS key {}, of which the gateway got no data key; {next}",
+            "the target encrypts its sessions with the KMS key {}, and the gateway got no data key: {next}",
             self.key
         )
     }
