@@ -38,6 +38,8 @@ pub enum Operation {
     GenerateDataKey,
     /// The key of an encrypted session that is taken over.
     OpenDataKey,
+    /// What a document does.
+    GetDocument,
     /// The data channel.
     Dial,
 }
@@ -61,6 +63,7 @@ impl Operation {
             Self::ListTags => ("list_tags", "ssm:ListTagsForResource"),
             Self::GenerateDataKey => ("generate_data_key", "kms:GenerateDataKey"),
             Self::OpenDataKey => ("open_data_key", "kms:Decrypt"),
+            Self::GetDocument => ("get_document", "ssm:GetDocument"),
             Self::Dial => ("dial", "ssmmessages:OpenDataChannel"),
         }
     }
@@ -90,6 +93,14 @@ pub enum BrokerError {
         /// The document.
         document: Document,
         /// What AWS said.
+        message: String,
+    },
+    /// The document has no such parameter, or it does not fit.
+    #[error("the document {} cannot be run so: {message}", document.as_str())]
+    InvalidParameters {
+        /// The document.
+        document: Document,
+        /// Which parameter, and why.
         message: String,
     },
     /// AWS does not take a parameter.
@@ -157,7 +168,9 @@ impl BrokerError {
         match self {
             Self::Config(_) | Self::Credentials(_) | Self::Busy => Blame::Gateway,
             Self::TargetNotConnected(_) => Blame::Target,
-            Self::InvalidDocument { .. } | Self::Invalid { .. } => Blame::Client,
+            Self::InvalidDocument { .. } | Self::InvalidParameters { .. } | Self::Invalid { .. } => {
+                Blame::Client
+            }
             _ => Blame::Aws,
         }
     }
@@ -244,6 +257,9 @@ fn told(error: &BrokerError) -> (Code, String) {
             Code::InvalidDocument,
             format!("AWS does not take the document {}: {message}", document.as_str()),
         ),
+        BrokerError::InvalidParameters { document, message } => {
+            (Code::InvalidParameters, format!("document {}: {message}", document.as_str()))
+        }
         BrokerError::Invalid { message, .. } => {
             (Code::Validation, format!("AWS does not take a parameter: {message}"))
         }
