@@ -5,6 +5,7 @@
 //! relay until a side, the policy or the recorder says stop; seal and count.
 
 mod admission;
+mod keys;
 mod listing;
 mod live;
 mod once;

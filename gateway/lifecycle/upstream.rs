@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use data_channel::encryption::DataKey;
-use data_channel::handshake::KmsAction;
 use uuid::Uuid;
 
 use super::Lifecycle;
@@ -11,7 +9,6 @@ use super::admission::Asker;
 use super::patience::{Patience, REDIAL_FOR, REDIAL_PAUSE, REDIAL_PAUSE_MAX};
 use crate::broker::{ClientIds, Scope, Upstream, UpstreamRef, UpstreamSocket, UpstreamStream};
 use crate::error::ApiError;
-use crate::registry::SealedKey;
 use crate::relay;
 use crate::session::{SessionId, SessionRequest};
 
@@ -78,39 +75,6 @@ impl Lifecycle {
                 this.redial(&upstream, &client).await
             })
         })
-    }
-
-    /// Has KMS make the key of an encrypted session, with its own keys.
-    pub(super) fn data_keys(
-        self: &Arc<Self>,
-        upstream: &Arc<UpstreamRef>,
-        id: &SessionId,
-    ) -> relay::DataKeys {
-        let (this, upstream, id) = (Arc::clone(self), Arc::clone(upstream), id.clone());
-        Box::new(move |wish| {
-            let (this, upstream, id) = (Arc::clone(&this), Arc::clone(&upstream), id.clone());
-            Box::pin(async move { this.new_data_key(&upstream, &id, wish).await })
-        })
-    }
-
-    async fn new_data_key(
-        &self,
-        upstream: &UpstreamRef,
-        id: &SessionId,
-        wish: KmsAction,
-    ) -> Result<DataKey, String> {
-        let key = self.rooms.broker.data_key(upstream, &wish).await.map_err(|refusal| {
-            tracing::warn!(session = %id, %refusal, "no data key for the session");
-            refusal.sentence()
-        })?;
-        let (kms_key_id, challenge) = (wish.kms_key_id, wish.challenge);
-        let sealed = SealedKey { kms_key_id, challenge, sealed: key.sealed.clone() };
-        // A node that takes the session over must know that it is encrypted.
-        self.rooms.registry.add_session_key(id, &sealed).await.map_err(|error| {
-            tracing::error!(session = %id, %error, "the session's sealed key could not be registered");
-            "the gateway could not register the session's key; try again".to_owned()
-        })?;
-        Ok(key)
     }
 
     async fn redial(&self, upstream: &UpstreamRef, client: &ClientIds) -> relay::Redialled<UpstreamStream> {
