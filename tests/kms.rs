@@ -56,6 +56,7 @@ async fn a_shell_is_encrypted_to_the_target_and_clear_in_the_recording() {
     let alice = house.alice().await;
     let mut terminal = Terminal::shell(&alice, SEALED).await;
     let upstream = alice.upstream(&terminal.session).await;
+    assert_eq!(alice.session(&terminal.session).await["kms_key_id"], KEY);
     terminal.resize(132, 43).await;
     terminal.type_line("stty size; echo cl''ear").await;
     terminal.until("clear\r\n$ ").await;
