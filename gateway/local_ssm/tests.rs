@@ -3,4 +3,8 @@
 mod api;
 mod channel;
 mod kms;
+mod documents;
+mod ports;
+mod resume;
 mod support;
+mod tunnel;
