@@ -22,9 +22,24 @@ pub fn print_line(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints text as it is on standard output, at once.
+pub fn print_text(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// Prints rows under headings, each column as wide as its widest cell.
 pub fn print_table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    write_table(&mut io::stdout().lock(), headings, rows)
+}
+
+/// Writes such a table somewhere else.
+pub fn write_table<const N: usize>(
+    out: &mut impl Write,
+    headings: [&str; N],
+    rows: &[[String; N]],
+) -> anyhow::Result<()> {
     for line in table(headings, rows) {
         writeln!(out, "{line}")?;
     }
