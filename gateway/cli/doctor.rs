@@ -306,7 +306,9 @@ async fn found(gateway: &Gateway, wanted: Option<&Wanted>) -> Result<Option<Targ
             let found = format!("{} machines {}", instances.len(), wanted.describe());
             Err(Check::warn("session", found, "name one by its id"))
         }
-        Err(error) => Err(Check::fail("session", error.to_string(), "`postern targets` lists what you may see")),
+        Err(error) => {
+            Err(Check::fail("session", error.to_string(), "`postern targets` lists what you may see"))
+        }
     }
 }
 

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_number_in_a_line() {
-        for (typed, number) in [("2\n", Some(2)), (" 12 \n3\n", Some(12)), ("web\n", None), ("", None), ("-1\n", None)]
+        for (typed, number) in
+            [("2\n", Some(2)), (" 12 \n3\n", Some(12)), ("web\n", None), ("", None), ("-1\n", None)]
         {
             assert_eq!(answer(typed.as_bytes()).unwrap(), number, "{typed:?}");
         }

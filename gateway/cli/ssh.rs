@@ -104,7 +104,9 @@ pub async fn proxy(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         Notice::Message(text) => eprintln!("postern: {text}"),
         Notice::Lost => eprintln!("postern: the connection to the gateway is lost, reconnecting"),
         Notice::Back => eprintln!("postern: connected again"),
-        Notice::Refused => eprintln!("postern: port {} of {} could not be reached", args.port, starter.target),
+        Notice::Refused => {
+            eprintln!("postern: port {} of {} could not be reached", args.port, starter.target)
+        }
         Notice::Accepted | Notice::Finished => {}
     };
     let ending = session.carry_standard(stop.told(), &tell).await?;
@@ -122,7 +124,8 @@ mod tests {
 
     #[test]
     fn ssh_s_proxy_command_keeps_every_word_whole() {
-        let through = Through { profile: Some("my profile".to_owned()), reason: Some("50% of it's done".to_owned()) };
+        let through =
+            Through { profile: Some("my profile".to_owned()), reason: Some("50% of it's done".to_owned()) };
         let command = proxy_command(&through).unwrap();
         assert!(command.starts_with("exec "));
         assert!(

@@ -180,9 +180,8 @@ fn make_room(open: &mut HashMap<Destination, Open>, wanted: &Destination) -> boo
 
 /// Asks a program where it wants to go.
 async fn question(stream: TcpStream, ask: mpsc::Sender<Asking>) {
-    let answered = timeout(PATIENCE, async {
-        Socks5ServerProtocol::accept_no_auth(stream).await?.read_command().await
-    });
+    let answered =
+        timeout(PATIENCE, async { Socks5ServerProtocol::accept_no_auth(stream).await?.read_command().await });
     // Whoever speaks something else, or nothing, is hung up on.
     let Ok(Ok((program, command, address))) = answered.await else { return };
     let asking = Asking { destination: address.into(), program };

@@ -93,7 +93,8 @@ impl Wanted {
 }
 
 fn named(name: &str, instances: Vec<Instance>) -> Vec<Instance> {
-    let is_named = |instance: &Instance| instance.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name));
+    let is_named =
+        |instance: &Instance| instance.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name));
     instances.into_iter().filter(is_named).collect()
 }
 
@@ -155,10 +156,8 @@ mod tests {
 
     #[test]
     fn the_only_one_that_is_online_is_meant() {
-        let all = vec![
-            instance("i-0000000000000000a", "web", false),
-            instance("i-0000000000000000b", "web", true),
-        ];
+        let all =
+            vec![instance("i-0000000000000000a", "web", false), instance("i-0000000000000000b", "web", true)];
         assert!(matches!(by_name("web", all), Ok(Found::One(target)) if target.as_str().ends_with('b')));
     }
 }

@@ -64,7 +64,8 @@ pub(super) async fn serve(
         let place = Place::Tcp(SocketAddr::new(bind, forward.local));
         listeners.push((cannot_listen(Listener::bind(&place).await, &place)?, forward.remote));
     }
-    let carried = listeners.iter().map(|(listener, remote)| carry(starter, listener, (host, *remote), voice, stop));
+    let carried =
+        listeners.iter().map(|(listener, remote)| carry(starter, listener, (host, *remote), voice, stop));
     let codes = join_all(carried).await;
     Ok(codes.into_iter().max().unwrap_or_default())
 }

@@ -14,7 +14,12 @@ use crate::client::start::Starter;
 use crate::session::Document;
 
 /// Serves until told to end.
-pub(super) async fn serve(starter: Starter, place: SocketAddr, voice: Voice, stop: &Stop) -> anyhow::Result<u8> {
+pub(super) async fn serve(
+    starter: Starter,
+    place: SocketAddr,
+    voice: Voice,
+    stop: &Stop,
+) -> anyhow::Result<u8> {
     let listener = cannot_listen(TcpListener::bind(place).await, &place)?;
     voice.proxying(&listener.local_addr()?);
     let document = Document::parse(TO_REMOTE_HOST)?;

@@ -29,12 +29,13 @@ pub(super) struct Voice {
 
 impl Voice {
     pub(super) fn listening(&self, far: &Far, place: &impl Display, session: &str) {
-        let words = format!(
-            "{place} is {} (session {}); Ctrl-C ends it",
-            self.name(far),
-            printable(session)
+        let words = format!("{place} is {} (session {}); Ctrl-C ends it", self.name(far), printable(session));
+        self.say(
+            far,
+            "listening",
+            &words,
+            &[("address", place.to_string()), ("session", session.to_owned())],
         );
-        self.say(far, "listening", &words, &[("address", place.to_string()), ("session", session.to_owned())]);
     }
 
     /// A SOCKS proxy has no destination of its own.

@@ -53,10 +53,10 @@ fn carry(start: Start) -> ExitCode {
 
 fn told(id: &str, ending: Ending) -> ExitCode {
     match ending {
-        Ending::Closed { text, .. } if !text.is_empty() => {
-            say(&format!("\n\nSessionId: {id} : {text}\n"), 0)
+        Ending::Closed { text, .. } if !text.is_empty() => say(&format!("\n\nSessionId: {id} : {text}\n"), 0),
+        Ending::Closed { .. } | Ending::Left => {
+            say(&format!("\n\nExiting session with sessionId: {id}.\n"), 0)
         }
-        Ending::Closed { .. } | Ending::Left => say(&format!("\n\nExiting session with sessionId: {id}.\n"), 0),
         Ending::TimedOut => say(&format!("Session: {id} timed out."), 0),
         Ending::Unsupported(text) => failed(&anyhow::anyhow!(text)),
         ending @ Ending::Signal(_) => ExitCode::from(exit_code(&ending)),

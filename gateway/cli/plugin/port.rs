@@ -64,7 +64,8 @@ async fn address(port: &str) -> anyhow::Result<SocketAddr> {
         "" => 0,
         port => port.parse().context("the local port is not a number")?,
     };
-    let found: Vec<SocketAddr> = lookup_host((host, port)).await.context("no address to listen on")?.collect();
+    let found: Vec<SocketAddr> =
+        lookup_host((host, port)).await.context("no address to listen on")?.collect();
     let chosen = found.iter().find(|address| address.is_ipv4()).or(found.first());
     chosen.copied().context("no address to listen on")
 }
@@ -72,7 +73,9 @@ async fn address(port: &str) -> anyhow::Result<SocketAddr> {
 fn opened(listener: &Listener, mode: Mode, id: &str) -> String {
     let opened = match listener.place() {
         Place::Tcp(address) => format!("Port {} opened for sessionId {id}.", address.port()),
-        Place::Unix(path) => format!("Unix socket {} opened for sessionId {id}.", printable(&path.to_string_lossy())),
+        Place::Unix(path) => {
+            format!("Unix socket {} opened for sessionId {id}.", printable(&path.to_string_lossy()))
+        }
     };
     match mode {
         Mode::Basic => format!("{opened}\n"),

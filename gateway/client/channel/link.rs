@@ -51,11 +51,7 @@ impl Link {
     }
 
     /// Takes what has come, at most a turn's worth, `first` among it.
-    pub(super) fn take(
-        &mut self,
-        first: Option<Result<Frame, SocketError>>,
-        mut each: impl FnMut(Bytes),
-    ) {
+    pub(super) fn take(&mut self, first: Option<Result<Frame, SocketError>>, mut each: impl FnMut(Bytes)) {
         self.heard = Instant::now();
         let mut next = first;
         for turn in 1..=TURN {

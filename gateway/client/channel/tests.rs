@@ -264,7 +264,10 @@ async fn a_port_has_no_size_and_its_bytes_and_flags_are_as_they_were() {
     near.type_text("\n").await;
     near.commands.send(Command::Flag(Flag::TerminateSession)).await.unwrap();
     let first = agent.input().await;
-    assert_eq!((first.sequence(), first.payload_type(), first.payload()), (1, PayloadType::Output, &b"\n"[..]));
+    assert_eq!(
+        (first.sequence(), first.payload_type(), first.payload()),
+        (1, PayloadType::Output, &b"\n"[..])
+    );
     let flag = agent.input().await;
     assert_eq!((flag.payload_type(), flag.payload()), (PayloadType::Flag, &[0, 0, 0, 2][..]));
     agent.say(2, PayloadType::Output, b"\n").await;

@@ -71,7 +71,9 @@ async fn downward(line: &mut Line, streams: &Streams, tell: Tell<'_>) -> Result<
 }
 
 fn next<'a>(frames: &mut Frames, rest: &mut &'a [u8]) -> Result<Option<Piece<'a>>, ClientError> {
-    frames.next(rest).map_err(|error| ClientError::Channel(format!("the target cannot be understood: {error}")))
+    frames
+        .next(rest)
+        .map_err(|error| ClientError::Channel(format!("the target cannot be understood: {error}")))
 }
 
 /// What connections say, to the far side.

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::{Connection, Heard, Notice, Over, Tell, hear};
-use crate::client::channel::{Command, Line};
 use crate::client::ClientError;
+use crate::client::channel::{Command, Line};
 
 /// Bytes read from a connection at once.
 const READ: usize = 16 * 1024;
@@ -92,7 +92,8 @@ async fn carry(
     let downward = async {
         loop {
             let (bytes, over) = gather(line, tell).await;
-            if !bytes.is_empty() && (writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err()) {
+            if !bytes.is_empty() && (writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err())
+            {
                 return Over::Left;
             }
             if let Some(over) = over {
