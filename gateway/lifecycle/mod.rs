@@ -175,9 +175,9 @@ impl Lifecycle {
     /// Decide, begin the recording, open upstream, hand out the stream URL.
     async fn open(self: &Arc<Self>, asker: &Asker, request: SessionRequest) -> Result<Ticket, ApiError> {
         let _place = self.place_for(&asker.principal)?;
-        let instance = self.instance_for(asker, &request).await?;
-        let decision = self.admit_start(asker, &request, &instance).await?;
-        admission::refuse_unkeepable(&request, &decision.obligations)?;
+        let (instance, plan) = self.subject_of(asker, &request).await?;
+        let decision = self.admit_start(asker, &request, (&instance, &plan)).await?;
+        admission::refuse_unkeepable(&request, &plan, &decision.obligations)?;
 
         let id = SessionId::mint(&asker.principal.name);
         let header = recordings::header(&id, asker, &request, &decision, &self.settings.node);
@@ -194,7 +194,7 @@ impl Lifecycle {
             &id,
             asker,
             &request,
-            (&instance, &decision, &opened.upstream),
+            ((&instance, plan.kind), &decision, &opened.upstream),
             &self.settings.node,
         );
         if let Err(error) = self.rooms.registry.add_session(&record).await {
