@@ -94,10 +94,10 @@ pub fn parse(args: &[String], variable: impl Fn(&str) -> Option<String>) -> Resu
 
 /// A document of the account's own may be anything.
 fn kind_of(document: Option<&str>) -> Option<SessionKind> {
-    let Some(name) = document else { return Some(SessionKind::Shell) };
-    let document = Document::parse(name).ok()?;
-    let is_shell = name.rsplit('/').next() == Some(Document::SHELL);
-    Some(document.kind()).filter(|kind| is_shell || *kind != SessionKind::Shell)
+    match document {
+        Some(name) => Document::parse(name).ok()?.known_kind(),
+        None => Some(SessionKind::Shell),
+    }
 }
 
 #[cfg(test)]

@@ -266,3 +266,111 @@ async fn turn_away(mut inbox: mpsc::Receiver<Asking>, why: ReplyError) {
         refuse(asking, why).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    type Heard = Arc<Mutex<Vec<(Destination, String)>>>;
+
+    /// A proxy whose every session is refused.
+    async fn start() -> (SocketAddr, Heard, oneshot::Sender<()>, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heard = Heard::default();
+        let hear = {
+            let heard = Arc::clone(&heard);
+            move |to: &Destination, news: News| heard.lock().unwrap().push((to.clone(), format!("{news:?}")))
+        };
+        let open = |_| std::future::ready(Err(ClientError::Channel("not there".to_owned())));
+        let (stop, stopped) = oneshot::channel();
+        let serving = Proxy { open, hear }.serve(listener, async { stopped.await.unwrap_or_default() });
+        (address, heard, stop, tokio::spawn(serving))
+    }
+
+    /// What the proxy answers to a greeting and a request.
+    async fn ask(proxy: SocketAddr, request: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(proxy).await.unwrap();
+        stream.write_all(&[5, 1, 0]).await.unwrap();
+        let mut chosen = [0; 2];
+        stream.read_exact(&mut chosen).await.unwrap();
+        assert_eq!(chosen, [5, 0]);
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        answer
+    }
+
+    fn request(command: u8, host: &str, port: u16) -> Vec<u8> {
+        let mut request = vec![5, command, 0, 3, host.len() as u8];
+        request.extend_from_slice(host.as_bytes());
+        request.extend_from_slice(&port.to_be_bytes());
+        request
+    }
+
+    #[tokio::test]
+    async fn a_destination_without_a_session_is_refused_by_name() {
+        let (proxy, heard, stop, serving) = start().await;
+        let answer = ask(proxy, &request(1, "db.internal", 5432)).await;
+        assert_eq!(answer[..2], [5, 2]);
+        let heard = heard.lock().unwrap().clone();
+        assert_eq!(heard.len(), 1);
+        assert_eq!(heard[0].0.to_string(), "db.internal:5432");
+        assert!(heard[0].1.contains("not there"), "{heard:?}");
+        stop.send(()).unwrap();
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_connections_outward_are_made() {
+        let (proxy, heard, _stop, _serving) = start().await;
+        for command in [2, 3] {
+            assert_eq!(ask(proxy, &request(command, "db.internal", 5432)).await[..2], [5, 7]);
+        }
+        let mut stranger = TcpStream::connect(proxy).await.unwrap();
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        // Hung up on, politely or not.
+        let _ = stranger.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP"));
+        assert!(heard.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_destination_that_was_idle_longest_makes_room() {
+        let to = |n: usize| Destination { host: format!("host-{n}"), port: 80 };
+        let (mut open, mut inboxes) = (HashMap::new(), Vec::new());
+        for n in 0..SESSIONS {
+            let (mut entry, inbox, count) = Open::new();
+            entry.used = Instant::now() + Duration::from_secs(n as u64);
+            count.send_replace(usize::from(n == 0));
+            inboxes.push((inbox, count));
+            open.insert(to(n), entry);
+        }
+        assert!(make_room(&mut open, &to(5)), "it is there already");
+        assert_eq!(open.len(), SESSIONS);
+        assert!(make_room(&mut open, &to(SESSIONS)));
+        assert!(open.contains_key(&to(0)), "a busy one was let go of");
+        assert!(!open.contains_key(&to(1)));
+        for (_, count) in &inboxes {
+            count.send_replace(1);
+        }
+        let (entry, inbox, count) = Open::new();
+        count.send_replace(1);
+        inboxes.push((inbox, count));
+        open.insert(to(SESSIONS), entry);
+        assert!(!make_room(&mut open, &to(99)));
+    }
+
+    #[test]
+    fn an_address_of_version_six_is_written_in_brackets() {
+        let to = Destination::from(TargetAddr::Ip("[2001:db8::1]:443".parse().unwrap()));
+        assert_eq!(to.to_string(), "[2001:db8::1]:443");
+    }
+}
