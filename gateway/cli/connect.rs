@@ -62,7 +62,7 @@ pub(super) async fn carry(gateway: &Gateway, id: &str, line: Line, manner: Manne
 }
 
 /// What is said of a session at its end.
-pub(super) fn words(id: &str, ending: &Ending) -> String {
+fn words(id: &str, ending: &Ending) -> String {
     let id = printable(id);
     match ending {
         Ending::Closed { text, .. } if !text.is_empty() => format!("\nSessionId: {id} : {text}"),

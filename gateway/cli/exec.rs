@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::connect::{carry, words};
+use super::connect::carry;
 use super::machine::Through;
 use crate::client::channel::Carries;
 use crate::client::terminal::{Manner, terminal_size};
@@ -62,9 +62,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (id, line) = starter.start(Document::parse(document)?, parameters, carries).await?;
     let ending = carry(&starter.gateway, &id, line, manner).await?;
     match &ending {
-        Ending::Closed { text, exit_code } if text.is_empty() || exit_code.is_some() => {}
-        Ending::Left | Ending::Signal(_) => {}
-        _ => eprintln!("postern: {}", words(&id, &ending).trim_start()),
+        // As if local: only what the command itself would not say is said.
+        Ending::Closed { exit_code: Some(_), .. } | Ending::Left | Ending::Signal(_) => {}
+        Ending::Closed { text, .. } | Ending::Unsupported(text) if text.is_empty() => {}
+        Ending::Closed { text, .. } | Ending::Unsupported(text) => eprintln!("postern: {text}"),
+        Ending::TimedOut => eprintln!("postern: the session timed out"),
     }
     Ok(ExitCode::from(exit_code(&ending)))
 }

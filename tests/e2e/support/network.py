@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .demo import PATIENCE, eventually
 
@@ -23,7 +23,8 @@ def server(serve):
                 threading.Thread(target=handle, args=(connection,), daemon=True).start()
 
         def handle(connection):
-            with connection:
+            # Whoever is reset by a test that ends has nothing more to say.
+            with connection, suppress(OSError):
                 serve(connection)
 
         threading.Thread(target=accept, daemon=True).start()
