@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -36,6 +35,7 @@ use crate::recorder::{End, Recorder, Recording};
 use crate::registry::{Registry, SessionRecord, State};
 use crate::relay::{self, Control, Ended, Ending, Meters, Parts, Presence, Rules, Times};
 use crate::session::{Instance, Principal, SessionId, SessionRequest, now_ms};
+use crate::socket::Socket;
 use crate::store::Store;
 
 pub use self::admission::Asker;
@@ -43,7 +43,7 @@ pub use self::listing::SessionQuery;
 pub use self::recordings::RecordingFile;
 
 /// The byte stream under a client's WebSocket.
-pub type ClientStream = TlsStream<TcpStream>;
+pub type ClientStream = TlsStream<Socket>;
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
 

@@ -160,6 +160,9 @@ where
             let Some(raw) = self.output.send_next() else { break };
             leg.queue(raw);
             moved = true;
+        }
+        if moved {
+            // One look at the clock for all: they leave together.
             self.outside.meters.relay_seconds.observe(self.now.elapsed().as_secs_f64());
         }
         moved

@@ -24,31 +24,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 pub use meters::{Counters, Meters};
 pub use pump::run;
 
 use crate::recorder::Recording;
 use crate::session::SessionId;
-
-/// Read and write buffer of one WebSocket leg, bytes.
-///
-/// The library zero-fills its read buffer on every read, so 128 KiB (its
-/// default) costs 14 µs a message and 250 KB a session for nothing.
-const LEG_BUFFER: usize = 8 * 1024;
-/// Largest WebSocket message accepted on a leg, bytes; peers send 1.2 KB.
-const LEG_MESSAGE_MAX: usize = 256 * 1024;
-
-/// The WebSocket settings of both legs.
-pub fn leg_config() -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(LEG_BUFFER)
-        .write_buffer_size(LEG_BUFFER)
-        .max_write_buffer_size(LEG_MESSAGE_MAX * 2)
-        .max_message_size(Some(LEG_MESSAGE_MAX))
-        .max_frame_size(Some(LEG_MESSAGE_MAX))
-}
 
 /// What a session's owner tells its relay.
 pub enum Control<C> {
