@@ -1,16 +1,19 @@
 //! The machine that a command is about, and the gateway in front of it.
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
-use super::output::write_table;
+use inquire::Select;
+
+use super::output::{lines, write_table};
 use crate::client::start::Starter;
 use crate::client::target::{Found, Wanted};
 use crate::client::{Gateway, Profile};
 use crate::session::{Instance, Target, clean_reason};
 
-/// Longest answer to "which one?", in bytes.
-const ANSWER_MAX: u64 = 64;
+/// Machines that a person sees at once.
+const ON_A_PAGE: usize = 12;
 
 /// How a session is reached, for every command that starts one.
 #[derive(Debug, Clone, clap::Args)]
@@ -48,49 +51,45 @@ pub async fn find(gateway: &Gateway, wanted: &Wanted) -> anyhow::Result<Target> 
         Found::Several(instances) => instances,
     };
     instances.sort_by(|a, b| (&a.name, &a.target).cmp(&(&b.name, &b.target)));
-    let ambiguous = Ambiguous { count: instances.len(), what: wanted.describe() };
-    list(&instances)?;
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Err(ambiguous.into());
-    }
-    eprint!("Which one (1 to {})? ", instances.len());
-    let chosen = answer(io::stdin().lock())?.and_then(|number| instances.get(number.checked_sub(1)?));
-    Ok(chosen.map(|instance| instance.target.clone()).ok_or(ambiguous)?)
-}
-
-fn list(instances: &[Instance]) -> anyhow::Result<()> {
-    let row = |(number, instance): (usize, &Instance)| {
-        let state = if instance.online { "online" } else { "offline" };
-        let name = instance.name.clone().unwrap_or_default();
-        [(number + 1).to_string(), instance.target.as_str().to_owned(), name, state.to_owned()]
-    };
-    let rows: Vec<_> = instances.iter().enumerate().map(row).collect();
-    write_table(&mut io::stderr().lock(), ["", "TARGET", "NAME", "STATE"], &rows)
-}
-
-/// The number in a line that a person types.
-fn answer(from: impl io::BufRead) -> io::Result<Option<usize>> {
-    let mut line = String::new();
-    io::BufRead::read_line(&mut from.take(ANSWER_MAX), &mut line)?;
-    if !line.ends_with('\n') {
-        // End of input: what follows on standard error begins a line.
-        writeln!(io::stderr())?;
-    }
-    Ok(line.trim().parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_a_number_in_a_line() {
-        for (typed, number) in
-            [("2\n", Some(2)), (" 12 \n3\n", Some(12)), ("web\n", None), ("", None), ("-1\n", None)]
-        {
-            assert_eq!(answer(typed.as_bytes()).unwrap(), number, "{typed:?}");
+    let rows = rows(&instances);
+    let is_person = io::stdin().is_terminal() && io::stderr().is_terminal();
+    let chosen =
+        if is_person { pick(&rows, instances.iter().map(|instance| &instance.target)) } else { None };
+    match chosen {
+        Some(target) => Ok(target),
+        None => {
+            write_table(&mut io::stderr().lock(), HEADINGS, &rows)?;
+            Err(Ambiguous { count: instances.len(), what: wanted.describe() }.into())
         }
-        let endless = io::BufReader::new(io::repeat(b'1'));
-        assert_eq!(answer(endless).unwrap(), None);
     }
+}
+
+const HEADINGS: [&str; 3] = ["TARGET", "NAME", "STATE"];
+
+fn rows(instances: &[Instance]) -> Vec<[String; 3]> {
+    let row = |instance: &Instance| {
+        let state = if instance.online { "online" } else { "offline" };
+        [instance.target.to_string(), instance.name.clone().unwrap_or_default(), state.to_owned()]
+    };
+    instances.iter().map(row).collect()
+}
+
+/// A machine in the list that a person chooses from.
+struct Choice {
+    line: String,
+    target: Target,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+/// Lets a person choose by arrows or by typing; none if they would not.
+fn pick<'a>(rows: &[[String; 3]], targets: impl Iterator<Item = &'a Target>) -> Option<Target> {
+    let choices =
+        lines(rows).into_iter().zip(targets).map(|(line, target)| Choice { line, target: target.clone() });
+    let question = Select::new("Which one?", choices.collect()).with_page_size(ON_A_PAGE);
+    question.prompt_skippable().ok().flatten().map(|choice| choice.target)
 }
