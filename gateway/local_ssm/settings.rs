@@ -27,6 +27,8 @@ pub struct LocalConfig {
     pub identities: Vec<LocalIdentity>,
     /// ARNs of the roles that any caller may assume.
     pub roles: Vec<String>,
+    /// The KMS keys, by id or ARN.
+    pub kms_keys: Vec<String>,
     /// The machines; each is this machine under another name.
     pub targets: Vec<LocalTarget>,
     /// The account's own session documents, name to JSON content.
@@ -48,6 +50,7 @@ impl LocalConfig {
             region: region.to_owned(),
             identities: Vec::new(),
             roles: Vec::new(),
+            kms_keys: Vec::new(),
             targets: Vec::new(),
             documents: BTreeMap::new(),
             habits: Habits::default(),
@@ -104,6 +107,8 @@ pub struct LocalTarget {
     /// Both ends pick the mode of a port session by it, so an old agent is
     /// old: up to 3.0.196.0 it carries one connection at a time.
     pub agent_version: Option<String>,
+    /// The KMS key that encrypts its sessions, by id or ARN.
+    pub kms_key: Option<String>,
 }
 
 impl LocalTarget {
@@ -119,6 +124,7 @@ impl LocalTarget {
             ports: BTreeMap::new(),
             hosts: BTreeMap::new(),
             agent_version: None,
+            kms_key: None,
         }
     }
 
@@ -145,6 +151,8 @@ pub struct Habits {
     pub handshake_port: Option<u16>,
     /// Keep the bytes that the agent sent, for tests to compare.
     pub keep_sent: bool,
+    /// Have a random challenge bound to KMS keys, as newer agents do.
+    pub kms_challenge: bool,
 }
 
 impl Default for Habits {
@@ -159,6 +167,7 @@ impl Default for Habits {
             keep_alive: Duration::from_secs(10),
             handshake_port: None,
             keep_sent: false,
+            kms_challenge: true,
         }
     }
 }

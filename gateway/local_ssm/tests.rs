@@ -5,5 +5,6 @@ mod channel;
 mod documents;
 mod ports;
 mod resume;
+mod kms;
 mod support;
 mod tunnel;

@@ -1,7 +1,8 @@
 //! Are both legs still moving? One session's messages, from leg to leg.
 //!
-//! The relay knows the sequence of the data channel but never renumbers:
-//! both ends keep their own retransmission. It records every output
+//! The relay knows the sequence of the data channel and passes numbers
+//! through, until it has something to say of its own: both ends keep their
+//! own retransmission. It records every output
 //! message once, forwards it at once, and lets the client's acknowledge
 //! pass upstream only when the message is in the recording. Either leg may
 //! break and come back alone.
@@ -9,8 +10,10 @@
 mod acknowledge;
 mod downward;
 mod farewell;
+mod kms;
 mod leg;
 mod meters;
+mod notice;
 mod output;
 mod pump;
 mod tap;
@@ -22,9 +25,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_channel::encryption::DataKey;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 
+pub use kms::{AskedKey, DataKeys};
 pub use meters::{Counters, Meters};
 pub use pump::run;
 
@@ -68,7 +73,10 @@ impl Ended {
 
     /// Whether the session broke rather than ended.
     pub fn is_failure(&self) -> bool {
-        matches!(self.reason(), "recording_failed" | "upstream_lost")
+        matches!(
+            self.reason(),
+            "recording_failed" | "upstream_lost" | "key_unavailable" | "encryption_failed"
+        )
     }
 
     /// The sentence for the session's record; may be empty.
@@ -131,9 +139,10 @@ pub struct Rules {
     pub record_input: bool,
     /// Shown at the client before the first output.
     pub banner: Option<String>,
-    /// Ends a session in which nothing moved either way for so long.
+    /// Ends a session in which nothing moved either way for so long; the
+    /// user is warned a minute before.
     pub idle_timeout: Option<Duration>,
-    /// Ends a session of this age.
+    /// Ends a session of this age; the user is warned a minute before.
     pub max_duration: Option<Duration>,
 }
 
@@ -149,6 +158,10 @@ pub struct Parts<C, U> {
     pub upstream: WebSocketStream<U>,
     /// How to get another one.
     pub redial: Redial<U>,
+    /// How to get a key when the target encrypts with KMS.
+    pub data_keys: DataKeys,
+    /// The key of an encrypted session that is taken over.
+    pub data_key: Option<DataKey>,
     /// Orders from the session's owner.
     pub control: mpsc::Receiver<Control<C>>,
     /// Told whenever a client comes or goes.
@@ -160,3 +173,6 @@ pub struct Parts<C, U> {
     /// The times to keep.
     pub times: Times,
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,9 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::acknowledge::HeldAcknowledges;
 use super::farewell::Farewell;
+use super::kms::Kms;
 use super::leg::Leg;
+use super::notice::{Screen, Warnings};
 use super::output::Output;
 use super::tap::Tap;
 use super::{Control, Ended, Ending, Parts, Presence, Redialled, Rules};
@@ -58,11 +60,14 @@ pub(super) struct Pump<C, U> {
     pub(super) output: Output,
     pub(super) held: HeldAcknowledges,
     pub(super) tap: Tap,
+    pub(super) kms: Kms,
     pub(super) backlog: VecDeque<Bytes>,
     pub(super) started: Instant,
     /// When payload last moved, either way.
     pub(super) active: Instant,
     pub(super) rules: Rules,
+    pub(super) screen: Screen,
+    pub(super) warnings: Warnings,
     pub(super) away_since: Instant,
     /// Whether a client has ever been there.
     pub(super) attached: bool,
@@ -96,9 +101,12 @@ where
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
+            kms: Kms::new(parts.data_keys, parts.data_key),
             backlog: VecDeque::new(),
             started: now,
             active: now,
+            screen: Screen::default(),
+            warnings: Warnings::new(&parts.rules),
             rules: parts.rules,
             away_since: now,
             attached: false,
@@ -143,11 +151,13 @@ where
     fn turn(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = self.hear_owner(cx)?;
         moved |= self.redial(cx)?;
+        moved |= self.hear_kms(cx)?;
         moved |= self.hear_upstream(cx)?;
         moved |= self.send_output(cx);
         moved |= self.hear_client(cx)?;
         moved |= self.send_backlog(cx);
         moved |= self.release_acknowledges(cx)?;
+        moved |= self.give_notice(cx)?;
         self.flush(cx);
         Ok(moved)
     }
@@ -237,6 +247,7 @@ where
         }
         next = self.rules.max_duration.map_or(next, |limit| next.min(self.started + limit));
         next = self.rules.idle_timeout.map_or(next, |limit| next.min(self.active + limit));
+        next = self.notice_due().map_or(next, |due| next.min(due));
         if !self.tap.has_room() {
             next = next.min(self.now + ROOM_AGAIN);
         }
