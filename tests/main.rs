@@ -13,6 +13,7 @@ mod lost_acknowledge;
 mod operations;
 mod record_before_acknowledge;
 mod replay;
+mod restart;
 mod resume;
 mod sdk;
 mod shell;

@@ -7,7 +7,10 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[&[
+const STEPS: &[&[&str]] = &[FIRST, TAKING_OVER];
+
+/// Sessions and decisions.
+pub(super) const FIRST: &[&str] = &[
     "CREATE TABLE decisions (
         id TEXT PRIMARY KEY,
         at_ms BIGINT NOT NULL,
@@ -48,7 +51,15 @@ const STEPS: &[&[&str]] = &[&[
     "CREATE INDEX sessions_of_target ON sessions (target, started_ms, id)",
     "CREATE INDEX sessions_of_owner ON sessions (owner, started_ms, id)",
     "CREATE INDEX sessions_of_state ON sessions (state, started_ms, id)",
-]];
+];
+
+/// What a process needs that takes over an earlier one's sessions.
+const TAKING_OVER: &[&str] = &[
+    "ALTER TABLE sessions ADD COLUMN state_ms BIGINT",
+    "CREATE TABLE session_starts (
+        session_id TEXT PRIMARY KEY REFERENCES sessions (id),
+        given TEXT NOT NULL)",
+];
 
 /// Applies the steps the file lacks; refuses a file from the future.
 pub(super) async fn migrate(pool: &SqlitePool) -> Result<(), RegistryError> {

@@ -24,7 +24,7 @@ where
     pub(super) fn hear_upstream(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = false;
         for _ in 0..TURN {
-            if !self.output.has_room() || !self.tap.has_room() || !self.client_takes_more(cx) {
+            if !self.tap.has_room() || !self.client_takes_more(cx) {
                 if let Upstream::Open(leg) = &mut self.upstream {
                     leg.not_read(self.now);
                 }
@@ -37,7 +37,7 @@ where
                 Heard::Binary(raw) => self.take_from_upstream(raw, cx)?,
                 Heard::Text => self.outside.meters.dropped("text"),
                 Heard::Gone => {
-                    self.upstream = Upstream::Redialling((self.outside.redial)());
+                    self.upstream_gone();
                     break;
                 }
             }
@@ -46,8 +46,13 @@ where
     }
 
     /// With no client there is the window to fill; with one, its socket.
+    ///
+    /// For a session that is left, what still comes is only recorded.
     pub(super) fn client_takes_more(&mut self, cx: &mut Context<'_>) -> bool {
-        self.client.as_mut().is_none_or(|leg| leg.has_room(cx))
+        if self.leaving.is_some() {
+            return true;
+        }
+        self.output.has_room() && self.client.as_mut().is_none_or(|leg| leg.has_room(cx))
     }
 
     pub(super) fn take_from_upstream(&mut self, raw: Bytes, cx: &mut Context<'_>) -> Result<(), Ended> {
@@ -82,7 +87,7 @@ where
 
     pub(super) fn output_message(&mut self, message: Message, cx: &mut Context<'_>) -> Result<(), Ended> {
         match self.output.arrival(message.sequence()) {
-            Arrival::Fresh | Arrival::Early if !message.digest_matches() => {
+            Arrival::Fresh | Arrival::Early | Arrival::Owed if !message.digest_matches() => {
                 self.outside.meters.dropped("digest")
             }
             Arrival::Fresh => {
@@ -92,12 +97,16 @@ where
                 }
                 self.send_output(cx);
             }
+            Arrival::Early | Arrival::TooEarly if self.output.is_oldest(message.sequence()) => {
+                self.go_on_at(message, cx)?;
+            }
             Arrival::Early => {
                 if !self.output.hold(message) {
                     self.outside.meters.dropped("too_early");
                 }
             }
             Arrival::TooEarly => self.outside.meters.dropped("too_early"),
+            Arrival::Owed => self.give_back(&message)?,
             Arrival::Repeat => {
                 if let Some(raw) = self.output.repeat(message.sequence()) {
                     self.queue_for_client(raw);
@@ -117,6 +126,9 @@ where
         self.outside.counters.add_output(bytes);
         self.outside.meters.output_bytes.inc_by(bytes as u64);
         self.outside.meters.output_messages.inc();
+        if self.output.is_answering() {
+            self.answer(&message, position);
+        }
         self.output.accept(message, position, self.now);
         Ok(())
     }
@@ -154,7 +166,7 @@ where
 
     /// Sends what is next in order for as long as the client takes it.
     pub(super) fn send_output(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(leg) = &mut self.client else { return false };
+        let Some(leg) = self.client.as_mut().filter(|_| self.leaving.is_none()) else { return false };
         let mut moved = false;
         while !self.output.all_sent() && leg.has_room(cx) {
             let Some(raw) = self.output.send_next() else { break };

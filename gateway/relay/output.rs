@@ -4,6 +4,8 @@
 //! the moment it is recorded until the client has acknowledged it, so that
 //! a client that comes back gets at once what it may have missed.
 
+mod before;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -12,14 +14,19 @@ use tokio::time::Instant;
 
 use crate::recorder::Position;
 
+use before::Before;
+
 /// Messages kept for a client that does not acknowledge, and their bytes.
 ///
 /// Beyond it the relay stops reading upstream: the agent holds 100 MB.
 const UNACKNOWLEDGED_MAX: usize = 8192;
 const UNACKNOWLEDGED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages held that came before their turn; the rest is sent again.
-const EARLY_MAX: usize = 1024;
-const EARLY_BYTES_MAX: usize = 2 * 1024 * 1024;
+///
+/// The stock agent sends one lost message in 100 ms and 100 new ones
+/// meanwhile: room for the time it takes to repeat 80 of them.
+const EARLY_MAX: usize = 8192;
+const EARLY_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// In-order acknowledges after which the client's handler surely runs.
 ///
 /// Before that the stock plugin ignores messages without a trace.
@@ -41,6 +48,8 @@ pub(super) enum Arrival {
     Repeat,
     /// Seen before and acknowledged by the client.
     Done,
+    /// Recorded by an earlier process; nobody knows whether the client has it.
+    Owed,
 }
 
 /// A message that was recorded and awaits the client's acknowledge.
@@ -55,6 +64,15 @@ pub(super) struct Sent {
     ever_sent: bool,
     /// How often the agent has repeated it.
     repeats: u32,
+    /// The gateway has acknowledged it to the agent by itself.
+    pub(super) answered: bool,
+}
+
+impl Sent {
+    fn new(message: Message, position: Position, received: Instant) -> Self {
+        let (order, repeated, repeats) = (0, 0, 0);
+        Self { message, position, received, order, repeated, repeats, ever_sent: false, answered: false }
+    }
 }
 
 /// The output direction of one session.
@@ -72,6 +90,8 @@ pub(super) struct Output {
     cursor: i64,
     order: u64,
     in_order: u32,
+    /// What an earlier process did; none in a session that is our own.
+    before: Option<Box<Before>>,
 }
 
 impl Output {
@@ -85,7 +105,11 @@ impl Output {
             return if ahead <= EARLY_MAX { Arrival::Early } else { Arrival::TooEarly };
         }
         let waiting = self.slot(sequence).is_some_and(|slot| matches!(self.window.get(slot), Some(Some(_))));
-        if waiting { Arrival::Repeat } else { Arrival::Done }
+        match &self.before {
+            _ if waiting => Arrival::Repeat,
+            Some(before) if before.may_lack(sequence) => Arrival::Owed,
+            _ => Arrival::Done,
+        }
     }
 
     /// Whether the relay may read more from upstream.
@@ -115,7 +139,10 @@ impl Output {
     pub(super) fn accept(&mut self, message: Message, position: Position, received: Instant) {
         self.next += 1;
         self.bytes += message.raw().len();
-        let sent = Sent { message, position, received, order: 0, repeated: 0, ever_sent: false, repeats: 0 };
+        let mut sent = Sent::new(message, position, received);
+        if let Some(before) = &mut self.before {
+            before.accepted(&mut sent);
+        }
         self.window.push_back(Some(sent));
     }
 
@@ -125,6 +152,10 @@ impl Output {
             let slot = self.slot(self.cursor);
             self.cursor += 1;
             let Some(Some(sent)) = slot.and_then(|slot| self.window.get_mut(slot)) else { continue };
+            // What was put before it later does not send it twice.
+            if sent.order > 0 {
+                continue;
+            }
             self.order += 1;
             sent.order = self.order;
             if sent.ever_sent {
@@ -177,6 +208,9 @@ impl Output {
         self.bytes -= sent.message.raw().len();
         self.in_order = if slot == 0 { self.in_order.saturating_add(1) } else { self.in_order };
         let lost = if slot > 0 { self.lost_before(sent.order) } else { Vec::new() };
+        if let Some(before) = &mut self.before {
+            before.acknowledged(std::iter::once(&sent).chain(&lost));
+        }
         self.shrink();
         Some((sent, lost))
     }
@@ -264,7 +298,7 @@ mod tests {
         output.accept(message(0), Position::default(), Instant::now());
         output.accept(message(1), Position::default(), Instant::now());
         assert_eq!(output.take_held().unwrap().sequence(), 2);
-        assert_eq!(output.arrival(5000), Arrival::TooEarly);
+        assert_eq!(output.arrival(9000), Arrival::TooEarly);
         assert_eq!(output.arrival(i64::MAX), Arrival::TooEarly);
         assert_eq!(output.arrival(i64::MIN), Arrival::Done);
     }

@@ -13,6 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::acknowledge::HeldAcknowledges;
 use super::farewell::Farewell;
+use super::leaving::Leaving;
 use super::leg::Leg;
 use super::output::Output;
 use super::tap::Tap;
@@ -35,9 +36,16 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut parts = parts;
+    let resumed = parts.resumed.take();
     let mut pump = Pump::new(parts);
+    if let Some(resumed) = resumed {
+        pump.go_on(resumed);
+    }
     let ended = poll_fn(|cx| pump.poll(cx)).await;
-    pump.turn_away(&ended).await;
+    if ended != Ended::Left {
+        pump.turn_away(&ended).await;
+    }
     let (recording, age) = pump.tap.into_recording(Instant::now());
     (recording, age, ended)
 }
@@ -67,6 +75,9 @@ pub(super) struct Pump<C, U> {
     /// Whether a client has ever been there.
     pub(super) attached: bool,
     pub(super) farewell: Option<Farewell>,
+    pub(super) leaving: Option<Leaving>,
+    /// Until then a client may come back to hear the end.
+    pub(super) back_until: Instant,
     pub(super) alarm: Pin<Box<Sleep>>,
     pub(super) now: Instant,
     pub(super) outside: Outside<C, U>,
@@ -88,11 +99,15 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(parts: Parts<C, U>) -> Self {
+    fn new(mut parts: Parts<C, U>) -> Self {
         let now = Instant::now();
+        let upstream = match parts.upstream.take() {
+            Some(socket) => Upstream::Open(Box::new(Leg::new(socket, now))),
+            None => Upstream::Redialling((parts.redial)()),
+        };
         Self {
             client: None,
-            upstream: Upstream::Open(Box::new(Leg::new(parts.upstream, now))),
+            upstream,
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
@@ -103,6 +118,8 @@ where
             away_since: now,
             attached: false,
             farewell: None,
+            leaving: None,
+            back_until: now,
             alarm: Box::pin(sleep_until(now)),
             now,
             outside: Outside {
@@ -129,7 +146,15 @@ where
             if self.farewell.is_some() {
                 return self.poll_farewell(cx);
             }
-            match self.turn(cx) {
+            let moved = if self.leaving.is_some() {
+                match self.poll_leaving(cx) {
+                    Ok(left) => return left,
+                    Err(ended) => Err(ended),
+                }
+            } else {
+                self.turn(cx)
+            };
+            match moved {
                 Ok(true) => {}
                 Ok(false) => return self.rest(cx),
                 Err(ended) => self.say_farewell(ended),
@@ -160,6 +185,7 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
+            Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
         }
     }
@@ -196,7 +222,7 @@ where
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
         if let Some(leg) = &mut self.client {
             leg.poll_flushed(cx);
         }

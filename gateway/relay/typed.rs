@@ -8,6 +8,10 @@ use data_channel::message::Message;
 ///
 /// The stock plugin keeps 10,000 messages; more is no client's burst.
 const AHEAD_MAX: i64 = 12_000;
+/// No client gets so far, in any number of years.
+const NUMBER_MAX: i64 = 1 << 48;
+/// Numbers remembered: all that may be ahead, and as many in doubt.
+const SEEN_MAX: usize = 24_000;
 /// Where a message holds the SHA-256 of its payload.
 const DIGEST: std::ops::Range<usize> = 80..112;
 
@@ -36,12 +40,30 @@ pub(super) struct TypedMessages {
     /// The lowest number never seen.
     next: i64,
     seen: BTreeMap<i64, Seen>,
+    /// Below it an earlier process may have missed a number.
+    unsure_below: i64,
+    /// The first number to come says where the client is.
+    adrift: bool,
 }
 
 impl TypedMessages {
+    /// Goes on after an earlier process that recorded these.
+    ///
+    /// What it did not record is new, wherever it comes in.
+    pub(super) fn after(recorded: BTreeMap<i64, [u8; 32]>) -> Self {
+        let seen = recorded.into_iter().map(|(number, digest)| (number, Seen { digest, taken: false }));
+        Self { seen: seen.collect(), adrift: true, ..Self::default() }
+    }
+
     /// Says what the message is, and remembers it.
     pub(super) fn arrival(&mut self, message: &Message) -> Typed {
         let sequence = message.sequence();
+        if self.adrift {
+            if sequence > NUMBER_MAX {
+                return Typed::TooEarly;
+            }
+            (self.next, self.unsure_below, self.adrift) = (sequence, sequence, false);
+        }
         if sequence > self.next.saturating_add(AHEAD_MAX) {
             return Typed::TooEarly;
         }
@@ -52,7 +74,7 @@ impl TypedMessages {
         match self.seen.get_mut(&sequence) {
             Some(seen) if seen.taken || seen.digest == digest => return Typed::Repeat,
             Some(seen) => seen.digest = digest,
-            None if sequence < self.next => return Typed::Repeat,
+            None if sequence < self.next && sequence >= self.unsure_below => return Typed::Repeat,
             None => {
                 self.seen.insert(sequence, Seen { digest, taken: false });
                 while self.seen.contains_key(&self.next) {
@@ -68,12 +90,16 @@ impl TypedMessages {
         if let Some(seen) = self.seen.get_mut(&sequence) {
             seen.taken = true;
         }
-        let next = self.next;
-        while let Some(first) = self.seen.first_entry() {
-            if !first.get().taken || *first.key() >= next {
+        while let Some((first, seen)) = self.seen.range(self.unsure_below..self.next).next() {
+            let first = *first;
+            if !seen.taken {
                 break;
             }
-            first.remove();
+            self.seen.remove(&first);
+        }
+        // What is in doubt is recorded again rather than not at all.
+        while self.seen.len() > SEEN_MAX {
+            self.seen.pop_first();
         }
     }
 }
@@ -125,6 +151,25 @@ mod tests {
         let mut typed = TypedMessages::default();
         assert_eq!(typed.arrival(&message(0, b"harmless")), Typed::Fresh);
         assert_eq!(typed.arrival(&message(0, b"rm -rf /")), Typed::Fresh);
+    }
+
+    #[test]
+    fn after_a_restart_what_was_recorded_is_a_repeat_and_all_else_is_new() {
+        let mut before = TypedMessages::default();
+        before.arrival(&message(5, b"ls"));
+        let digest = before.seen.remove(&5).unwrap().digest;
+        let mut typed = TypedMessages::after([(5, digest)].into());
+        assert_eq!(typed.arrival(&message(20_000, b"x")), Typed::Fresh);
+        assert_eq!(typed.arrival(&message(5, b"ls")), Typed::Repeat);
+        assert_eq!(typed.arrival(&message(5, b"rm")), Typed::Fresh);
+        assert_eq!(typed.arrival(&message(6, b"y")), Typed::Fresh);
+        assert_eq!(typed.arrival(&message(6, b"y")), Typed::Repeat);
+        for sequence in 20_001..40_000 {
+            assert_eq!(typed.arrival(&message(sequence, b"z")), Typed::Fresh);
+            typed.taken(sequence);
+        }
+        assert_eq!(typed.arrival(&message(30_000, b"z")), Typed::Repeat);
+        assert!(typed.seen.len() < 10);
     }
 
     #[test]

@@ -88,9 +88,13 @@ where
             self.hold(&older, raw);
         }
         self.hold(&sent, message.raw().clone());
+        self.settle_debt();
     }
 
     pub(super) fn hold(&mut self, sent: &Sent, raw: Bytes) {
+        if sent.answered {
+            return;
+        }
         let due = sent.received + self.outside.times.acknowledge_after;
         self.held.hold(sent.message.sequence(), sent.position, (self.now, due), raw);
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use data_channel::message::SYN;
 use data_channel::{
-    Acknowledge, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Incoming, Message, MessageType,
+    Acknowledge, Arrival, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Incoming, Message, MessageType,
     OpenDataChannel, Outgoing, PayloadType, Size, Uuid,
 };
 use futures_util::{SinkExt, StreamExt};
@@ -53,6 +53,8 @@ pub struct Terminal {
     pub keep_from: Option<i64>,
     /// Output messages that were acknowledged.
     pub acknowledged: BTreeSet<i64>,
+    /// Says nothing to a message that came before, as the stock plugin.
+    pub silent_on_repeats: bool,
     /// Payload types other than output, in order.
     pub others: Vec<(PayloadType, Vec<u8>)>,
 }
@@ -79,6 +81,7 @@ impl Terminal {
             keep: BTreeSet::new(),
             keep_from: None,
             acknowledged: BTreeSet::new(),
+            silent_on_repeats: false,
             others: Vec::new(),
         }
     }
@@ -274,7 +277,9 @@ impl Terminal {
         let sequence = message.sequence();
         *self.arrivals.entry(sequence).or_default() += 1;
         let mut delivered = Vec::new();
-        let wanted = self.incoming.receive(message.clone(), &mut delivered).wants_acknowledge();
+        let arrival = self.incoming.receive(message.clone(), &mut delivered);
+        let silent = self.silent_on_repeats && matches!(arrival, Arrival::Duplicate);
+        let wanted = arrival.wants_acknowledge() && !silent;
         let kept = self.keep.contains(&sequence) || self.keep_from.is_some_and(|from| sequence >= from);
         if kept {
             self.kept_back.insert(sequence, message);

@@ -19,7 +19,7 @@ use self::people::People;
 use self::trust::Trust;
 use crate::broker::{BrokerConfig, Secret, StaticKeys};
 use crate::config::{
-    AdminConfig, Config, IdentitySection, ListenConfig, PolicyConfig, RecorderSection, RegistrySection,
+    AdminConfig, Config, IdentitySection, ListenConfig, OnStop, PolicyConfig, RecorderSection, RegistrySection,
     SessionsConfig,
 };
 use crate::front_door::Tls;
@@ -200,6 +200,7 @@ fn configuration(
         broker,
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
-        sessions: SessionsConfig { node: "demo".to_owned(), ..SessionsConfig::default() },
+        // Its machines end with it, so its sessions do.
+        sessions: SessionsConfig { node: "demo".to_owned(), on_stop: OnStop::End, ..SessionsConfig::default() },
     })
 }

@@ -59,7 +59,16 @@ impl Rig {
         Self { recorder: None, metrics: Arc::new(Metrics::new().unwrap()), dir }
     }
 
+    /// Starts again; nobody goes on with what was left.
     fn restart(&mut self) {
+        self.start_again();
+        let recorder = self.recorder();
+        recorder.left().iter().for_each(|id| recorder.seal_left(id));
+    }
+
+    /// Starts again and leaves what was left as it is.
+    fn start_again(&mut self) {
+        self.recorder = None;
         self.recorder = Some(open(self.dir.path(), &self.metrics).unwrap());
     }
 
