@@ -135,7 +135,11 @@ async fn what_is_typed_around_a_restart_is_recorded_once() {
         terminal.resume(&alice).await;
         terminal.until(&format!("round-{round}\r\n$ ")).await;
     }
-    let recorded = assert_exact(&house, &mut terminal, &upstream).await;
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    let recorded = Recorded::of(&house, &terminal.session).await;
+    assert_eq!(String::from_utf8_lossy(&recorded.bytes()), terminal.text());
+    assert!(terminal.output.ends_with(&house.local.sent(&upstream)));
     let typed = recorded.of_kind(EventCode::Input).concat();
     let expected: String = (0..4).map(|round| format!("echo r''ound-{round}\r")).collect();
     assert_eq!(typed, expected + "exit\r");
@@ -148,9 +152,10 @@ async fn a_session_that_ended_meanwhile_is_told_to_its_client_and_sealed() {
     let alice = house.alice().await;
     let mut terminal = Terminal::shell(&alice, DEV).await;
     let upstream = alice.upstream(&terminal.session).await;
-    terminal.type_line("sleep 0.2; echo la''st words; exit").await;
-    terminal.delivered().await;
+    terminal.type_line("echo la''st words").await;
+    terminal.until("last words\r\n$ ").await;
     house.apart.take().unwrap().kill();
+    assert!(house.local.terminate(&upstream));
     until("the end upstream", || house.local.live_sessions().is_empty()).await;
     house.again().await;
     terminal.resume(&alice).await;
@@ -158,9 +163,29 @@ async fn a_session_that_ended_meanwhile_is_told_to_its_client_and_sealed() {
     let recorded = Recorded::of(&house, &terminal.session).await;
     assert_eq!(recorded.evidence.end.reason, "target_closed");
     recorded.assert_once();
-    // What it said after the kill is gone with it; what was recorded the client has.
+    // What was not recorded yet is gone with it; what was, the client has too.
     assert!(house.local.sent(&upstream).starts_with(&recorded.bytes()));
-    assert_eq!(terminal.output, recorded.bytes());
+    assert!(terminal.output.starts_with(&recorded.bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shell_that_exits_while_the_gateway_is_away_says_its_last_words() {
+    let mut house = House::apart().await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    let upstream = alice.upstream(&terminal.session).await;
+    terminal.type_line("sleep 0.3; echo la''st words; exit").await;
+    terminal.delivered().await;
+    house.apart.take().unwrap().kill();
+    let said = || house.local.sent(&upstream).windows(4).any(|window| window == b"last");
+    until("the last words", said).await;
+    house.again().await;
+    terminal.resume(&alice).await;
+    assert_eq!(terminal.closed().await, "");
+    assert_eq!(terminal.output, house.local.sent(&upstream));
+    let recorded = Recorded::of(&house, &terminal.session).await;
+    assert_eq!(recorded.bytes(), terminal.output);
+    recorded.assert_once();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

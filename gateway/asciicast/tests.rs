@@ -129,7 +129,8 @@ fn every_event_has_all_bytes_of_its_own_message() {
     let events = lines(&cast);
     let exact: Vec<_> = exact_output(&events).map(|covered| covered.content.into_owned()).collect();
     assert_eq!(exact, messages);
-    let shown: String = events.iter().filter(|e| e.code == EventCode::Output).map(|e| e.data.as_str()).collect();
+    let shown: String =
+        events.iter().filter(|e| e.code == EventCode::Output).map(|e| e.data.as_str()).collect();
     assert_eq!(shown, "café\r\nx");
 }
 

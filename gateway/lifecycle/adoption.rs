@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::Lifecycle;
 use super::admission::{self, Asker};
 use super::upstream::Opened;
-use super::Lifecycle;
 use crate::broker::{ClientIds, Scope, UpstreamRef};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Obligations;
@@ -97,7 +97,11 @@ impl Lifecycle {
         let now = now_ms();
         let resumed = Resumed {
             age: Duration::from_millis(now.saturating_sub(record.started_ms)),
-            away: self.away(record.state, since_ms.map(|since| now.saturating_sub(since))),
+            away: match record.state {
+                // The row may be older than the last thing that the client said.
+                State::Connecting if recovered.size.is_none() => None,
+                state => Some(self.away(state, since_ms.map(|since| now.saturating_sub(since)))),
+            },
             recovered,
         };
         let opened = Opened {
@@ -105,6 +109,7 @@ impl Lifecycle {
             client: ClientIds { client_id: given.client_id, client_version: given.client_version },
             socket: None,
             resumed: Some(resumed),
+            dismissed: None,
         };
         match allowed {
             Ok(obligations) => {
@@ -113,7 +118,12 @@ impl Lifecycle {
                 "adopted"
             }
             Err(denied) => {
-                self.dismiss(record, recording, opened, denied.message).await;
+                tracing::info!(session = %record.id, sentence = denied.message, "the session may not go on");
+                // Its user may take a while to come; the machine is out of reach at once.
+                self.terminate_upstream(&opened.upstream).await;
+                let dismissed = Some(Ending { reason: "policy", sentence: denied.message });
+                let rules = admission::rules(&Obligations::default());
+                self.run_session(record, (recording, rules), Opened { dismissed, ..opened });
                 "denied"
             }
         }
@@ -151,36 +161,11 @@ impl Lifecycle {
         }
     }
 
-    /// How long the client has been away; `None` if none was there yet.
-    fn away(&self, state: State, since_ms: Option<u64>) -> Option<Duration> {
-        match state {
-            State::Connecting => None,
-            State::Disconnected => {
-                let most = self.settings.times.client_away.saturating_sub(GRACE);
-                Some(since_ms.map(Duration::from_millis).unwrap_or_default().min(most))
-            }
-            _ => Some(Duration::ZERO),
-        }
-    }
-
-    /// Ends a session that may not go on; its user reads why.
-    async fn dismiss(
-        self: &Arc<Self>,
-        record: SessionRecord,
-        recording: Recording,
-        opened: Opened,
-        sentence: String,
-    ) {
-        tracing::info!(session = %record.id, %sentence, "the session may not go on");
-        // Its user may take a while to come; the machine is out of reach at once.
-        self.terminate_upstream(&opened.upstream).await;
-        let id = record.id.clone();
-        let rules = admission::rules(&Obligations::default());
-        self.run_session(record, (recording, rules), opened);
-        if let Some(live) = self.live.get(&id) {
-            live.set_dismissed();
-            live.end(Ending { reason: "policy", sentence }).await;
-        }
+    /// How long the client has been away, short of what would end it now.
+    fn away(&self, state: State, since_ms: Option<u64>) -> Duration {
+        let most = self.settings.times.client_away.saturating_sub(GRACE);
+        let since = since_ms.filter(|_| state == State::Disconnected);
+        since.map(Duration::from_millis).unwrap_or_default().min(most)
     }
 
     /// Ends a session that cannot go on: at AWS, on disk, in the registry.

@@ -308,7 +308,7 @@ impl Lifecycle {
         self: &Arc<Self>,
         record: SessionRecord,
         recording: (Recording, Rules),
-        opened: Opened,
+        mut opened: Opened,
     ) {
         let (orders, control) = mpsc::channel(ORDERS_MAX);
         let resumed = opened.resumed.as_ref();
@@ -316,7 +316,12 @@ impl Lifecycle {
             Counters::from(record.bytes_in, resumed.map_or(0, |resumed| resumed.recovered.output_bytes));
         let (id, principal) = (record.id.clone(), record.principal.clone());
         let live = Arc::new(Live::new(id, principal, record.instance, (orders, counters)));
+        if let Some(ending) = opened.dismissed.take() {
+            live.set_dismissed();
+            let _ = live.orders.try_send(Control::End(ending));
+        }
         self.live.insert(Arc::clone(&live));
+        let resumed = opened.resumed.as_ref();
         if resumed.is_none() {
             let kind = admission::kind_label(record.kind);
             self.rooms.metrics.sessions_started.with_label_values(&[kind]).inc();

@@ -37,7 +37,10 @@ impl Lifecycle {
             let _ = live.orders.send(Control::Leave).await;
         }
         if tokio::time::timeout(DRAIN_FOR, self.live.empty()).await.is_err() {
-            tracing::warn!(left = self.live.count(), "sessions were not left in time; they are taken over as they are");
+            tracing::warn!(
+                left = self.live.count(),
+                "sessions were not left in time; they are taken over as they are"
+            );
         }
     }
 

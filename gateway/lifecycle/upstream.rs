@@ -26,6 +26,8 @@ pub(super) struct Opened {
     pub(super) socket: Option<UpstreamSocket>,
     /// What an earlier process did, if it opened the session.
     pub(super) resumed: Option<relay::Resumed>,
+    /// Why it may not go on; its user is only told so.
+    pub(super) dismissed: Option<relay::Ending>,
 }
 
 impl Lifecycle {
@@ -41,7 +43,7 @@ impl Lifecycle {
         match self.rooms.broker.dial(&upstream, &client).await {
             Ok(socket) => {
                 let upstream = upstream.reference();
-                Ok(Opened { upstream, client, socket: Some(socket), resumed: None })
+                Ok(Opened { upstream, client, socket: Some(socket), resumed: None, dismissed: None })
             }
             Err(error) => {
                 self.terminate_upstream(&upstream.reference()).await;

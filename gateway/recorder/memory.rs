@@ -61,10 +61,10 @@ impl Memory {
         }
         if let Some(covered) = self.marks.follow(peeked.code, peeked.escaped) {
             let exact = self.exact.take();
-            let length = exact.as_deref().and_then(peek).map_or_else(
-                || text_length(peeked.escaped),
-                |exact| base64_length(exact.escaped),
-            );
+            let length = exact
+                .as_deref()
+                .and_then(peek)
+                .map_or_else(|| text_length(peeked.escaped), |exact| base64_length(exact.escaped));
             self.recovered.output_bytes += length;
             self.recovered.notices += u64::from(covered.sequence.is_none());
             let (sequence, stream, line) = (covered.sequence, covered.stream, line.to_vec());
@@ -120,7 +120,8 @@ impl Kept {
 
     fn parse(self) -> Option<Recorded> {
         let lines = [self.exact.as_deref(), Some(self.line.as_slice())];
-        let events: Vec<Event> = lines.into_iter().flatten().filter_map(|line| Event::parse(line).ok()).collect();
+        let events: Vec<Event> =
+            lines.into_iter().flatten().filter_map(|line| Event::parse(line).ok()).collect();
         let bytes = exact_output(&events).next()?.content.into_owned();
         Some(Recorded { sequence: self.sequence, stream: self.stream, bytes })
     }

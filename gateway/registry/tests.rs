@@ -296,11 +296,13 @@ async fn a_file_of_the_first_version_is_brought_up_to_date() {
         sqlx::query(*statement).execute(&old).await.unwrap();
     }
     let principal = json(&alice());
-    sqlx::query("INSERT INTO decisions VALUES ('d-1', 1, $1, 'a', 'x', NULL, NULL, NULL, TRUE, '[]', '', '', NULL)")
-        .bind(&principal)
-        .execute(&old)
-        .await
-        .unwrap();
+    sqlx::query(
+        "INSERT INTO decisions VALUES ('d-1', 1, $1, 'a', 'x', NULL, NULL, NULL, TRUE, '[]', '', '', NULL)",
+    )
+    .bind(&principal)
+    .execute(&old)
+    .await
+    .unwrap();
     let statement = "INSERT INTO sessions VALUES ('alice-1', $1, 'a', 'i-0123456789abcdef0', $2, \
          'SSM-SessionManagerRunShell', '\"shell\"', NULL, 'Connected', 5, NULL, NULL, NULL, 'd-1', 'node-a', NULL, 0, 0)";
     sqlx::query(statement).bind(&principal).bind(json(&instance())).execute(&old).await.unwrap();

@@ -66,7 +66,7 @@ where
                 if let Ok(acknowledge) = Acknowledge::parse(message.payload()) {
                     self.tap.input_taken(acknowledge.sequence);
                 }
-                self.queue_for_client(message.raw().clone());
+                self.pass_input_acknowledge(message.raw().clone());
                 Ok(())
             }
             MessageType::ChannelClosed => {

@@ -42,8 +42,9 @@ where
         if resumed && matches!(ended, Ended::ByTarget(_)) {
             self.give_back_all();
         }
-        let news = resumed || !ended.sentence().is_empty() || !self.output.all_sent();
-        let just_gone = self.client.is_none() && self.attached && news && ended.reason() != "gateway_stopped";
+        let news = !ended.sentence().is_empty() || !self.output.all_sent();
+        let comes = resumed || self.attached && news;
+        let just_gone = self.client.is_none() && comes && ended.reason() != "gateway_stopped";
         let back_by = (self.away_since + BACK_WITHIN).max(self.back_until);
         let deadline = match &self.client {
             Some(_) => self.now + self.outside.times.farewell,

@@ -61,6 +61,7 @@ where
             moved |= self.hear_client(cx)?;
             moved |= self.send_backlog(cx);
             moved |= self.release_acknowledges(cx)?;
+            moved |= self.release_input_acknowledges(cx)?;
             self.flush(cx);
             if moved {
                 continue;

@@ -18,7 +18,7 @@ use super::leg::Leg;
 use super::output::Output;
 use super::tap::Tap;
 use super::{Control, Ended, Ending, Parts, Presence, Redialled, Rules};
-use crate::recorder::{RecorderError, Recording};
+use crate::recorder::{Position, RecorderError, Recording};
 use crate::session::printable;
 
 /// Messages taken from one leg before the other gets its turn.
@@ -65,6 +65,8 @@ pub(super) struct Pump<C, U> {
     pub(super) upstream: Upstream<U>,
     pub(super) output: Output,
     pub(super) held: HeldAcknowledges,
+    /// The agent's acknowledges of keys that are not recorded yet.
+    pub(super) typed: VecDeque<(Position, Bytes)>,
     pub(super) tap: Tap,
     pub(super) backlog: VecDeque<Bytes>,
     pub(super) started: Instant,
@@ -111,6 +113,7 @@ where
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
+            typed: VecDeque::new(),
             backlog: VecDeque::new(),
             started: now,
             active: now,
@@ -173,6 +176,7 @@ where
         moved |= self.hear_client(cx)?;
         moved |= self.send_backlog(cx);
         moved |= self.release_acknowledges(cx)?;
+        moved |= self.release_input_acknowledges(cx)?;
         self.flush(cx);
         Ok(moved)
     }

@@ -52,6 +52,11 @@ impl Tap {
         Ok(())
     }
 
+    /// Up to where input has yet to be recorded, if keys are recorded.
+    pub(super) fn unrecorded_input(&self) -> Option<Position> {
+        (self.record_input && self.position > self.recording.recorded()).then_some(self.position)
+    }
+
     /// Up to where the recording has taken something.
     pub(super) fn position(&self) -> Position {
         self.position

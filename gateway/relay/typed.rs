@@ -160,6 +160,7 @@ mod tests {
         let digest = before.seen.remove(&5).unwrap().digest;
         let mut typed = TypedMessages::after([(5, digest)].into());
         assert_eq!(typed.arrival(&message(20_000, b"x")), Typed::Fresh);
+        typed.taken(20_000);
         assert_eq!(typed.arrival(&message(5, b"ls")), Typed::Repeat);
         assert_eq!(typed.arrival(&message(5, b"rm")), Typed::Fresh);
         assert_eq!(typed.arrival(&message(6, b"y")), Typed::Fresh);

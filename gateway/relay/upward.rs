@@ -119,6 +119,32 @@ where
         moved
     }
 
+    /// What the client typed counts as taken only once it is recorded.
+    ///
+    /// Else keys of the last milliseconds before a crash would be in no record.
+    pub(super) fn pass_input_acknowledge(&mut self, raw: Bytes) {
+        match self.tap.unrecorded_input() {
+            Some(position) => self.typed.push_back((position, raw)),
+            None => self.queue_for_client(raw),
+        }
+    }
+
+    /// Lets the agent's acknowledges pass whose keys are in the recording.
+    pub(super) fn release_input_acknowledges(&mut self, cx: &mut Context<'_>) -> Step {
+        let mut moved = false;
+        while let Some((position, _)) = self.typed.front() {
+            match self.tap.recording().poll_recorded(cx, *position) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(recording_failed(&error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let Some((_, raw)) = self.typed.pop_front() else { break };
+            self.queue_for_client(raw);
+            moved = true;
+        }
+        Ok(moved)
+    }
+
     /// Lets acknowledges pass whose messages are in the recording.
     pub(super) fn release_acknowledges(&mut self, cx: &mut Context<'_>) -> Step {
         let Upstream::Open(leg) = &mut self.upstream else { return Ok(false) };

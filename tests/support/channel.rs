@@ -6,8 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use data_channel::message::SYN;
 use data_channel::{
-    Acknowledge, Arrival, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Incoming, Message, MessageType,
-    OpenDataChannel, Outgoing, PayloadType, Size, Uuid,
+    Acknowledge, Arrival, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Incoming, Message,
+    MessageType, OpenDataChannel, Outgoing, PayloadType, Size, Uuid,
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod recording;
+mod reopen;
 
 use std::fs;
 use std::future::poll_fn;
@@ -38,6 +39,16 @@ impl Rig {
 
     fn path(&self, id: &str) -> PathBuf {
         self.recorder().spool().path(&session(id))
+    }
+
+    /// The same without a recorder.
+    fn path_of(&self, id: &str) -> PathBuf {
+        Spool::at(&self.dir.path().join("spool")).path(&session(id))
+    }
+
+    fn recorder_journal_bytes(&self) -> u64 {
+        let journal = fs::read_dir(self.dir.path().join("spool/journal")).unwrap();
+        journal.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
     }
 
     fn keys(&self) -> [PublicKey; 1] {
