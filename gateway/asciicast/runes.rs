@@ -45,15 +45,20 @@ impl Runes {
             *place = *byte;
         }
         // Each event has all of its message, so that a crash after it loses nothing.
-        Piece { exact: bytes, text: String::from_utf8_lossy(shown) }
+        Piece { exact: bytes, text: text_of(shown) }
     }
 
     /// Gives up waiting: what is shown of the bytes kept back, at the end.
     pub fn finish(&mut self) -> Option<Piece<'_>> {
         let tail = self.tail.get(..usize::from(self.len)).filter(|tail| !tail.is_empty())?;
         self.len = 0;
-        Some(Piece { exact: &[], text: String::from_utf8_lossy(tail) })
+        Some(Piece { exact: &[], text: text_of(tail) })
     }
+}
+
+/// The text of the bytes; what is UTF-8 already is only looked at, by words.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// How many bytes at the end may become a rune with the next message.

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::Lifecycle;
 use super::admission::{self, Asker};
 use super::upstream::Opened;
-use crate::broker::{ClientIds, Scope, UpstreamRef};
+use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Obligations;
 use crate::recorder::{Recording, Recovered};
@@ -141,13 +141,14 @@ impl Lifecycle {
             parameters: given.parameters.clone(),
             reason: record.reason.clone(),
         };
-        let decision = self.admit_start(&asker, &request, &record.instance).await?;
+        let plan = Plan { kind: record.kind, parameters: given.parameters.clone() };
+        let decision = self.admit_start(&asker, &request, (&record.instance, &plan)).await?;
         let owed: Obligations = serde_json::from_value(given.obligations.clone()).map_err(|error| {
             tracing::error!(session = %record.id, %error, "what the session was obliged to cannot be read");
             ApiError::gateway("the gateway does not know any more what the session was obliged to")
         })?;
         let obligations = owed.and(&decision.obligations);
-        admission::refuse_unkeepable(&request, &obligations)?;
+        admission::refuse_unkeepable(&request, &plan, &obligations)?;
         Ok(obligations)
     }
 

@@ -180,9 +180,9 @@ impl Lifecycle {
     /// Decide, begin the recording, open upstream, hand out the stream URL.
     async fn open(self: &Arc<Self>, asker: &Asker, request: SessionRequest) -> Result<Ticket, ApiError> {
         let _place = self.place_for(&asker.principal)?;
-        let instance = self.instance_for(asker, &request).await?;
-        let decision = self.admit_start(asker, &request, &instance).await?;
-        admission::refuse_unkeepable(&request, &decision.obligations)?;
+        let (instance, plan) = self.subject_of(asker, &request).await?;
+        let decision = self.admit_start(asker, &request, (&instance, &plan)).await?;
+        admission::refuse_unkeepable(&request, &plan, &decision.obligations)?;
 
         let id = SessionId::mint(&asker.principal.name);
         let header = recordings::header(&id, asker, &request, &decision, &self.settings.node);
@@ -199,10 +199,10 @@ impl Lifecycle {
             &id,
             asker,
             &request,
-            (&instance, &decision, &opened.upstream.session_id),
+            ((&instance, plan.kind), &decision, &opened.upstream.session_id),
             &self.settings.node,
         );
-        let given = recordings::given(asker, &request, &decision, &opened.client);
+        let given = recordings::given(asker, &plan, &decision, &opened.client);
         if let Err(error) = self.rooms.registry.add_started(&record, &given).await {
             tracing::error!(session = %id, %error, "the session could not be registered");
             self.never_opened(recording).await;

@@ -10,13 +10,13 @@ use super::Lifecycle;
 use super::admission::Asker;
 use super::live::Live;
 use crate::asciicast::Header;
-use crate::broker::ClientIds;
+use crate::broker::{ClientIds, Plan};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Decision;
 use crate::recorder::{End, RecorderError};
 use crate::registry::{Given, SessionRecord, State, Traffic};
 use crate::relay::Ended;
-use crate::session::{Instance, SessionId, SessionRequest, now_ms};
+use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
 
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
@@ -103,7 +103,7 @@ pub(super) fn record(
     id: &SessionId,
     asker: &Asker,
     request: &SessionRequest,
-    (instance, decision, upstream_id): (&Instance, &Decision, &str),
+    ((instance, kind), decision, upstream_id): ((&Instance, SessionKind), &Decision, &str),
     node: &str,
 ) -> SessionRecord {
     SessionRecord {
@@ -112,7 +112,7 @@ pub(super) fn record(
         target: request.target.clone(),
         instance: instance.clone(),
         document: request.document.clone(),
-        kind: request.document.kind(),
+        kind,
         reason: request.reason.clone(),
         state: State::Connecting,
         started_ms: now_ms(),
@@ -130,13 +130,13 @@ pub(super) fn record(
 /// What a later process needs to take the session over.
 pub(super) fn given(
     asker: &Asker,
-    request: &SessionRequest,
+    plan: &Plan,
     decision: &Decision,
     client: &ClientIds,
 ) -> Given {
     Given {
         source_ip: asker.source_ip.to_string(),
-        parameters: request.parameters.clone(),
+        parameters: plan.parameters.clone(),
         obligations: serde_json::to_value(&decision.obligations).unwrap_or_default(),
         client_id: client.client_id.clone(),
         client_version: client.client_version.clone(),

@@ -15,7 +15,7 @@ use super::{Registry, RegistryError, SessionRecord};
 pub struct Given {
     /// The address that the session was started from.
     pub source_ip: String,
-    /// The document's parameters.
+    /// What the document was given: `command`, `host`, `portNumber`.
     #[serde(default)]
     pub parameters: BTreeMap<String, Vec<String>>,
     /// What the policy obliged the gateway to, in the policy's own form.
