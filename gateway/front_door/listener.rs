@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::Peer;
+use crate::lifecycle::ClientStream;
 use crate::metrics::Metrics;
 
 /// Connections at the most; a session holds one, file descriptors three.
@@ -169,6 +170,8 @@ impl Connection {
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await else {
             return;
         };
+        // An upgraded connection outlives this task, and goes on counting.
+        let stream = ClientStream::new(stream, self.open);
         let router = self.router.layer(axum::Extension(Peer(self.peer)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -183,6 +186,5 @@ impl Connection {
         }
         // A request under way may finish; what is idle ends at once.
         let _ = connection.await;
-        drop(self.open);
     }
 }

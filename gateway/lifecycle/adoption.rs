@@ -96,6 +96,7 @@ impl Lifecycle {
         };
         let now = now_ms();
         let resumed = Resumed {
+            kind: record.kind,
             age: Duration::from_millis(now.saturating_sub(record.started_ms)),
             away: match record.state {
                 // The row may be older than the last thing that the client said.

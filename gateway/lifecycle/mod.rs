@@ -7,6 +7,7 @@
 
 mod admission;
 mod adoption;
+mod client_stream;
 mod listing;
 mod live;
 mod once;
@@ -21,9 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use time::OffsetDateTime;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 
 use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place};
@@ -42,11 +41,10 @@ use crate::session::{Principal, SessionId, SessionRequest, now_ms};
 use crate::store::Store;
 
 pub use self::admission::Asker;
+pub use self::client_stream::ClientStream;
 pub use self::listing::SessionQuery;
 pub use self::recordings::RecordingFile;
 
-/// The byte stream under a client's WebSocket.
-pub type ClientStream = TlsStream<TcpStream>;
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
 

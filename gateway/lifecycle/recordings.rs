@@ -128,12 +128,7 @@ pub(super) fn record(
 }
 
 /// What a later process needs to take the session over.
-pub(super) fn given(
-    asker: &Asker,
-    plan: &Plan,
-    decision: &Decision,
-    client: &ClientIds,
-) -> Given {
+pub(super) fn given(asker: &Asker, plan: &Plan, decision: &Decision, client: &ClientIds) -> Given {
     Given {
         source_ip: asker.source_ip.to_string(),
         parameters: plan.parameters.clone(),

@@ -28,6 +28,8 @@ pub(super) struct Memory {
     recovered: Recovered,
     kept: VecDeque<Kept>,
     kept_bytes: usize,
+    /// How many there were in all.
+    messages: u64,
     /// The line with the exact bytes of the next event.
     exact: Option<Vec<u8>>,
     /// The number of the next input event, if it is known.
@@ -65,9 +67,12 @@ impl Memory {
                 .as_deref()
                 .and_then(peek)
                 .map_or_else(|| text_length(peeked.escaped), |exact| base64_length(exact.escaped));
-            self.recovered.output_bytes += length;
-            self.recovered.notices += u64::from(covered.sequence.is_none());
+            self.recovered.output_bytes += if covered.sequence.is_some() { length } else { 0 };
+            // The banner has no number: it rides on the first message.
+            let is_banner = covered.sequence.is_none() && self.marks.expected().is_none();
+            self.recovered.notices += u64::from(covered.sequence.is_none() && !is_banner);
             let (sequence, stream, line) = (covered.sequence, covered.stream, line.to_vec());
+            self.messages += 1;
             self.keep(Kept { sequence, stream, exact, line });
         }
     }
@@ -100,7 +105,10 @@ impl Memory {
 
     /// What it all comes to.
     pub(super) fn finish(mut self) -> (State, Recovered) {
-        let messages: Vec<Recorded> = self.kept.into_iter().filter_map(Kept::parse).collect();
+        let mut messages: Vec<Recorded> = self.kept.into_iter().filter_map(Kept::parse).collect();
+        if self.messages == u64::try_from(messages.len()).unwrap_or(0) {
+            ride(&mut messages);
+        }
         let state = State {
             output: runes_after(&messages, Stream::Output),
             error_output: runes_after(&messages, Stream::StdErr),
@@ -125,6 +133,16 @@ impl Kept {
         let bytes = exact_output(&events).next()?.content.into_owned();
         Some(Recorded { sequence: self.sequence, stream: self.stream, bytes })
     }
+}
+
+/// Puts the banner, which comes first, before the bytes of its message.
+fn ride(messages: &mut Vec<Recorded>) {
+    let banner = messages.first().filter(|first| first.sequence.is_none()).cloned();
+    let Some(banner) = banner else { return };
+    if let Some(first) = messages.get_mut(1) {
+        first.bytes.splice(..0, banner.bytes);
+    }
+    messages.remove(0);
 }
 
 /// The bytes of a rune that the last messages of a stream left open.

@@ -8,6 +8,8 @@
 //! recording and signs it. What a crash or a stop leaves is put together
 //! again: reopened if its session goes on, sealed if not.
 
+#[cfg(test)]
+mod by_hand;
 mod check;
 mod compressor;
 mod evidence;
@@ -38,6 +40,8 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 pub use crate::asciicast::Stream;
+#[cfg(test)]
+pub(crate) use by_hand::ByHand;
 pub use evidence::{Ending, Evidence, Segment};
 pub use recording::{Position, Recording};
 pub use reopen::{Recorded, Recovered};

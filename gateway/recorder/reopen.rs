@@ -32,7 +32,7 @@ pub struct Recovered {
     pub size: Option<(u16, u16)>,
     /// Bytes of all output.
     pub output_bytes: u64,
-    /// Messages of the gateway's own among the output.
+    /// Messages of the gateway's own among the output, with numbers.
     pub notices: u64,
     /// The last output in order, 1 MB and more if the client may lack more.
     pub messages: Vec<Recorded>,

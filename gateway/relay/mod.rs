@@ -1,7 +1,8 @@
 //! Are both legs still moving? One session's messages, from leg to leg.
 //!
-//! The relay knows the sequence of the data channel but never renumbers:
-//! both ends keep their own retransmission. It records every output
+//! The relay knows the sequence of the data channel and passes numbers
+//! through, until it has something to say of its own: both ends keep their
+//! own retransmission. It records every output
 //! message once, forwards it at once, and lets the client's acknowledge
 //! pass upstream only when the message is in the recording. Either leg may
 //! break and come back alone. A session that an earlier process began goes
@@ -13,6 +14,7 @@ mod farewell;
 mod leaving;
 mod leg;
 mod meters;
+mod notice;
 mod output;
 mod pump;
 mod resumed;
@@ -33,7 +35,7 @@ pub use meters::{Counters, Meters};
 pub use pump::run;
 
 use crate::recorder::{Recording, Recovered};
-use crate::session::SessionId;
+use crate::session::{SessionId, SessionKind};
 
 /// Read and write buffer of one WebSocket leg, bytes.
 ///
@@ -159,9 +161,10 @@ pub struct Rules {
     pub record_input: bool,
     /// Shown at the client before the first output.
     pub banner: Option<String>,
-    /// Ends a session in which nothing moved either way for so long.
+    /// Ends a session in which nothing moved either way for so long; the
+    /// user is warned a minute before.
     pub idle_timeout: Option<Duration>,
-    /// Ends a session of this age.
+    /// Ends a session of this age; the user is warned a minute before.
     pub max_duration: Option<Duration>,
 }
 
@@ -195,8 +198,13 @@ pub struct Parts<C, U> {
 pub struct Resumed {
     /// What its recording says.
     pub recovered: Recovered,
+    /// What the session carries.
+    pub kind: SessionKind,
     /// How long ago it began.
     pub age: Duration,
     /// How long its client has been away; `None` if none was there yet.
     pub away: Option<Duration>,
 }
+
+#[cfg(test)]
+mod tests;

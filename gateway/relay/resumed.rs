@@ -7,6 +7,7 @@ use data_channel::acknowledge::Acknowledge;
 use data_channel::message::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::output::Owed;
 use super::pump::{Pump, Upstream, recording_failed};
 use super::{Ended, Presence, Resumed};
 use crate::recorder::{Position, RecorderError, Recovered};
@@ -24,7 +25,7 @@ where
 {
     /// Takes up what the earlier process left.
     pub(super) fn go_on(&mut self, resumed: Resumed) {
-        let Resumed { mut recovered, age, away } = resumed;
+        let Resumed { mut recovered, kind, age, away } = resumed;
         let ago = |duration| self.now.checked_sub(duration).unwrap_or(self.now);
         self.started = ago(age);
         self.active = (self.started + Duration::from_millis(recovered.last_ms)).min(self.now);
@@ -36,6 +37,7 @@ where
         if recovered.next_output.is_some() {
             self.rules.banner = None;
         }
+        self.screen.go_on(kind, recovered.next_output.is_some());
         self.output.go_on(&recovered, self.attached);
         if let Err(error) = self.note_restart(&recovered) {
             self.say_farewell(recording_failed(&error));
@@ -57,11 +59,11 @@ where
 
     /// Keeps output for the client from a number on, and answers for it.
     fn owe(&mut self, from: i64, message: Option<&Message>) -> Result<(), RecorderError> {
-        let answered = self.output.take_back(from, message, self.now);
+        let answers = self.output.take_back(from, message, self.now);
         if self.output.is_answering() {
             let position = self.tap.owed(Some(from), self.now)?;
-            for message in answered {
-                self.answer(&message, position);
+            for acknowledge in answers {
+                self.answer(acknowledge, position);
             }
         }
         Ok(())
@@ -80,10 +82,21 @@ where
     }
 
     /// Acknowledges to the agent in the client's place, once recorded.
-    pub(super) fn answer(&mut self, message: &Message, position: Position) {
+    pub(super) fn answer(&mut self, acknowledge: Acknowledge, position: Position) {
         let due = self.now + self.outside.times.acknowledge_after;
-        let raw = Acknowledge::of(message).encode(now_ms());
-        self.held.hold(message.sequence(), position, (self.now, due), raw);
+        self.held.hold(acknowledge.sequence, position, (self.now, due), acknowledge.encode(now_ms()));
+    }
+
+    /// Acknowledges that the client did not give: a later process must know.
+    pub(super) fn hold_in_debt(&mut self, owed: Vec<Owed>) -> Result<(), Ended> {
+        if owed.is_empty() {
+            return Ok(());
+        }
+        self.output.is_in_debt();
+        let from = self.output.lacks_from();
+        let position = self.tap.owed(Some(from), self.now).map_err(|error| recording_failed(&error))?;
+        self.hold_all(owed.into_iter().map(|owed| Owed { position, ..owed }).collect());
+        Ok(())
     }
 
     /// Notes it when the client has all that was acknowledged for it.

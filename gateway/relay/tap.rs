@@ -45,13 +45,6 @@ impl Tap {
         Ok(self.position)
     }
 
-    /// Marks a place that players show.
-    pub(super) fn marker(&mut self, text: &str, now: Instant) -> Result<(), RecorderError> {
-        let at = self.elapsed_ms(now);
-        self.position = self.recording.marker(at, text)?;
-        Ok(())
-    }
-
     /// Up to where input has yet to be recorded, if keys are recorded.
     pub(super) fn unrecorded_input(&self) -> Option<Position> {
         (self.record_input && self.position > self.recording.recorded()).then_some(self.position)
@@ -83,6 +76,26 @@ impl Tap {
         let at = self.elapsed_ms(now);
         self.position = self.recording.output(at, message.sequence(), stream, message.payload())?;
         Ok(self.position)
+    }
+
+    /// Records what the gateway says on the user's screen.
+    pub(super) fn notice(
+        &mut self,
+        payload_type: PayloadType,
+        text: &str,
+        now: Instant,
+    ) -> Result<Position, RecorderError> {
+        let stream = if payload_type == PayloadType::StdErr { Stream::StdErr } else { Stream::Output };
+        let at = self.elapsed_ms(now);
+        self.position = self.recording.notice(at, stream, text)?;
+        Ok(self.position)
+    }
+
+    /// Records a mark about something that the user is not shown.
+    pub(super) fn marker(&mut self, text: &str, now: Instant) -> Result<(), RecorderError> {
+        let at = self.elapsed_ms(now);
+        self.position = self.recording.marker(at, text)?;
+        Ok(())
     }
 
     /// Records an input message: window sizes always, keys when asked.

@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use data_channel::acknowledge::Acknowledge;
 use data_channel::message::{Draft, Message, MessageType, SYN};
 use data_channel::payload::PayloadType;
 use tokio::time::Instant;
@@ -34,16 +35,18 @@ const OLDEST_AFTER: u32 = 3;
 /// What an earlier process did with the output.
 #[derive(Default)]
 pub(super) struct Before {
-    /// Numbers below it are recorded.
+    /// The agent's numbers below it are recorded.
     next: i64,
-    /// Recorded messages by number, as long as they may be needed.
+    /// The client's number of that one.
+    client_next: i64,
+    /// Recorded messages by the client's number, as long as they may be needed.
     recorded: BTreeMap<i64, Recorded>,
-    /// Numbers that the client has acknowledged since.
+    /// The client's numbers of the notices among them, ascending.
+    notices: Vec<i64>,
+    /// The client's numbers that it has acknowledged since.
     sure: BTreeSet<i64>,
     /// Acknowledges go to the agent without waiting for the client.
     answering: bool,
-    /// The last number that was answered so, while the recording says it.
-    owed_to: Option<i64>,
     /// The lowest number that came early, and how often.
     lowest: Option<(i64, u32)>,
     /// A message came in its turn: the agent's place is known.
@@ -51,46 +54,90 @@ pub(super) struct Before {
 }
 
 impl Before {
+    fn of(recovered: &Recovered) -> Self {
+        let next = recovered.next_output.unwrap_or(0);
+        let notices = i64::try_from(recovered.notices).unwrap_or(i64::MAX);
+        let client_next = next.saturating_add(notices);
+        let mut before = Self { next, client_next, ..Self::default() };
+        // The notices before the first of these messages.
+        let known = recovered.messages.iter().filter(|message| message.sequence.is_none()).count();
+        let mut passed = notices.saturating_sub(i64::try_from(known).unwrap_or(0));
+        let mut number = None;
+        for message in &recovered.messages {
+            let at_client = match (message.sequence, number) {
+                (Some(sequence), _) => sequence.saturating_add(passed),
+                (None, Some(last)) => last + 1,
+                // Nobody knows any more what was before it.
+                (None, None) => {
+                    passed += 1;
+                    continue;
+                }
+            };
+            if message.sequence.is_none() {
+                passed += 1;
+                before.notices.push(at_client);
+            }
+            number = Some(at_client);
+            before.recorded.insert(at_client, message.clone());
+        }
+        before
+    }
+
     /// Whether the client may lack a message that is not kept for it.
     pub(super) fn may_lack(&self, sequence: i64) -> bool {
-        (self.next - BACK_MAX..self.next).contains(&sequence) && !self.sure.contains(&sequence)
+        (self.next - BACK_MAX..self.next).contains(&sequence)
+            && !self.sure.contains(&self.at_client(sequence))
     }
 
     /// A new message: the earlier process may have sent it to the client.
     pub(super) fn accepted(&mut self, sent: &mut Sent) {
         self.found = true;
-        sent.ever_sent = self.answering;
-        self.answer(sent);
-    }
-
-    /// The client has these.
-    pub(super) fn acknowledged<'a>(&mut self, all: impl Iterator<Item = &'a Sent>) {
-        self.answering = false;
-        let numbers = all.map(|sent| sent.message.sequence());
-        self.sure.extend(numbers.filter(|number| *number < self.next));
-    }
-
-    fn answer(&mut self, sent: &mut Sent) {
-        sent.answered = self.answering;
-        if sent.answered {
-            self.owed_to = self.owed_to.max(Some(sent.message.sequence()));
+        if self.answering {
+            sent.ever_sent = true;
+            sent.number = None;
         }
+    }
+
+    /// The client has the message of this number of its own.
+    pub(super) fn acknowledged(&mut self, at_client: i64) {
+        self.answering = false;
+        if at_client < self.client_next {
+            self.sure.insert(at_client);
+        }
+    }
+
+    /// The client's number of one of the agent's.
+    fn at_client(&self, sequence: i64) -> i64 {
+        let mut number = sequence.saturating_add(self.past_notices(i64::MIN));
+        for notice in &self.notices {
+            if *notice > number {
+                break;
+            }
+            number = number.saturating_add(1);
+        }
+        number
+    }
+
+    /// How many notices are below a number of the client's.
+    fn past_notices(&self, at_client: i64) -> i64 {
+        let known = self.notices.iter().filter(|notice| **notice >= at_client).count();
+        self.client_next - self.next - i64::try_from(known).unwrap_or(0)
     }
 }
 
 impl Output {
     /// Goes on after an earlier process; `attached`: a client was there.
     pub(in crate::relay) fn go_on(&mut self, recovered: &Recovered, attached: bool) {
-        let next = recovered.next_output.unwrap_or(0);
-        let answering = attached && next >= BEGUN_AFTER;
-        (self.next, self.base, self.cursor) = (next, next, next);
-        if answering {
+        let mut before = Before::of(recovered);
+        before.answering = attached && before.next >= BEGUN_AFTER;
+        self.next = before.next;
+        (self.base, self.cursor) = (before.client_next, before.client_next);
+        self.past_notices = before.client_next - before.next;
+        if before.answering {
             self.in_order = SETTLED_AFTER;
+            self.debt = Some(before.client_next - 1);
         }
-        let numbered = |message: &Recorded| Some((message.sequence?, message.clone()));
-        let recorded = recovered.messages.iter().filter_map(numbered).collect();
-        let owed_to = answering.then_some(next - 1);
-        self.before = Some(Box::new(Before { next, recorded, answering, owed_to, ..Before::default() }));
+        self.before = Some(Box::new(before));
     }
 
     /// Whether messages are acknowledged upstream without the client.
@@ -98,67 +145,93 @@ impl Output {
         self.before.as_ref().is_some_and(|before| before.answering)
     }
 
-    /// Keeps for the client what it may lack from a number on.
+    /// Keeps for the client what it may lack from a number of the agent's on.
     ///
     /// The message is the agent's, if it sent one; recorded bytes come first.
-    /// Gives the numbers that were added and are to be answered.
+    /// Gives the acknowledges that the agent gets at once.
     pub(in crate::relay) fn take_back(
         &mut self,
         from: i64,
         message: Option<&Message>,
         now: Instant,
-    ) -> Vec<Message> {
+    ) -> Vec<Acknowledge> {
         let Some(mut before) = self.before.take() else { return Vec::new() };
-        let from = from.max(before.next - BACK_MAX);
-        while self.base > from {
-            self.base -= 1;
-            self.window.push_front(None);
+        let mut from = before.at_client(from.max(before.next - BACK_MAX));
+        let of_agent = from;
+        // A notice before it has no number of the agent's to be asked for.
+        while before.notices.contains(&(from - 1)) {
+            from -= 1;
         }
-        let mut answered = Vec::new();
-        for number in from..before.next.min(self.next) {
+        let repeated = message.map(|message| message.renumbered(of_agent));
+        self.reach_back(from, &before);
+        let mut answers = Vec::new();
+        for number in from..before.client_next {
             let Some(place) = self.slot(number).and_then(|slot| self.window.get_mut(slot)) else { break };
             if place.is_some() || before.sure.contains(&number) {
                 continue;
             }
-            let recorded = before.recorded.remove(&number).map(|recorded| rebuilt(number, &recorded));
-            let repeated = || message.filter(|message| message.sequence() == number).cloned();
-            let Some(message) = recorded.flatten().or_else(repeated) else { continue };
-            let mut sent = Sent::new(message, Position::default(), now);
-            sent.ever_sent = true;
-            before.answer(&mut sent);
-            self.bytes += sent.message.raw().len();
-            if sent.answered {
-                answered.push(sent.message.clone());
+            let recorded = before.recorded.remove(&number);
+            let sequence =
+                recorded.as_ref().map_or(message.map(Message::sequence), |recorded| recorded.sequence);
+            let again = || repeated.clone().filter(|_| number == of_agent);
+            let Some(message) = recorded.and_then(|it| rebuilt(number, &it)).or_else(again) else { continue };
+            self.bytes += message.raw().len();
+            if before.answering {
+                answers
+                    .extend(sequence.map(|sequence| Acknowledge { sequence, ..Acknowledge::of(&message) }));
             }
+            let waits = sequence.filter(|_| !before.answering);
+            let mut sent = Sent::new(message, waits, (Position::default(), now));
+            sent.ever_sent = true;
             *place = Some(sent);
         }
         self.cursor = self.cursor.min(from);
         before.lowest = None;
         self.before = Some(before);
-        answered
+        answers
+    }
+
+    /// Makes places for what the client may lack, from its number on.
+    fn reach_back(&mut self, from: i64, before: &Before) {
+        while self.base > from {
+            self.base -= 1;
+            self.window.push_front(None);
+        }
+        let first = self.base;
+        let later: Vec<i64> =
+            self.notices.iter().copied().filter(|notice| *notice >= before.client_next).collect();
+        let earlier = before.notices.iter().copied().filter(|notice| *notice >= first);
+        self.notices = earlier.chain(later).collect();
+        self.past_notices = before.past_notices(first);
+    }
+
+    /// True once when the client has all that the agent does not keep.
+    pub(in crate::relay) fn is_paid(&mut self) -> bool {
+        if self.is_answering() || self.debt.is_none_or(|last| last >= self.base) {
+            return false;
+        }
+        self.debt = None;
+        if let Some(before) = &mut self.before {
+            // A late repeat is answered with what the agent says.
+            before.recorded = BTreeMap::new();
+        }
+        true
+    }
+
+    /// The agent keeps nothing any more of what was said so far.
+    pub(in crate::relay) fn is_in_debt(&mut self) {
+        self.debt = self.debt.max(Some(self.client_next() - 1));
+    }
+
+    /// The first of the agent's numbers that the client may lack.
+    pub(in crate::relay) fn lacks_from(&self) -> i64 {
+        self.base - self.past_notices
     }
 
     /// The first recorded message that is still at hand.
     pub(in crate::relay) fn recorded_from(&self) -> Option<i64> {
         let before = self.before.as_ref().filter(|before| !before.found)?;
-        before.recorded.first_key_value().map(|(number, _)| *number)
-    }
-
-    /// True once when the client has all that was answered for it.
-    pub(in crate::relay) fn is_paid(&mut self) -> bool {
-        let Some(before) = &mut self.before else { return false };
-        if before.answering || before.owed_to.is_none_or(|last| last >= self.base) {
-            return false;
-        }
-        before.owed_to = None;
-        // A late repeat is answered with what the agent says.
-        before.recorded = BTreeMap::new();
-        true
-    }
-
-    /// The lowest number that the client may lack.
-    pub(in crate::relay) fn lacks_from(&self) -> i64 {
-        self.base
+        before.recorded.values().find_map(|recorded| recorded.sequence)
     }
 
     /// Notes an early message; says if the agent has nothing older.
@@ -180,13 +253,12 @@ impl Output {
 
     /// Goes on with a number that is the agent's oldest.
     pub(in crate::relay) fn skip_to(&mut self, sequence: i64) {
-        let nothing_waits = self.window.is_empty();
-        if nothing_waits {
-            (self.base, self.cursor) = (sequence, sequence);
+        let skipped = sequence - self.next;
+        if self.window.is_empty() {
+            self.base += skipped;
+            self.cursor = self.base;
         } else {
-            for _ in self.next..sequence {
-                self.window.push_back(None);
-            }
+            self.window.extend((0..skipped).map(|_| None));
         }
         self.next = sequence;
     }
