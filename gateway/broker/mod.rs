@@ -15,11 +15,13 @@ use crate::session::{Principal, SessionId, SessionRequest};
 mod aws;
 mod config;
 mod dial;
+mod documents;
 mod error;
 mod fresh;
 mod gate;
 mod instances;
 mod keys;
+mod kms;
 mod place;
 mod queue;
 mod roots;
@@ -33,12 +35,15 @@ mod tests;
 
 pub use config::{BrokerConfig, StaticKeys};
 pub use dial::{ClientIds, UpstreamSocket};
+pub use documents::Plan;
 pub use error::{BrokerError, Operation};
+pub use kms::KeyRefusal;
 pub use secret::{Secret, Token};
 pub use stream::UpstreamStream;
 pub use upstream::{Keys, Scope, Upstream, UpstreamRef};
 
 use aws::Aws;
+use documents::Documents;
 use gate::Gate;
 use instances::Inventory;
 use keys::KeySource;
@@ -50,11 +55,13 @@ use roots::Roots;
 pub struct Broker {
     place: Arc<Place>,
     ssm: aws_sdk_ssm::Client,
+    kms: aws_sdk_kms::Client,
     keys: KeySource,
     calls: Arc<Gate>,
     dials: Gate,
     starts: StartQueue,
     inventory: Inventory,
+    documents: Documents,
     tls: TlsConnector,
 }
 
@@ -69,9 +76,11 @@ impl Broker {
         Ok(Self {
             keys: KeySource::new(&aws, &config, Arc::clone(&place), Arc::clone(&calls)),
             ssm: aws.ssm,
+            kms: aws.kms,
             dials: Gate::dials(Arc::clone(&metrics)),
             starts: StartQueue::new(config.starts_per_second, metrics),
             inventory: Inventory::default(),
+            documents: Documents::default(),
             place,
             calls,
             tls,

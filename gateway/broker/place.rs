@@ -50,7 +50,25 @@ impl Place {
                 "Condition": {"BoolIfExists": {"ssm:SessionDocumentAccessCheck": "true"}},
             }));
         }
+        statements.push(self.data_key_statement(scope, known));
         policy(&statements)
+    }
+
+    /// Keys for encrypted sessions: of any key that the role may use, but
+    /// bound to this machine and session, so good for nothing else.
+    fn data_key_statement(&self, scope: &Scope, known: Option<&str>) -> Value {
+        let session =
+            known.map_or_else(|| format!("{}-*", sanitised_name(&scope.principal.name)), str::to_owned);
+        json!({
+            "Effect": "Allow",
+            // Opened again when another process takes the session over.
+            "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+            "Resource": format!("arn:{}:kms:{}:*:key/*", self.partition, self.region),
+            "Condition": {
+                "StringEquals": {"kms:EncryptionContext:aws:ssm:TargetId": scope.target.as_str()},
+                "StringLike": {"kms:EncryptionContext:aws:ssm:SessionId": session},
+            },
+        })
     }
 
     /// What the gateway's own keys may do: look at the machines.
@@ -59,6 +77,7 @@ impl Place {
             "Effect": "Allow",
             "Action": [
                 "ssm:DescribeInstanceInformation", "ssm:ListTagsForResource", "ssm:GetConnectionStatus",
+                "ssm:GetDocument",
             ],
             "Resource": "*",
         })])
@@ -66,10 +85,7 @@ impl Place {
 
     fn target_arn(&self, target: &Target) -> String {
         let id = target.as_str();
-        if let Some(task) = id.strip_prefix("ecs:") {
-            // ecs:<cluster>_<task>_<runtime>; a cluster's name may hold "_".
-            let mut parts = task.rsplitn(3, '_').skip(1);
-            let (task, cluster) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        if let Some((cluster, task)) = target.ecs_task() {
             return self.arn("ecs", &format!("task/{cluster}/{task}"));
         }
         match id.starts_with("mi-") {

@@ -6,6 +6,7 @@
 
 mod admission;
 mod client_stream;
+mod keys;
 mod listing;
 mod live;
 mod once;
@@ -173,9 +174,9 @@ impl Lifecycle {
     /// Decide, begin the recording, open upstream, hand out the stream URL.
     async fn open(self: &Arc<Self>, asker: &Asker, request: SessionRequest) -> Result<Ticket, ApiError> {
         let _place = self.place_for(&asker.principal)?;
-        let instance = self.instance_for(asker, &request).await?;
-        let decision = self.admit_start(asker, &request, &instance).await?;
-        admission::refuse_unkeepable(&request, &decision.obligations)?;
+        let (instance, plan) = self.subject_of(asker, &request).await?;
+        let decision = self.admit_start(asker, &request, (&instance, &plan)).await?;
+        admission::refuse_unkeepable(&request, &plan, &decision.obligations)?;
 
         let id = SessionId::mint(&asker.principal.name);
         let header = recordings::header(&id, asker, &request, &decision, &self.settings.node);
@@ -192,7 +193,7 @@ impl Lifecycle {
             &id,
             asker,
             &request,
-            (&instance, &decision, &opened.upstream),
+            ((&instance, plan.kind), &decision, &opened.upstream),
             &self.settings.node,
         );
         if let Err(error) = self.rooms.registry.add_session(&record).await {
@@ -339,6 +340,8 @@ impl Lifecycle {
             rules,
             upstream: opened.socket,
             redial: self.redialler(Arc::clone(&upstream), opened.client),
+            data_keys: self.data_keys(&upstream, &id),
+            data_key: None,
             control,
             presence: self.presence_of(id.clone()),
             meters: Arc::clone(&self.meters),

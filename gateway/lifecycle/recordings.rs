@@ -16,7 +16,7 @@ use crate::policy::Decision;
 use crate::recorder::{End, RecorderError};
 use crate::registry::{SessionRecord, State, Traffic};
 use crate::relay::Ended;
-use crate::session::{Instance, SessionId, SessionRequest, now_ms};
+use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
 
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
@@ -103,7 +103,7 @@ pub(super) fn record(
     id: &SessionId,
     asker: &Asker,
     request: &SessionRequest,
-    (instance, decision, upstream): (&Instance, &Decision, &Upstream),
+    ((instance, kind), decision, upstream): ((&Instance, SessionKind), &Decision, &Upstream),
     node: &str,
 ) -> SessionRecord {
     SessionRecord {
@@ -112,7 +112,7 @@ pub(super) fn record(
         target: request.target.clone(),
         instance: instance.clone(),
         document: request.document.clone(),
-        kind: request.document.kind(),
+        kind,
         reason: request.reason.clone(),
         state: State::Connecting,
         started_ms: now_ms(),

@@ -2,4 +2,9 @@
 
 mod api;
 mod channel;
+mod documents;
+mod ports;
+mod resume;
+mod kms;
 mod support;
+mod tunnel;

@@ -13,6 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::acknowledge::HeldAcknowledges;
 use super::farewell::Farewell;
+use super::kms::Kms;
 use super::leg::Leg;
 use super::notice::{Screen, Warnings};
 use super::output::Output;
@@ -59,6 +60,7 @@ pub(super) struct Pump<C, U> {
     pub(super) output: Output,
     pub(super) held: HeldAcknowledges,
     pub(super) tap: Tap,
+    pub(super) kms: Kms,
     pub(super) backlog: VecDeque<Bytes>,
     pub(super) started: Instant,
     /// When payload last moved, either way.
@@ -99,6 +101,7 @@ where
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
+            kms: Kms::new(parts.data_keys, parts.data_key),
             backlog: VecDeque::new(),
             started: now,
             active: now,
@@ -148,6 +151,7 @@ where
     fn turn(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = self.hear_owner(cx)?;
         moved |= self.redial(cx)?;
+        moved |= self.hear_kms(cx)?;
         moved |= self.hear_upstream(cx)?;
         moved |= self.send_output(cx);
         moved |= self.hear_client(cx)?;

@@ -58,6 +58,10 @@ where
             MessageType::Acknowledge => self.client_acknowledge(&message),
             MessageType::InputStreamData => {
                 self.active = self.now;
+                if self.kms.is_too_early(&message) {
+                    self.outside.meters.dropped("too_early");
+                    return Ok(());
+                }
                 if matches!(message.payload_type(), PayloadType::Output | PayloadType::Size) {
                     self.output.settle();
                 }
@@ -69,7 +73,7 @@ where
                 self.outside.counters.add_input(bytes);
                 self.outside.meters.input_bytes.inc_by(bytes as u64);
                 self.outside.meters.input_messages.inc();
-                self.backlog.push_back(message.raw().clone());
+                self.backlog.extend(self.kms.upward(&message)?);
                 self.send_backlog(cx);
             }
             // Nothing else may reach the agent through a user's connection.

@@ -1,8 +1,10 @@
 //! The broker against a hand-made AWS, through the real SDKs and sockets.
 
 mod dialled;
+mod documents;
 mod fake_aws;
 mod inventory;
+mod kms;
 mod sessions;
 
 use std::collections::BTreeMap;

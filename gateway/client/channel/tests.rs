@@ -225,6 +225,26 @@ async fn a_handshake_is_answered_before_anything_is_typed() {
 }
 
 #[tokio::test]
+async fn a_second_handshake_request_is_answered_like_the_first() {
+    // So a gateway keeps the numbers of a session that it has the key of.
+    let (far, opened) = Far::start().await;
+    let near = near(opened, 0);
+    near.type_text("early").await;
+    let mut agent = far.accept().await;
+    let request = HandshakeRequest::new("3.3.0.0", "Standard_Stream", Value::Null);
+    for sequence in 0..2 {
+        agent.say(sequence, PayloadType::HandshakeRequest, &request.encode()).await;
+        let answer = agent.input().await;
+        assert_eq!((answer.sequence(), answer.payload_type()), (sequence, PayloadType::HandshakeResponse));
+        assert!(HandshakeResponse::parse(answer.payload()).unwrap().is_success());
+        agent.acknowledge(&answer).await;
+    }
+    agent.say(2, PayloadType::HandshakeComplete, &HandshakeComplete::default().encode()).await;
+    assert_eq!(agent.input().await.payload_type(), PayloadType::Size);
+    assert_eq!(agent.input().await.payload(), b"early");
+}
+
+#[tokio::test]
 async fn what_this_client_cannot_do_is_said_clearly() {
     for (session_type, kms, word) in [("Port", false, "port forwarding"), ("Standard_Stream", true, "KMS")] {
         let (far, opened) = Far::start().await;

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::super::{Counters, Ended, Meters, Parts, Rules, Times, run};
 use super::agent::Agent;
 use super::link::connect;
+use super::no_keys;
 use super::plugin::Plugin;
 use super::weather::{Dice, Weather};
 use crate::metrics::Metrics;
@@ -84,6 +85,8 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
         },
         upstream,
         redial,
+        data_keys: no_keys(),
+        data_key: None,
         control,
         presence: Box::new(|_| {}),
         meters: Arc::new(Meters::new(&Metrics::new().unwrap())),
