@@ -327,8 +327,14 @@ impl Output {
     }
 
     /// The client's handler surely runs: it says what only that one says.
+    ///
+    /// Repeats that were sent before may have come before it, to be dropped.
     pub(super) fn settle(&mut self) {
-        self.in_order = self.in_order.max(SETTLED_AFTER);
+        if self.in_order >= SETTLED_AFTER {
+            return;
+        }
+        self.in_order = SETTLED_AFTER;
+        self.window.iter_mut().flatten().for_each(|sent| sent.repeated = 0);
     }
 
     /// Whether everything recorded was sent on this connection.

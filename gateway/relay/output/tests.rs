@@ -85,6 +85,25 @@ fn a_lost_acknowledge_is_repaired_once_a_later_message_is_acknowledged() {
 }
 
 #[test]
+fn a_repeat_from_before_the_client_was_ready_proves_nothing() {
+    let now = Instant::now();
+    let mut output = accepted(2);
+    send_all(&mut output);
+    output.acknowledged(0).unwrap();
+    // The client drops 1, and its repeat too; then it is ready, and holds 2 for later.
+    assert!(output.repeat(1, now).is_some());
+    output.accept(message(2), Position::default(), now);
+    send_all(&mut output);
+    output.settle();
+    assert!(output.acknowledged(2).unwrap().1.is_empty());
+    // One that is passed over afterwards was printed before.
+    assert!(output.repeat(1, now).is_some());
+    output.accept(message(3), Position::default(), now);
+    send_all(&mut output);
+    assert_eq!(output.acknowledged(3).unwrap().1.len(), 1);
+}
+
+#[test]
 fn nothing_is_repaired_before_the_client_has_settled() {
     let mut output = accepted(3);
     send_all(&mut output);

@@ -47,7 +47,8 @@ fn whatever_the_weather_nothing_is_lost_repeated_or_jammed() {
 fn judge(weather: &Weather, outcome: &Outcome) {
     let Outcome { ended, agent, plugin, hand, typed } = outcome;
     let said: Vec<u8> = agent.said.iter().flat_map(|(_, payload)| payload.clone()).collect();
-    assert_eq!(ended.reason(), "target_closed", "{weather:?}");
+    let state = || format!("{}; {}; {weather:?}", agent.state(), plugin.state());
+    assert_eq!(ended.reason(), "target_closed", "{}", state());
 
     let banner = if weather.banner { format!("{BANNER}\r\n") } else { String::new() };
     let printed = plugin.printed.strip_prefix(banner.as_bytes()).expect("the banner is not printed first");
