@@ -5,7 +5,7 @@ use postern::asciicast::{EventCode, Stream, exact_output};
 use postern::local_ssm::{LocalConfig, LocalTarget};
 use serde_json::{Value, json};
 
-use crate::support::{Heard, House, Recorded, Terminal, target, until_some};
+use crate::support::{DEV, Heard, House, Recorded, Terminal, target, until_some};
 
 /// A machine whose sessions are encrypted, and its key.
 const SEALED: &str = "mi-0000000000000001e";
@@ -21,6 +21,11 @@ async fn house() -> House {
 async fn house_with(change: impl FnOnce(&mut postern::config::Config)) -> House {
     let keys = |aws: &mut LocalConfig| {
         aws.kms_keys.push(KEY.to_owned());
+        let hello = json!({
+            "schemaVersion": "1.0", "description": "Says hello", "sessionType": "InteractiveCommands",
+            "inputs": {"kmsKeyId": KEY}, "properties": {"linux": {"commands": "echo hello"}},
+        });
+        aws.documents.insert("Sealed-Hello".to_owned(), hello.to_string());
         for (id, key) in [(SEALED, KEY), (MISKEYED, "gone")] {
             aws.targets.push(LocalTarget { kms_key: Some(key.to_owned()), ..target(id, "dev") });
         }
@@ -166,6 +171,18 @@ async fn a_command_keeps_its_two_streams_and_its_exit_code() {
     };
     assert_eq!(text(Stream::Output), b"out\n");
     assert_eq!(text(Stream::StdErr), b"err\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_may_name_the_key() {
+    let house = house().await;
+    let alice = house.alice().await;
+    let ticket = alice.start_as(&json!({"Target": DEV, "DocumentName": "Sealed-Hello"})).await;
+    let mut terminal = Terminal::open(&alice.door, &ticket).await;
+    assert_eq!(terminal.closed().await, "");
+    assert_eq!((terminal.text().as_str(), terminal.requests.len()), ("hello\r\n", 2));
+    assert_eq!(alice.session(&ticket.session).await["kms_key_id"], KEY);
+    Recorded::of(&house, &ticket.session).await.assert_once();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

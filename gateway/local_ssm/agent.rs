@@ -4,9 +4,9 @@ mod basic;
 mod destination;
 mod endpoint;
 mod events;
+mod kms;
 mod mode;
 mod mux;
-mod kms;
 mod receive;
 mod stream;
 mod transmit;
@@ -108,7 +108,9 @@ impl Agent {
     ) -> Self {
         let now = Instant::now();
         let challenges = service.habits.kms_challenge;
-        let encryption = target.kms_key.as_deref().map(|key| Encryption::new(key, challenges));
+        // Agents never encrypt ports.
+        let key = target.kms_key.as_deref().filter(|_| !matches!(work, Work::Port(_)));
+        let encryption = key.map(|key| Encryption::new(key, challenges));
         let has_handshake = work.has_handshake() || encryption.is_some();
         Self {
             stage: Stage::Running,

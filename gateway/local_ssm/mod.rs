@@ -60,12 +60,12 @@ pub enum LocalSsmError {
     /// Two targets have one id, or a target's id is not one.
     #[error("the target id {0:?} is not valid or is there twice")]
     Target(String),
-    /// A document is none, or has a name that it cannot have.
-    #[error("the document {0:?} is not valid: {1}")]
-    Document(String, String),
     /// There is nothing to seal data keys with.
     #[error("the key service does not start")]
     Keys,
+    /// A document is none, or has a name that it cannot have.
+    #[error("the document {0:?} is not valid: {1}")]
+    Document(String, String),
 }
 
 /// The stand-in for AWS.

@@ -98,6 +98,10 @@ pub struct LocalTarget {
     pub directory: PathBuf,
     /// Added to the small environment that every session gets.
     pub environment: BTreeMap<String, String>,
+    /// The KMS key that encrypts its sessions, by id or ARN.
+    ///
+    /// A document that names a key of its own wins.
+    pub kms_key: Option<String>,
     /// Where its ports are; any other is the same port of this machine.
     pub ports: BTreeMap<u16, SocketAddr>,
     /// Where ports of hosts are that it reaches; others are looked up.
@@ -107,8 +111,6 @@ pub struct LocalTarget {
     /// Both ends pick the mode of a port session by it, so an old agent is
     /// old: up to 3.0.196.0 it carries one connection at a time.
     pub agent_version: Option<String>,
-    /// The KMS key that encrypts its sessions, by id or ARN.
-    pub kms_key: Option<String>,
 }
 
 impl LocalTarget {
@@ -121,10 +123,18 @@ impl LocalTarget {
             shell: vec!["/bin/bash".to_owned(), "-l".to_owned()],
             directory: PathBuf::from("/"),
             environment: BTreeMap::new(),
+            kms_key: None,
             ports: BTreeMap::new(),
             hosts: BTreeMap::new(),
             agent_version: None,
-            kms_key: None,
+        }
+    }
+
+    /// The machine for a session whose document may name a key.
+    pub(super) fn encrypting_with(self: &Arc<Self>, kms_key: Option<String>) -> Arc<Self> {
+        match kms_key {
+            None => Arc::clone(self),
+            Some(_) => Arc::new(Self { kms_key, ..Self::clone(self) }),
         }
     }
 

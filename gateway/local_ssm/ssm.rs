@@ -197,8 +197,9 @@ impl Service {
         };
         let (_, _, content) = self.document(&document)?;
         let work = Work::of(content, &input.parameters)?;
+        let kms_key = content.kms_key(&input.parameters)?;
         let known = self.targets.get(target.as_str()).filter(|t| self.is_online(&t.id));
-        let Some(machine) = known.cloned() else {
+        let Some(machine) = known.map(|machine| machine.encrypting_with(kms_key)) else {
             let why = format!("{target} is not connected.");
             return Err(ApiError::new(Code::TargetNotConnected, Blame::Target, why));
         };

@@ -2,9 +2,9 @@
 
 mod api;
 mod channel;
+mod kms;
 mod documents;
 mod ports;
 mod resume;
-mod kms;
 mod support;
 mod tunnel;

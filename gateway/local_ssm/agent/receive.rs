@@ -105,12 +105,11 @@ impl Agent {
         let Some(answer) = answer else {
             return self.ended(Status::Failed, "Handshake with the client failed.");
         };
-        if self.encryption.is_some() {
-            self.take_key(&answer)
-        } else {
-            self.handshake_answered()
+        self.client_version.clone_from(&answer.client_version);
+        match self.encryption {
+            Some(_) => self.take_key(&answer),
+            None => self.handshake_answered(),
         }
-        self.client_version = answer.client_version;
     }
 
     pub(super) fn handshake_answered(&mut self) {

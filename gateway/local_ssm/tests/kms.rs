@@ -7,6 +7,8 @@ use aws_sdk_kms::primitives::Blob;
 use data_channel::handshake::{EncChallenge, HandshakeRequest, HandshakeResponse, KmsResult};
 use data_channel::{Cipher, HandshakeComplete, Message, PayloadType};
 
+use serde_json::{Value, json};
+
 use super::support::*;
 use crate::local_ssm::{LocalConfig, LocalSsm, Running};
 
@@ -127,6 +129,36 @@ async fn an_encrypted_command_keeps_streams_and_exit_code() {
 }
 
 #[tokio::test]
+async fn a_documents_own_key_encrypts_its_sessions_but_no_ports() {
+    let mut config = config();
+    config.kms_keys.push("sessions".to_owned());
+    let document = |session_type: &str, properties: Value| {
+        json!({
+            "schemaVersion": "1.0", "description": "Secret", "sessionType": session_type,
+            "inputs": {"kmsKeyId": KEY}, "properties": properties,
+        })
+        .to_string()
+    };
+    let command = json!({"linux": {"commands": "echo se''cret"}});
+    config.documents.insert("Secret".to_owned(), document("InteractiveCommands", command));
+    config.documents.insert("Port".to_owned(), document("Port", json!({"portNumber": "1"})));
+    let running = LocalSsm::start(config).await.unwrap();
+    let mut client = connect_with(&running, Some("Secret"), &[]).await;
+    client.keys = Some(kms(&running, alice()));
+    client.closed().await;
+    assert_eq!(client.text(), "secret\r\n");
+    assert!(client.cipher.is_some());
+
+    let mut client = connect_with(&running, Some("Port"), &[]).await;
+    while client.received.is_empty() {
+        client.next().await;
+    }
+    let request = HandshakeRequest::parse(&client.received[0].1).unwrap();
+    assert!(!request.asks_for_encryption());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_without_the_key_has_no_session() {
     let running = LocalSsm::start(sealed()).await.unwrap();
     let mut client = connect(&running, None).await;
@@ -189,7 +221,7 @@ async fn keys_are_had_by_who_signs_and_whom_the_session_policy_allows() {
     assert_eq!(code(unknown), "NotFoundException");
 
     for (session, allowed) in [("alice-*", true), ("bob-*", false)] {
-        let policy = serde_json::json!({"Version": "2012-10-17", "Statement": {
+        let policy = json!({"Version": "2012-10-17", "Statement": {
             "Effect": "Allow", "Action": "kms:GenerateDataKey", "Resource": "*",
             "Condition": {"StringLike": {"kms:EncryptionContext:aws:ssm:SessionId": session}},
         }});
