@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::Peer;
+use crate::lifecycle::ClientStream;
 use crate::metrics::Metrics;
 use crate::socket::Socket;
 
@@ -167,6 +168,8 @@ impl Connection {
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await else {
             return;
         };
+        // An upgraded connection outlives this task, and goes on counting.
+        let stream = ClientStream::new(stream, self.open);
         let router = self.router.layer(axum::Extension(Peer(self.peer)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -181,6 +184,5 @@ impl Connection {
         }
         // A request under way may finish; what is idle ends at once.
         let _ = connection.await;
-        drop(self.open);
     }
 }

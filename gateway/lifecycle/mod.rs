@@ -5,6 +5,7 @@
 //! relay until a side, the policy or the recorder says stop; seal and count.
 
 mod admission;
+mod client_stream;
 mod keys;
 mod listing;
 mod live;
@@ -20,7 +21,6 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 
 use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place};
@@ -36,15 +36,13 @@ use crate::recorder::{End, Recorder, Recording};
 use crate::registry::{Registry, SessionRecord, State};
 use crate::relay::{self, Control, Ended, Ending, Meters, Parts, Presence, Rules, Times};
 use crate::session::{Instance, Principal, SessionId, SessionRequest, now_ms};
-use crate::socket::Socket;
 use crate::store::Store;
 
 pub use self::admission::Asker;
+pub use self::client_stream::ClientStream;
 pub use self::listing::SessionQuery;
 pub use self::recordings::RecordingFile;
 
-/// The byte stream under a client's WebSocket.
-pub type ClientStream = TlsStream<Socket>;
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
 

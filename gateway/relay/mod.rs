@@ -1,7 +1,8 @@
 //! Are both legs still moving? One session's messages, from leg to leg.
 //!
-//! The relay knows the sequence of the data channel but never renumbers:
-//! both ends keep their own retransmission. It records every output
+//! The relay knows the sequence of the data channel and passes numbers
+//! through, until it has something to say of its own: both ends keep their
+//! own retransmission. It records every output
 //! message once, forwards it at once, and lets the client's acknowledge
 //! pass upstream only when the message is in the recording. Either leg may
 //! break and come back alone.
@@ -12,6 +13,7 @@ mod farewell;
 mod kms;
 mod leg;
 mod meters;
+mod notice;
 mod output;
 mod pump;
 mod tap;
@@ -137,9 +139,10 @@ pub struct Rules {
     pub record_input: bool,
     /// Shown at the client before the first output.
     pub banner: Option<String>,
-    /// Ends a session in which nothing moved either way for so long.
+    /// Ends a session in which nothing moved either way for so long; the
+    /// user is warned a minute before.
     pub idle_timeout: Option<Duration>,
-    /// Ends a session of this age.
+    /// Ends a session of this age; the user is warned a minute before.
     pub max_duration: Option<Duration>,
 }
 
@@ -170,3 +173,6 @@ pub struct Parts<C, U> {
     /// The times to keep.
     pub times: Times,
 }
+
+#[cfg(test)]
+mod tests;

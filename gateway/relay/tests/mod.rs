@@ -1,0 +1,78 @@
+//! The relay between two stock programs, in any weather and simulated time.
+
+mod agent;
+mod keep_alive;
+mod link;
+mod notices;
+mod plugin;
+mod rig;
+mod weather;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::DataKeys;
+use crate::recorder::Stream;
+use weather::Weather;
+use world::{BANNER, Outcome, live};
+
+/// Sessions that every run lives through; `POSTERN_SEEDS=5000` for more.
+const SEEDS: u64 = 300;
+
+/// The targets of these tests encrypt nothing.
+fn no_keys() -> DataKeys {
+    Box::new(|_| Box::pin(async { Err("there are no keys".to_owned()) }))
+}
+
+#[test]
+fn whatever_the_weather_nothing_is_lost_repeated_or_jammed() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("POSTERN_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("POSTERN_SEEDS").unwrap_or(SEEDS),
+    };
+    let mut failed = Vec::new();
+    for seed in seeds {
+        let lived = catch_unwind(AssertUnwindSafe(|| {
+            let (weather, outcome) = live(seed);
+            judge(&weather, &outcome);
+        }));
+        if lived.is_err() {
+            failed.push(seed);
+        }
+    }
+    assert!(failed.is_empty(), "try POSTERN_SEED={}; all that failed: {failed:?}", failed[0]);
+}
+
+fn judge(weather: &Weather, outcome: &Outcome) {
+    let Outcome { ended, agent, plugin, hand, typed } = outcome;
+    let said: Vec<u8> = agent.said.iter().flat_map(|(_, payload)| payload.clone()).collect();
+    assert_eq!(ended.reason(), "target_closed", "{weather:?}");
+
+    let banner = if weather.banner { format!("{BANNER}\r\n") } else { String::new() };
+    let printed = plugin.printed.strip_prefix(banner.as_bytes()).expect("the banner is not printed first");
+    assert!(printed == said, "printed {} bytes of {}: {weather:?}", printed.len(), said.len());
+    assert!(agent.heard == *typed, "heard {} bytes of {}: {weather:?}", agent.heard.len(), typed.len());
+
+    let hand = hand.lock().unwrap();
+    let recorded: Vec<(i64, Vec<u8>)> =
+        hand.output.iter().filter_map(|event| Some((event.sequence?, event.content.clone()))).collect();
+    let numbers =
+        |messages: &[(i64, Vec<u8>)]| messages.iter().map(|(number, _)| *number).collect::<Vec<_>>();
+    assert_eq!(numbers(&recorded), numbers(&agent.said), "{weather:?}");
+    let bytes: Vec<u8> = recorded.into_iter().flat_map(|(_, payload)| payload).collect();
+    // The bytes of a rune that was not whole yet are in a later event, of its stream.
+    if hand.output.iter().all(|event| event.stream == Stream::Output) {
+        assert!(said.starts_with(&bytes) && said.len() - bytes.len() < 4, "{weather:?}");
+    }
+    let own: Vec<String> = hand
+        .output
+        .iter()
+        .filter(|event| event.sequence.is_none())
+        // What was left of a rune at the end is nobody's message either.
+        .filter_map(|event| String::from_utf8(event.content.clone()).ok())
+        .collect();
+    let mut shown = if weather.banner { vec![banner] } else { Vec::new() };
+    shown.extend(plugin.notices.iter().map(|(_, sentence)| format!("\r\n*** postern: {sentence} ***\r\n")));
+    assert_eq!(own, shown, "{weather:?}");
+}
