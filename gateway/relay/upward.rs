@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::message::{Message, MessageType};
+use data_channel::payload::PayloadType;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
@@ -60,6 +61,9 @@ where
                 if self.kms.is_too_early(&message) {
                     self.outside.meters.dropped("too_early");
                     return Ok(());
+                }
+                if matches!(message.payload_type(), PayloadType::Output | PayloadType::Size) {
+                    self.output.settle();
                 }
                 if !self.tap.input(&message, self.now).map_err(|e| recording_failed(&e))? {
                     self.outside.meters.dropped("too_early");

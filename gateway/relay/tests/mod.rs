@@ -38,6 +38,7 @@ fn whatever_the_weather_nothing_is_lost_repeated_or_jammed() {
             judge(&weather, &outcome);
         }));
         if lived.is_err() {
+            eprintln!("that was seed {seed}");
             failed.push(seed);
         }
     }

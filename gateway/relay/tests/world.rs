@@ -96,6 +96,7 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
 
     let mut agent = Agent::new(weather, dice.fork(), typed.len());
     let mut plugin = Plugin::new(weather, dice.fork(), to_type, orders);
+    plugin.count = Arc::clone(&agent.printed);
     let mut written = Written { hand: Arc::clone(&hand), seen: 0, numbers: HashSet::new() };
     let lived = {
         let mut relay =
