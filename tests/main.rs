@@ -17,6 +17,7 @@ mod operations;
 mod pastes;
 mod record_before_acknowledge;
 mod replay;
+mod restart;
 mod resume;
 mod sdk;
 mod shell;

@@ -5,17 +5,20 @@
 //! own retransmission. It records every output
 //! message once, forwards it at once, and lets the client's acknowledge
 //! pass upstream only when the message is in the recording. Either leg may
-//! break and come back alone.
+//! break and come back alone. A session that an earlier process began goes
+//! on where it was, and one that a later process will go on with is left so.
 
 mod acknowledge;
 mod downward;
 mod farewell;
 mod kms;
+mod leaving;
 mod leg;
 mod meters;
 mod notice;
 mod output;
 mod pump;
+mod resumed;
 mod tap;
 mod typed;
 mod upward;
@@ -33,8 +36,8 @@ pub use kms::{AskedKey, DataKeys};
 pub use meters::{Counters, Meters};
 pub use pump::run;
 
-use crate::recorder::Recording;
-use crate::session::SessionId;
+use crate::recorder::{Recording, Recovered};
+use crate::session::{SessionId, SessionKind};
 
 /// What a session's owner tells its relay.
 pub enum Control<C> {
@@ -42,6 +45,8 @@ pub enum Control<C> {
     Attach(Box<WebSocketStream<C>>),
     /// End the session and tell the client why.
     End(Ending),
+    /// Leave the session to a later process; nothing ends.
+    Leave,
 }
 
 /// Why the gateway ends a session, and what its user reads.
@@ -60,6 +65,8 @@ pub enum Ended {
     ByTarget(String),
     /// The gateway ended it.
     ByGateway(Ending),
+    /// It goes on: a later process takes it over.
+    Left,
 }
 
 impl Ended {
@@ -68,6 +75,7 @@ impl Ended {
         match self {
             Self::ByTarget(_) => "target_closed",
             Self::ByGateway(ending) => ending.reason,
+            Self::Left => "handed_over",
         }
     }
 
@@ -84,6 +92,7 @@ impl Ended {
         match self {
             Self::ByTarget(text) => text,
             Self::ByGateway(ending) => &ending.sentence,
+            Self::Left => "",
         }
     }
 }
@@ -154,8 +163,8 @@ pub struct Parts<C, U> {
     pub recording: Recording,
     /// What the policy obliges the session to.
     pub rules: Rules,
-    /// The first upstream leg, just opened.
-    pub upstream: WebSocketStream<U>,
+    /// The first upstream leg, just opened; `None`: dial it.
+    pub upstream: Option<WebSocketStream<U>>,
     /// How to get another one.
     pub redial: Redial<U>,
     /// How to get a key when the target encrypts with KMS.
@@ -172,6 +181,20 @@ pub struct Parts<C, U> {
     pub counters: Arc<Counters>,
     /// The times to keep.
     pub times: Times,
+    /// What an earlier process did, if it began the session.
+    pub resumed: Option<Resumed>,
+}
+
+/// What is known of a session that an earlier process began.
+pub struct Resumed {
+    /// What its recording says.
+    pub recovered: Recovered,
+    /// What the session carries.
+    pub kind: SessionKind,
+    /// How long ago it began.
+    pub age: Duration,
+    /// How long its client has been away; `None` if none was there yet.
+    pub away: Option<Duration>,
 }
 
 #[cfg(test)]

@@ -14,12 +14,13 @@ use tokio_tungstenite::WebSocketStream;
 use super::acknowledge::HeldAcknowledges;
 use super::farewell::Farewell;
 use super::kms::Kms;
+use super::leaving::Leaving;
 use super::leg::Leg;
 use super::notice::{Screen, Warnings};
 use super::output::Output;
 use super::tap::Tap;
 use super::{Control, Ended, Ending, Parts, Presence, Redialled, Rules};
-use crate::recorder::{RecorderError, Recording};
+use crate::recorder::{Position, RecorderError, Recording};
 use crate::session::printable;
 
 /// Messages taken from one leg before the other gets its turn.
@@ -37,9 +38,16 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut parts = parts;
+    let resumed = parts.resumed.take();
     let mut pump = Pump::new(parts);
+    if let Some(resumed) = resumed {
+        pump.go_on(resumed);
+    }
     let ended = poll_fn(|cx| pump.poll(cx)).await;
-    pump.turn_away(&ended).await;
+    if ended != Ended::Left {
+        pump.turn_away(&ended).await;
+    }
     let (recording, age) = pump.tap.into_recording(Instant::now());
     (recording, age, ended)
 }
@@ -59,6 +67,8 @@ pub(super) struct Pump<C, U> {
     pub(super) upstream: Upstream<U>,
     pub(super) output: Output,
     pub(super) held: HeldAcknowledges,
+    /// The agent's acknowledges of keys that are not recorded yet.
+    pub(super) typed: VecDeque<(Position, Bytes)>,
     pub(super) tap: Tap,
     pub(super) kms: Kms,
     pub(super) backlog: VecDeque<Bytes>,
@@ -72,6 +82,9 @@ pub(super) struct Pump<C, U> {
     /// Whether a client has ever been there.
     pub(super) attached: bool,
     pub(super) farewell: Option<Farewell>,
+    pub(super) leaving: Option<Leaving>,
+    /// Until then a client may come back to hear the end.
+    pub(super) back_until: Instant,
     pub(super) alarm: Pin<Box<Sleep>>,
     pub(super) now: Instant,
     pub(super) outside: Outside<C, U>,
@@ -93,15 +106,20 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(parts: Parts<C, U>) -> Self {
+    fn new(mut parts: Parts<C, U>) -> Self {
         let now = Instant::now();
+        let upstream = match parts.upstream.take() {
+            Some(socket) => Upstream::Open(Box::new(Leg::new(socket, now))),
+            None => Upstream::Redialling((parts.redial)()),
+        };
         Self {
             client: None,
-            upstream: Upstream::Open(Box::new(Leg::new(parts.upstream, now))),
+            upstream,
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
             kms: Kms::new(parts.data_keys, parts.data_key),
+            typed: VecDeque::new(),
             backlog: VecDeque::new(),
             started: now,
             active: now,
@@ -111,6 +129,8 @@ where
             away_since: now,
             attached: false,
             farewell: None,
+            leaving: None,
+            back_until: now,
             alarm: Box::pin(sleep_until(now)),
             now,
             outside: Outside {
@@ -137,7 +157,15 @@ where
             if self.farewell.is_some() {
                 return self.poll_farewell(cx);
             }
-            match self.turn(cx) {
+            let moved = if self.leaving.is_some() {
+                match self.poll_leaving(cx) {
+                    Ok(left) => return left,
+                    Err(ended) => Err(ended),
+                }
+            } else {
+                self.turn(cx)
+            };
+            match moved {
                 Ok(true) => {}
                 Ok(false) => return self.rest(cx),
                 Err(ended) => self.say_farewell(ended),
@@ -157,6 +185,7 @@ where
         moved |= self.hear_client(cx)?;
         moved |= self.send_backlog(cx);
         moved |= self.release_acknowledges(cx)?;
+        moved |= self.release_input_acknowledges(cx)?;
         moved |= self.give_notice(cx)?;
         self.flush(cx);
         Ok(moved)
@@ -170,6 +199,7 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
+            Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
         }
     }
@@ -206,7 +236,7 @@ where
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
         if let Some(leg) = &mut self.client {
             leg.poll_flushed(cx);
         }

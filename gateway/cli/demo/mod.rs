@@ -19,8 +19,8 @@ use self::people::People;
 use self::trust::Trust;
 use crate::broker::{BrokerConfig, Secret, StaticKeys};
 use crate::config::{
-    AdminConfig, Config, IdentitySection, ListenConfig, PolicyConfig, RecorderSection, RegistrySection,
-    SessionsConfig,
+    AdminConfig, Config, IdentitySection, ListenConfig, OnStop, PolicyConfig, RecorderSection,
+    RegistrySection, SessionsConfig,
 };
 use crate::front_door::Tls;
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalTarget};
@@ -205,6 +205,11 @@ fn configuration(
         broker,
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
-        sessions: SessionsConfig { node: "demo".to_owned(), ..SessionsConfig::default() },
+        // Its machines end with it, so its sessions do.
+        sessions: SessionsConfig {
+            node: "demo".to_owned(),
+            on_stop: OnStop::End,
+            ..SessionsConfig::default()
+        },
     })
 }

@@ -51,7 +51,7 @@ fn a_message_before_its_turn_waits_for_the_gap() {
     output.accept(message(0), Position::default(), Instant::now());
     output.accept(message(1), Position::default(), Instant::now());
     assert_eq!(output.take_held().unwrap().sequence(), 2);
-    assert_eq!(output.arrival(5000), Arrival::TooEarly);
+    assert_eq!(output.arrival(9000), Arrival::TooEarly);
     assert_eq!(output.arrival(i64::MAX), Arrival::TooEarly);
     assert_eq!(output.arrival(i64::MIN), Arrival::Done);
 }

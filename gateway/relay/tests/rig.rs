@@ -47,7 +47,7 @@ impl Rig {
             session: SessionId::parse("alice-1").unwrap(),
             recording,
             rules,
-            upstream: near,
+            upstream: Some(near),
             redial: Box::new(move || {
                 let to_test = to_test.clone();
                 Box::pin(async move {
@@ -65,6 +65,7 @@ impl Rig {
             meters: Arc::new(Meters::new(&Metrics::new().unwrap())),
             counters: Arc::new(Counters::default()),
             times: Times::default(),
+            resumed: None,
         };
         let relay = recorded_by_hand(run(parts), Arc::clone(&hand), (1, Dice::new(1)));
         let relay = tokio::spawn(async { relay.await.2 });
