@@ -108,7 +108,14 @@ pub(super) async fn session(
     let work = async {
         let call = Call::verify(&front, peer, request).await?;
         let record = front.lifecycle.session(&call.asker, &noun(SessionId::parse(&session))?).await?;
-        Ok(session_json(&record))
+        let mut shown = session_json(&record);
+        if let (Some(fields), Some(port)) = (shown.as_object_mut(), front.lifecycle.live_port(&record.id)) {
+            fields.insert("host".to_owned(), port.destination.host().into());
+            fields.insert("port".to_owned(), port.destination.port().into());
+            fields.insert("connections".to_owned(), port.connections.into());
+            fields.insert("connections_open".to_owned(), port.connections_open.into());
+        }
+        Ok(shown)
     };
     respond(work.await)
 }

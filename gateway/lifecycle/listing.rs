@@ -3,6 +3,7 @@
 use super::Lifecycle;
 use super::admission::Asker;
 use crate::error::{ApiError, Code};
+use crate::relay::Destination;
 use crate::registry::{Filter, Page, RegistryError, SessionRecord};
 use crate::session::{Instance, SessionId, Target, now_ms};
 
@@ -18,6 +19,17 @@ pub struct SessionQuery {
     pub limit: usize,
     /// The token of the page before.
     pub token: Option<String>,
+}
+
+/// What a running port session carries now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePort {
+    /// Where it goes.
+    pub destination: Destination,
+    /// How many connections there were so far.
+    pub connections: u64,
+    /// How many of them are open.
+    pub connections_open: u64,
 }
 
 impl Lifecycle {
@@ -58,6 +70,16 @@ impl Lifecycle {
             return Ok(record);
         }
         Err(ApiError::client(Code::DoesNotExist, format!("there is no session {id}")))
+    }
+
+    /// What a running port session carries; for who may see the session.
+    pub fn live_port(&self, id: &SessionId) -> Option<LivePort> {
+        let live = self.live.get(id)?;
+        Some(LivePort {
+            destination: live.destination.clone()?,
+            connections: live.counters.connections(),
+            connections_open: live.counters.connections_open(),
+        })
     }
 
     /// The machines that the caller may see.

@@ -9,6 +9,7 @@ mod listing;
 mod live;
 mod once;
 mod patience;
+mod ports;
 mod recordings;
 mod token;
 mod upstream;
@@ -34,12 +35,12 @@ use crate::metrics::Metrics;
 use crate::policy::{Action, Policy};
 use crate::recorder::{End, Recorder, Recording};
 use crate::registry::{Registry, SessionRecord, State};
-use crate::relay::{self, Control, Ended, Ending, Meters, Parts, Presence, Rules, Times};
+use crate::relay::{self, Carries, Control, Ended, Ending, Meters, Parts, Presence, Rules, Times};
 use crate::session::{Instance, Principal, SessionId, SessionRequest, now_ms};
 use crate::store::Store;
 
 pub use self::admission::Asker;
-pub use self::listing::SessionQuery;
+pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
 
 /// The byte stream under a client's WebSocket.
@@ -79,6 +80,8 @@ pub struct Settings {
     pub sessions_max: usize,
     /// Sessions of one principal on this node at the most.
     pub sessions_per_principal: usize,
+    /// Connections at once in one port session at the most.
+    pub connections_per_session: usize,
     /// The relay's times.
     pub times: Times,
 }
@@ -177,10 +180,11 @@ impl Lifecycle {
         let _place = self.place_for(&asker.principal)?;
         let instance = self.instance_for(asker, &request).await?;
         let decision = self.admit_start(asker, &request, &instance).await?;
-        admission::refuse_unkeepable(&request, &decision.obligations)?;
+        admission::refuse_unkeepable(&decision.obligations)?;
+        let carries = ports::carries(&request, &decision.obligations, self.settings.connections_per_session)?;
 
         let id = SessionId::mint(&asker.principal.name);
-        let header = recordings::header(&id, asker, &request, &decision, &self.settings.node);
+        let header = recordings::header(&id, asker, &request, (&decision, &carries), &self.settings.node);
         let recording = self.rooms.recorder.begin(&id, header).map_err(|e| recordings::cannot_record(&e))?;
         let opened = match self.open_upstream(asker, &request, &id).await {
             Ok(opened) => opened,
@@ -204,7 +208,7 @@ impl Lifecycle {
             return Err(ApiError::gateway("the gateway could not register the session; try again"));
         }
         let rules = admission::rules(&decision.obligations);
-        self.run_session(record, instance, (recording, rules), opened);
+        self.run_session(record, instance, (recording, rules, carries), opened);
         self.ticket(&id)
     }
 
@@ -309,11 +313,16 @@ impl Lifecycle {
         self: &Arc<Self>,
         record: SessionRecord,
         instance: Instance,
-        recording: (Recording, Rules),
+        recording: (Recording, Rules, Carries),
         opened: Opened,
     ) {
         let (orders, control) = mpsc::channel(ORDERS_MAX);
-        let live = Arc::new(Live::new(record.id.clone(), record.principal.clone(), instance, orders));
+        let destination = match &recording.2 {
+            Carries::Terminal => None,
+            Carries::Port(forward) => Some(forward.destination.clone()),
+        };
+        let live = Live::new(record.id.clone(), record.principal.clone(), instance, orders);
+        let live = Arc::new(live.to(destination));
         self.live.insert(Arc::clone(&live));
         let kind = admission::kind_label(record.kind);
         self.rooms.metrics.sessions_started.with_label_values(&[kind]).inc();
@@ -330,7 +339,7 @@ impl Lifecycle {
         self: Arc<Self>,
         live: Arc<Live>,
         control: mpsc::Receiver<Control<ClientStream>>,
-        (recording, rules): (Recording, Rules),
+        (recording, rules, carries): (Recording, Rules, Carries),
         opened: Opened,
     ) {
         let id = live.id.clone();
@@ -338,6 +347,7 @@ impl Lifecycle {
         let parts = Parts {
             session: id.clone(),
             recording,
+            carries,
             rules,
             upstream: opened.socket,
             redial: self.redialler(Arc::clone(&upstream), opened.client),

@@ -34,7 +34,7 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::asciicast::Stream;
+pub use crate::asciicast::{Direction, FlowEvent, Guess, Mode, Side, Stream};
 pub use evidence::{Ending, Evidence, Segment};
 pub use recording::{Position, Recording};
 pub use seal::Sealed;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Ended;
 use super::leg::Heard;
 use super::output::Arrival;
-use super::pump::{Pump, Step, TURN, Upstream, end, recording_failed};
+use super::pump::{Pump, Step, TURN, Upstream, end};
 use crate::session::now_ms;
 
 impl<C, U> Pump<C, U>
@@ -109,10 +109,13 @@ where
     }
 
     pub(super) fn record_output(&mut self, message: Message) -> Result<(), Ended> {
-        self.active = self.now;
-        refuse_unrecordable(&message)?;
-        let message = self.with_banner(message);
-        let position = self.tap.output(&message, self.now).map_err(|e| recording_failed(&e))?;
+        let message = if self.flows.is_some() {
+            self.with_notice(message)
+        } else {
+            refuse_unrecordable(&message)?;
+            self.with_banner(message)
+        };
+        let position = self.observe_output(&message)?;
         let bytes = message.payload().len();
         self.outside.counters.add_output(bytes);
         self.outside.meters.output_bytes.inc_by(bytes as u64);

@@ -7,13 +7,18 @@
 //! break and come back alone.
 
 mod acknowledge;
+mod destination;
 mod downward;
 mod farewell;
+mod flows;
 mod leg;
 mod meters;
+mod observe;
 mod output;
 mod pump;
 mod tap;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod upward;
 
@@ -26,6 +31,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+pub use destination::{Carries, Destination, Forward};
 pub use meters::{Counters, Meters};
 pub use pump::run;
 
@@ -162,6 +168,8 @@ pub struct Parts<C, U> {
     pub session: SessionId,
     /// Where the session is written down.
     pub recording: Recording,
+    /// What the session carries, as policy allowed it.
+    pub carries: Carries,
     /// What the policy obliges the session to.
     pub rules: Rules,
     /// The first upstream leg, just opened.

@@ -12,7 +12,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 
 use super::acknowledge::HeldAcknowledges;
+use super::destination::Carries;
 use super::farewell::Farewell;
+use super::flows::Flows;
 use super::leg::Leg;
 use super::output::Output;
 use super::tap::Tap;
@@ -58,6 +60,8 @@ pub(super) struct Pump<C, U> {
     pub(super) output: Output,
     pub(super) held: HeldAcknowledges,
     pub(super) tap: Tap,
+    /// What is known of a port session's connections; none of a terminal.
+    pub(super) flows: Option<Flows>,
     pub(super) backlog: VecDeque<Bytes>,
     pub(super) started: Instant,
     /// When payload last moved, either way.
@@ -96,6 +100,10 @@ where
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
+            flows: match parts.carries {
+                Carries::Terminal => None,
+                Carries::Port(forward) => Some(Flows::new(forward)),
+            },
             backlog: VecDeque::new(),
             started: now,
             active: now,
@@ -142,6 +150,7 @@ where
     /// One turn of everything; true if anything moved.
     fn turn(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = self.hear_owner(cx)?;
+        self.observe_time()?;
         moved |= self.redial(cx)?;
         moved |= self.hear_upstream(cx)?;
         moved |= self.send_output(cx);
@@ -237,6 +246,7 @@ where
         }
         next = self.rules.max_duration.map_or(next, |limit| next.min(self.started + limit));
         next = self.rules.idle_timeout.map_or(next, |limit| next.min(self.active + limit));
+        next = self.flows.as_ref().and_then(Flows::due).map_or(next, |due| next.min(due));
         if !self.tap.has_room() {
             next = next.min(self.now + ROOM_AGAIN);
         }

@@ -16,6 +16,8 @@ const DIGEST: std::ops::Range<usize> = 80..112;
 pub(super) enum Typed {
     /// Not seen before.
     Fresh,
+    /// Not seen before, under a number that was.
+    Other,
     /// Seen before, or of no effect at the agent.
     Repeat,
     /// Too far ahead of what is missing.
@@ -51,7 +53,10 @@ impl TypedMessages {
         }
         match self.seen.get_mut(&sequence) {
             Some(seen) if seen.taken || seen.digest == digest => return Typed::Repeat,
-            Some(seen) => seen.digest = digest,
+            Some(seen) => {
+                seen.digest = digest;
+                return Typed::Other;
+            }
             None if sequence < self.next => return Typed::Repeat,
             None => {
                 self.seen.insert(sequence, Seen { digest, taken: false });
@@ -124,7 +129,7 @@ mod tests {
     fn other_bytes_under_a_number_that_the_agent_has_not_taken_are_recorded() {
         let mut typed = TypedMessages::default();
         assert_eq!(typed.arrival(&message(0, b"harmless")), Typed::Fresh);
-        assert_eq!(typed.arrival(&message(0, b"rm -rf /")), Typed::Fresh);
+        assert_eq!(typed.arrival(&message(0, b"rm -rf /")), Typed::Other);
     }
 
     #[test]

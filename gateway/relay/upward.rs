@@ -56,9 +56,7 @@ where
         match message.message_type() {
             MessageType::Acknowledge => self.client_acknowledge(&message),
             MessageType::InputStreamData => {
-                self.active = self.now;
-                if !self.tap.input(&message, self.now).map_err(|e| recording_failed(&e))? {
-                    self.outside.meters.dropped("too_early");
+                if !self.observe_input(&message)? {
                     return Ok(());
                 }
                 let bytes = message.payload().len();
