@@ -37,6 +37,8 @@ pub enum Code {
     Validation,
     /// The document is unknown or does not fit.
     InvalidDocument,
+    /// The document has no such parameter, or it does not fit.
+    InvalidParameters,
     /// The target is unknown or offline.
     TargetNotConnected,
     /// The session does not exist.
@@ -79,6 +81,7 @@ impl Code {
             Self::AccessDenied => ("AccessDeniedException", 400),
             Self::Validation => ("ValidationException", 400),
             Self::InvalidDocument => ("InvalidDocument", 400),
+            Self::InvalidParameters => ("InvalidParameters", 400),
             Self::TargetNotConnected => ("TargetNotConnected", 400),
             Self::DoesNotExist => ("DoesNotExistException", 400),
             Self::InvalidFilterKey => ("InvalidFilterKey", 400),

@@ -97,10 +97,21 @@ impl Target {
         }
         let known = ["i-", "mi-", "ecs:"].iter().any(|prefix| text.starts_with(prefix));
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':');
-        if !known || !text.bytes().all(plain) {
+        let target = Self(text.to_owned());
+        let is_no_task = text.starts_with("ecs:") && target.ecs_task().is_none();
+        if !known || is_no_task || !text.bytes().all(plain) {
             return Err(invalid("it must be i-…, mi-… or ecs:cluster_task_runtime"));
         }
-        Ok(Self(text.to_owned()))
+        Ok(target)
+    }
+
+    /// Cluster and task of `ecs:<cluster>_<task>_<runtime id>`.
+    ///
+    /// A cluster's name may hold `_`; tasks and runtimes have none.
+    pub fn ecs_task(&self) -> Option<(&str, &str)> {
+        let mut parts = self.0.strip_prefix("ecs:")?.rsplitn(3, '_');
+        let (runtime, task, cluster) = (parts.next()?, parts.next()?, parts.next()?);
+        [runtime, task, cluster].iter().all(|part| !part.is_empty()).then_some((cluster, task))
     }
 
     /// The target as text.
@@ -159,17 +170,33 @@ impl Document {
         &self.0
     }
 
-    /// What kind of session the document opens.
-    pub fn kind(&self) -> SessionKind {
-        let name = self.0.rsplit('/').next().unwrap_or(&self.0);
-        match name {
+    /// The name of a document that everybody knows: AWS's or the shell's.
+    ///
+    /// An ARN of another account's document is none, whatever its name.
+    pub fn owned_name(&self) -> Option<&str> {
+        let name = match self.0.strip_prefix("arn:") {
+            None => self.0.as_str(),
+            Some(arn) => arn.split_once(":document/")?.1,
+        };
+        (name.starts_with("AWS-") || self.0 == Self::SHELL).then_some(name)
+    }
+
+    /// What kind of session a document opens that is known by its name.
+    pub fn known_kind(&self) -> Option<SessionKind> {
+        Some(match self.owned_name()? {
+            Self::SHELL => SessionKind::Shell,
             "AWS-StartInteractiveCommand" => SessionKind::InteractiveCommand,
             "AWS-StartNonInteractiveCommand" => SessionKind::NonInteractiveCommand,
             "AWS-StartSSHSession" => SessionKind::Ssh,
             "AWS-StartPortForwardingSession" => SessionKind::Port,
             "AWS-StartPortForwardingSessionToRemoteHost" => SessionKind::PortToHost,
-            _ => SessionKind::Shell,
-        }
+            _ => return None,
+        })
+    }
+
+    /// The same, with any other document taken for a shell.
+    pub fn kind(&self) -> SessionKind {
+        self.known_kind().unwrap_or(SessionKind::Shell)
     }
 }
 
@@ -319,9 +346,16 @@ mod tests {
         for good in ["i-0123456789abcdef0", "mi-0123456789abcdef0", "ecs:demo_0a1b_2c3d"] {
             assert!(Target::parse(good).is_ok(), "{good} was refused");
         }
-        for bad in ["", "web-1", "i-0 1", "i-\u{1b}[2J", "ecs:../../x"] {
+        for bad in ["", "web-1", "i-0 1", "i-\u{1b}[2J", "ecs:../../x", "ecs:demo", "ecs:demo__x"] {
             assert!(Target::parse(bad).is_err(), "{bad:?} was accepted");
         }
+    }
+
+    #[test]
+    fn a_task_is_found_in_a_cluster_whose_name_has_underscores() {
+        let target = Target::parse("ecs:my_cluster_0a1b_0a1b-2c3d").unwrap();
+        assert_eq!(target.ecs_task(), Some(("my_cluster", "0a1b")));
+        assert_eq!(Target::parse("i-0123456789abcdef0").unwrap().ecs_task(), None);
     }
 
     #[test]

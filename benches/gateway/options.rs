@@ -15,6 +15,7 @@ cargo bench --bench gateway -- [OPTIONS]
   --haproxy FILE     HAProxy's binary (default: /usr/sbin/haproxy)
   --state DIR        where recordings and database go (default: the system's temporary folder)
   --quick            a tenth of everything, to see that it works
+  --long             ten times as much of everything, for a profiler
   --no-haproxy       the gateway alone, for a profiler
   --keep             keep configurations, logs and recordings";
 
@@ -28,6 +29,7 @@ pub struct Options {
     pub haproxy: PathBuf,
     pub state: PathBuf,
     pub quick: bool,
+    pub long: bool,
     pub anchored: bool,
     pub keep: bool,
 }
@@ -45,6 +47,7 @@ impl Options {
             haproxy: PathBuf::from("/usr/sbin/haproxy"),
             state: std::env::temp_dir(),
             quick: false,
+            long: false,
             anchored: true,
             keep: false,
         };
@@ -59,6 +62,7 @@ impl Options {
                 "--haproxy" => options.haproxy = value()?.into(),
                 "--state" => options.state = value()?.into(),
                 "--quick" => options.quick = true,
+                "--long" => options.long = true,
                 "--no-haproxy" => options.anchored = false,
                 "--keep" => options.keep = true,
                 // Cargo says this to every bench.
@@ -74,8 +78,12 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|only| only == load)
     }
 
-    /// A number of the full run, or a tenth.
+    /// A number of the full run, a tenth of it, or ten times it.
     pub fn scaled(&self, full: u64) -> u64 {
-        if self.quick { (full / 10).max(1) } else { full }
+        match (self.quick, self.long) {
+            (true, _) => (full / 10).max(1),
+            (_, true) => full * 10,
+            _ => full,
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Tables: each proxy's median and range, and its ratio to HAProxy's.
 
+/// An anchor below this is noise, and a ratio to it as well.
+const LEAST: f64 = 0.5;
+
 /// One measured quantity, by proxy and round.
 pub struct Table {
     title: String,
@@ -23,7 +26,9 @@ impl Table {
     /// Prints it; ratios are of the same round.
     pub fn print(&self) {
         println!("\n{}", self.title);
+        // What HAProxy does not do has no ratio.
         let anchor = self.rows.iter().find(|(name, _)| name.starts_with("haproxy")).map(|(_, values)| values);
+        let anchor = anchor.filter(|values| values.iter().all(|value| *value >= LEAST));
         for (name, values) in &self.rows {
             let ratios: Vec<f64> =
                 anchor.map_or(Vec::new(), |anchor| values.iter().zip(anchor).map(|(a, b)| a / b).collect());

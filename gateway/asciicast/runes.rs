@@ -43,15 +43,20 @@ impl Runes {
         for (place, byte) in self.tail.iter_mut().zip(tail) {
             *place = *byte;
         }
-        Piece { exact, text: String::from_utf8_lossy(exact) }
+        Piece { exact, text: text_of(exact) }
     }
 
     /// Gives up waiting: the bytes kept back, at the end of a stream.
     pub fn finish(&mut self) -> Option<Piece<'_>> {
         let exact = self.tail.get(..usize::from(self.len)).filter(|tail| !tail.is_empty())?;
         self.len = 0;
-        Some(Piece { exact, text: String::from_utf8_lossy(exact) })
+        Some(Piece { exact, text: text_of(exact) })
     }
+}
+
+/// The text of the bytes; what is UTF-8 already is only looked at, by words.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// How many bytes at the end may become a rune with the next message.

@@ -34,6 +34,8 @@ pub enum Operation {
     DescribeInstances,
     /// The tags of a machine.
     ListTags,
+    /// What a document does.
+    GetDocument,
     /// The data channel.
     Dial,
 }
@@ -55,6 +57,7 @@ impl Operation {
             Self::GetConnectionStatus => ("get_connection_status", "ssm:GetConnectionStatus"),
             Self::DescribeInstances => ("describe_instances", "ssm:DescribeInstanceInformation"),
             Self::ListTags => ("list_tags", "ssm:ListTagsForResource"),
+            Self::GetDocument => ("get_document", "ssm:GetDocument"),
             Self::Dial => ("dial", "ssmmessages:OpenDataChannel"),
         }
     }
@@ -84,6 +87,14 @@ pub enum BrokerError {
         /// The document.
         document: Document,
         /// What AWS said.
+        message: String,
+    },
+    /// The document has no such parameter, or it does not fit.
+    #[error("the document {} cannot be run so: {message}", document.as_str())]
+    InvalidParameters {
+        /// The document.
+        document: Document,
+        /// Which parameter, and why.
         message: String,
     },
     /// AWS does not take a parameter.
@@ -151,7 +162,9 @@ impl BrokerError {
         match self {
             Self::Config(_) | Self::Credentials(_) | Self::Busy => Blame::Gateway,
             Self::TargetNotConnected(_) => Blame::Target,
-            Self::InvalidDocument { .. } | Self::Invalid { .. } => Blame::Client,
+            Self::InvalidDocument { .. } | Self::InvalidParameters { .. } | Self::Invalid { .. } => {
+                Blame::Client
+            }
             _ => Blame::Aws,
         }
     }
@@ -238,6 +251,9 @@ fn told(error: &BrokerError) -> (Code, String) {
             Code::InvalidDocument,
             format!("AWS does not take the document {}: {message}", document.as_str()),
         ),
+        BrokerError::InvalidParameters { document, message } => {
+            (Code::InvalidParameters, format!("document {}: {message}", document.as_str()))
+        }
         BrokerError::Invalid { message, .. } => {
             (Code::Validation, format!("AWS does not take a parameter: {message}"))
         }

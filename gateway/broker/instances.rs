@@ -48,9 +48,8 @@ impl Broker {
     /// One machine, at most 30 s old; 5 min when AWS does not answer.
     pub async fn instance(&self, target: &Target) -> Result<Instance, BrokerError> {
         let unknown = || BrokerError::TargetNotConnected(target.clone());
-        if target.as_str().starts_with("ecs:") {
-            // SSM describes no tasks, and without a description no decision.
-            return Err(unknown());
+        if let Some(task) = self.task(target) {
+            return Ok(task);
         }
         let age = |found: &Option<Instance>| if found.is_some() { KNOWN } else { UNKNOWN };
         let found = match self.inventory.place_for(target) {
@@ -80,6 +79,24 @@ impl Broker {
         };
         let answer = self.calls.run(operation, asked).await?;
         Ok(answer.status == Some(ConnectionStatus::Connected))
+    }
+
+    /// A container of ECS, which SSM does not describe: its name says all.
+    ///
+    /// `ecs:<cluster>_<task>_<runtime id>` is named `<cluster>/<task>`, so
+    /// that policies can go by cluster; it has no tags here.
+    fn task(&self, target: &Target) -> Option<Instance> {
+        let (cluster, task) = target.ecs_task()?;
+        Some(Instance {
+            target: target.clone(),
+            account: self.place.account.clone(),
+            region: self.place.region.clone(),
+            name: Some(format!("{cluster}/{task}")),
+            platform: None,
+            agent_version: None,
+            online: true,
+            tags: Tags::new(),
+        })
     }
 
     async fn describe(&self, target: &Target) -> Result<Option<Instance>, BrokerError> {

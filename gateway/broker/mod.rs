@@ -15,6 +15,7 @@ use crate::session::{Principal, SessionId, SessionRequest};
 mod aws;
 mod config;
 mod dial;
+mod documents;
 mod error;
 mod fresh;
 mod gate;
@@ -33,12 +34,14 @@ mod tests;
 
 pub use config::{BrokerConfig, StaticKeys};
 pub use dial::{ClientIds, UpstreamSocket};
+pub use documents::Plan;
 pub use error::{BrokerError, Operation};
 pub use secret::{Secret, Token};
 pub use stream::UpstreamStream;
 pub use upstream::{Keys, Scope, Upstream, UpstreamRef};
 
 use aws::Aws;
+use documents::Documents;
 use gate::Gate;
 use instances::Inventory;
 use keys::KeySource;
@@ -55,6 +58,7 @@ pub struct Broker {
     dials: Gate,
     starts: StartQueue,
     inventory: Inventory,
+    documents: Documents,
     tls: TlsConnector,
 }
 
@@ -72,6 +76,7 @@ impl Broker {
             dials: Gate::dials(Arc::clone(&metrics)),
             starts: StartQueue::new(config.starts_per_second, metrics),
             inventory: Inventory::default(),
+            documents: Documents::default(),
             place,
             calls,
             tls,

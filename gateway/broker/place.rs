@@ -59,6 +59,7 @@ impl Place {
             "Effect": "Allow",
             "Action": [
                 "ssm:DescribeInstanceInformation", "ssm:ListTagsForResource", "ssm:GetConnectionStatus",
+                "ssm:GetDocument",
             ],
             "Resource": "*",
         })])
@@ -66,10 +67,7 @@ impl Place {
 
     fn target_arn(&self, target: &Target) -> String {
         let id = target.as_str();
-        if let Some(task) = id.strip_prefix("ecs:") {
-            // ecs:<cluster>_<task>_<runtime>; a cluster's name may hold "_".
-            let mut parts = task.rsplitn(3, '_').skip(1);
-            let (task, cluster) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        if let Some((cluster, task)) = target.ecs_task() {
             return self.arn("ecs", &format!("task/{cluster}/{task}"));
         }
         match id.starts_with("mi-") {

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::Lifecycle;
 use super::live::Live;
+use crate::broker::{BrokerError, Plan};
 use crate::error::{ApiError, Blame, Code};
 use crate::metrics::Metrics;
 use crate::policy::{Action, Asked, Decision, Durability, Obligations, Question, Resource};
@@ -24,15 +25,19 @@ pub struct Asker {
 }
 
 impl Lifecycle {
-    /// The machine that a request names, as SSM describes it.
-    pub(super) async fn instance_for(
+    /// The machine that a request names, and what its document will do.
+    pub(super) async fn subject_of(
         &self,
         asker: &Asker,
         request: &SessionRequest,
-    ) -> Result<Instance, ApiError> {
-        let instance = self.rooms.broker.instance(&request.target).await;
-        instance.map_err(|error| {
-            tracing::info!(principal = %asker.principal.arn, target = %request.target, %error, "target not found");
+    ) -> Result<(Instance, Plan), ApiError> {
+        let found = async {
+            let instance = self.rooms.broker.instance(&request.target).await?;
+            let plan = self.rooms.broker.plan(request, instance.platform.as_deref()).await?;
+            Ok((instance, plan))
+        };
+        found.await.map_err(|error: BrokerError| {
+            tracing::info!(principal = %asker.principal.arn, target = %request.target, %error, "no such session");
             error.into()
         })
     }
@@ -42,10 +47,10 @@ impl Lifecycle {
         &self,
         asker: &Asker,
         request: &SessionRequest,
-        instance: &Instance,
+        (instance, plan): (&Instance, &Plan),
     ) -> Result<Decision, ApiError> {
         self.refuse_unknown_tags(instance)?;
-        self.admit(asker, &start_question(asker, request, instance), None).await
+        self.admit(asker, &start_question(asker, request, (instance, plan)), None).await
     }
 
     /// SSM tells no tags of EC2 instances, so a forbid by tag would not bite.
@@ -62,8 +67,8 @@ impl Lifecycle {
 
     /// Would the session start? Answers without opening anything.
     pub async fn would_admit(&self, asker: &Asker, request: &SessionRequest) -> Result<Decision, ApiError> {
-        let instance = self.instance_for(asker, request).await?;
-        Ok(self.decide(&start_question(asker, request, &instance)))
+        let (instance, plan) = self.subject_of(asker, request).await?;
+        Ok(self.decide(&start_question(asker, request, (&instance, &plan))))
     }
 
     /// May they do this to a running session?
@@ -174,14 +179,18 @@ impl Lifecycle {
     }
 }
 
-fn start_question<'a>(asker: &'a Asker, request: &'a SessionRequest, instance: &'a Instance) -> Question<'a> {
+fn start_question<'a>(
+    asker: &'a Asker,
+    request: &'a SessionRequest,
+    (instance, plan): (&'a Instance, &'a Plan),
+) -> Question<'a> {
     Question {
         principal: &asker.principal,
-        action: Action::from(request.document.kind()),
+        action: Action::from(plan.kind),
         resource: Resource::Instance(instance),
         context: Asked {
             document: Some(&request.document),
-            parameters: Some(&request.parameters),
+            parameters: Some(&plan.parameters),
             reason: request.reason.as_deref(),
             source_ip: Some(asker.source_ip),
         },

@@ -178,13 +178,13 @@ impl Lifecycle {
     /// Decide, begin the recording, open upstream, hand out the stream URL.
     async fn open(self: &Arc<Self>, asker: &Asker, request: SessionRequest) -> Result<Ticket, ApiError> {
         let _place = self.place_for(&asker.principal)?;
-        let instance = self.instance_for(asker, &request).await?;
-        let decision = self.admit_start(asker, &request, &instance).await?;
+        let (instance, plan) = self.subject_of(asker, &request).await?;
+        let decision = self.admit_start(asker, &request, (&instance, &plan)).await?;
         admission::refuse_unkeepable(&decision.obligations)?;
-        let carries = ports::carries(&request, &decision.obligations, self.settings.connections_per_session)?;
+        let carries = ports::carries(&plan, &decision.obligations, self.settings.connections_per_session)?;
 
         let id = SessionId::mint(&asker.principal.name);
-        let header = recordings::header(&id, asker, &request, (&decision, &carries), &self.settings.node);
+        let header = recordings::header(&id, asker, &request, (&decision, plan.kind, &carries), &self.settings.node);
         let recording = self.rooms.recorder.begin(&id, header).map_err(|e| recordings::cannot_record(&e))?;
         let opened = match self.open_upstream(asker, &request, &id).await {
             Ok(opened) => opened,
@@ -198,7 +198,7 @@ impl Lifecycle {
             &id,
             asker,
             &request,
-            (&instance, &decision, &opened.upstream),
+            ((&instance, plan.kind), &decision, &opened.upstream),
             &self.settings.node,
         );
         if let Err(error) = self.rooms.registry.add_session(&record).await {

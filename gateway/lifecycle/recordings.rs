@@ -17,7 +17,7 @@ use crate::policy::Decision;
 use crate::recorder::{End, RecorderError};
 use crate::registry::{SessionRecord, State, Traffic};
 use crate::relay::{Carries, Ended};
-use crate::session::{Instance, SessionId, SessionRequest, now_ms};
+use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
 
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
@@ -71,7 +71,7 @@ pub(super) fn header(
     id: &SessionId,
     asker: &Asker,
     request: &SessionRequest,
-    (decision, carries): (&Decision, &Carries),
+    (decision, kind, carries): (&Decision, SessionKind, &Carries),
     node: &str,
 ) -> Header {
     let mut about = json!({
@@ -84,7 +84,7 @@ pub(super) fn header(
         "decision": decision.id,
         "policies": decision.policies,
         "node": node,
-        "kind": request.document.kind(),
+        "kind": kind,
         "content": ports::content(carries),
     });
     if let (Some(about), Carries::Port(forward)) = (about.as_object_mut(), carries) {
@@ -110,7 +110,7 @@ pub(super) fn record(
     id: &SessionId,
     asker: &Asker,
     request: &SessionRequest,
-    (instance, decision, upstream): (&Instance, &Decision, &Upstream),
+    ((instance, kind), decision, upstream): ((&Instance, SessionKind), &Decision, &Upstream),
     node: &str,
 ) -> SessionRecord {
     SessionRecord {
@@ -119,7 +119,7 @@ pub(super) fn record(
         target: request.target.clone(),
         instance: instance.clone(),
         document: request.document.clone(),
-        kind: request.document.kind(),
+        kind,
         reason: request.reason.clone(),
         state: State::Connecting,
         started_ms: now_ms(),

@@ -233,7 +233,7 @@ fn document_of(question: &Question) -> Result<Option<Document>, Unanswerable> {
         return Ok(None);
     }
     let document = question.context.document.cloned().unwrap_or_else(Document::shell);
-    if Action::from(document.kind()) != question.action {
+    if document.known_kind().is_some_and(|kind| Action::from(kind) != question.action) {
         return Err(Unanswerable::Document(document.as_str().to_owned()));
     }
     Ok(Some(document))

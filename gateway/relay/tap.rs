@@ -59,7 +59,8 @@ impl Tap {
         match self.typed.arrival(message) {
             Typed::Repeat => return Ok(true),
             Typed::TooEarly => return Ok(false),
-            Typed::Fresh | Typed::Other => {}
+            Typed::Fresh => {}
+            Typed::Other => self.typed.replace(message),
         }
         let at = self.elapsed_ms(now);
         match message.payload_type() {

@@ -47,16 +47,10 @@ impl TypedMessages {
         if sequence > self.next.saturating_add(AHEAD_MAX) {
             return Typed::TooEarly;
         }
-        let mut digest = [0; 32];
-        if let Some(bytes) = message.raw().get(DIGEST) {
-            digest.copy_from_slice(bytes);
-        }
-        match self.seen.get_mut(&sequence) {
+        let digest = digest(message);
+        match self.seen.get(&sequence) {
             Some(seen) if seen.taken || seen.digest == digest => return Typed::Repeat,
-            Some(seen) => {
-                seen.digest = digest;
-                return Typed::Other;
-            }
+            Some(_) => return Typed::Other,
             None if sequence < self.next => return Typed::Repeat,
             None => {
                 self.seen.insert(sequence, Seen { digest, taken: false });
@@ -66,6 +60,13 @@ impl TypedMessages {
             }
         }
         Typed::Fresh
+    }
+
+    /// The other message under a number passes too.
+    pub(super) fn replace(&mut self, message: &Message) {
+        if let Some(seen) = self.seen.get_mut(&message.sequence()) {
+            seen.digest = digest(message);
+        }
     }
 
     /// The agent acknowledged the number.
@@ -81,6 +82,14 @@ impl TypedMessages {
             first.remove();
         }
     }
+}
+
+fn digest(message: &Message) -> [u8; 32] {
+    let mut digest = [0; 32];
+    if let Some(bytes) = message.raw().get(DIGEST) {
+        digest.copy_from_slice(bytes);
+    }
+    digest
 }
 
 #[cfg(test)]

@@ -64,8 +64,15 @@ async fn an_unknown_machine_is_not_connected() {
     let gone = target("i-0123456789abcdefe");
     aws.script("DescribeInstanceInformation", 400, json!({"__type": "InvalidInstanceId"}));
     assert_eq!(broker.instance(&gone).await.unwrap_err(), BrokerError::TargetNotConnected(gone));
-    let task = target("ecs:demo_0a1b_2c3d");
-    assert_eq!(broker.instance(&task).await.unwrap_err(), BrokerError::TargetNotConnected(task));
+}
+
+#[tokio::test]
+async fn a_task_of_ecs_is_named_by_its_cluster() {
+    let aws = FakeAws::start().await;
+    let broker = broker(aws.config()).await;
+    let task = broker.instance(&target("ecs:demo_0a1b_0a1b-2c3d")).await.unwrap();
+    assert_eq!((task.name.as_deref(), task.tags.len()), (Some("demo/0a1b"), 0));
+    assert!(aws.calls("DescribeInstanceInformation").is_empty(), "SSM describes no tasks");
 }
 
 #[tokio::test]

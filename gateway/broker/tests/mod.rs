@@ -1,6 +1,7 @@
 //! The broker against a hand-made AWS, through the real SDKs and sockets.
 
 mod dialled;
+mod documents;
 mod fake_aws;
 mod inventory;
 mod sessions;

@@ -60,8 +60,8 @@ fn conversations(capture: &[u8]) -> BTreeMap<(u16, u16), Vec<u8>> {
         assert!(packet.timestamp >= last, "packets are in the order of their times");
         last = packet.timestamp;
         let sliced = SlicedPacket::from_ip(&packet.data).unwrap();
-        let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("a packet without TCP") };
-        check_sum(&sliced, &tcp);
+        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("a packet without TCP") };
+        check_sum(&sliced, tcp);
         let way = (tcp.source_port(), tcp.destination_port());
         let expected = next.entry(way).or_insert(tcp.sequence_number());
         assert_eq!(tcp.sequence_number(), *expected, "{way:?}");
