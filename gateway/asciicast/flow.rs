@@ -141,9 +141,8 @@ impl FlowEvent {
 
     /// Reads an `f` event; `None` for every other one.
     pub fn of(event: &Event) -> Option<Result<Self, CastError>> {
-        (event.code == EventCode::FLOW).then(|| {
-            serde_json::from_str(&event.data).map_err(|error| CastError::Event(error.to_string()))
-        })
+        (event.code == EventCode::FLOW)
+            .then(|| serde_json::from_str(&event.data).map_err(|error| CastError::Event(error.to_string())))
     }
 }
 
@@ -196,13 +195,7 @@ pub fn encode_flow(into: &mut Vec<u8>, time_ms: u64, event: &FlowEvent) -> Resul
 }
 
 /// Appends one `t` line.
-pub fn encode_traffic(
-    into: &mut Vec<u8>,
-    time_ms: u64,
-    connection: u64,
-    direction: Direction,
-    bytes: &[u8],
-) {
+pub fn encode_traffic(into: &mut Vec<u8>, time_ms: u64, connection: u64, direction: Direction, bytes: &[u8]) {
     begin(into, time_ms, EventCode::TRAFFIC);
     decimal(into, connection);
     into.push(b' ');

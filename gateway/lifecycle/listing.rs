@@ -3,8 +3,8 @@
 use super::Lifecycle;
 use super::admission::Asker;
 use crate::error::{ApiError, Code};
-use crate::relay::Destination;
 use crate::registry::{Filter, Page, RegistryError, SessionRecord};
+use crate::relay::Destination;
 use crate::session::{Instance, SessionId, Target, now_ms};
 
 /// Rows looked at for one page that policy thins out.

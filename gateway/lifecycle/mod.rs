@@ -184,7 +184,8 @@ impl Lifecycle {
         let carries = ports::carries(&plan, &decision.obligations, self.settings.connections_per_session)?;
 
         let id = SessionId::mint(&asker.principal.name);
-        let header = recordings::header(&id, asker, &request, (&decision, plan.kind, &carries), &self.settings.node);
+        let header =
+            recordings::header(&id, asker, &request, (&decision, plan.kind, &carries), &self.settings.node);
         let recording = self.rooms.recorder.begin(&id, header).map_err(|e| recordings::cannot_record(&e))?;
         let opened = match self.open_upstream(asker, &request, &id).await {
             Ok(opened) => opened,

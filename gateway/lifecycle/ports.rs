@@ -75,7 +75,8 @@ mod tests {
     use super::*;
 
     fn plan(kind: SessionKind, parameters: &[(&str, &str)]) -> Plan {
-        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
+        let parameters =
+            parameters.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
         Plan { kind, parameters: parameters.collect() }
     }
 

@@ -94,7 +94,10 @@ pub(super) fn check(allowed: &Destination, request: &HandshakeRequest) -> Result
     if named.as_ref() != Some(allowed) {
         let host = host.unwrap_or_else(|| LOCALHOST.to_owned());
         let named = format!("{}:{}", host, port.unwrap_or_default());
-        return Err(Fault::Destination { named: crate::session::printable(&named), allowed: allowed.clone() });
+        return Err(Fault::Destination {
+            named: crate::session::printable(&named),
+            allowed: allowed.clone(),
+        });
     }
     let kind = property(&action.properties, "type")?;
     Ok(Agreed { local_forwarding: kind.as_deref() == Some("LocalPortForwarding") })

@@ -27,7 +27,7 @@ where
         self.after(seen, &notes)
     }
 
-    /// Looks at an input message; false if it must not reach the agent.
+    /// Looks at an input message; false if it must not reach the agent now.
     pub(super) fn observe_input(&mut self, message: &Message) -> Result<bool, Ended> {
         let Some(flows) = &mut self.flows else {
             self.active = self.now;
@@ -43,7 +43,7 @@ where
         }
         match self.tap.arrival(message) {
             Typed::Fresh => {}
-            Typed::Repeat => return Ok(true),
+            Typed::Repeat => return Ok(!flows.holds(message.sequence())),
             // Which of the two the agent would act upon, nobody could tell.
             Typed::Other => {
                 self.outside.meters.dropped("other_payload");
@@ -54,9 +54,25 @@ where
                 return Ok(false);
             }
         }
+        if !flows.takes(message) {
+            return Ok(false);
+        }
+        self.look_at_input(message)?;
+        Ok(true)
+    }
+
+    /// The input message that may follow the one that just passed.
+    pub(super) fn next_input(&mut self) -> Result<Option<Message>, Ended> {
+        let Some(message) = self.flows.as_mut().and_then(Flows::held) else { return Ok(None) };
+        self.look_at_input(&message)?;
+        Ok(Some(message))
+    }
+
+    fn look_at_input(&mut self, message: &Message) -> Result<(), Ended> {
         let mut notes = Vec::new();
+        let Some(flows) = &mut self.flows else { return Ok(()) };
         let seen = flows.input(message, self.now, &mut notes);
-        self.after(seen, &notes).map(|_| true)
+        self.after(seen, &notes).map(|_| ())
     }
 
     /// Notes what open connections carried, when that is due.

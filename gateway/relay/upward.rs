@@ -56,20 +56,26 @@ where
         match message.message_type() {
             MessageType::Acknowledge => self.client_acknowledge(&message),
             MessageType::InputStreamData => {
-                if !self.observe_input(&message)? {
-                    return Ok(());
+                if self.observe_input(&message)? {
+                    self.pass_input(&message, cx);
                 }
-                let bytes = message.payload().len();
-                self.outside.counters.add_input(bytes);
-                self.outside.meters.input_bytes.inc_by(bytes as u64);
-                self.outside.meters.input_messages.inc();
-                self.backlog.push_back(message.raw().clone());
-                self.send_backlog(cx);
+                while let Some(message) = self.next_input()? {
+                    self.pass_input(&message, cx);
+                }
             }
             // Nothing else may reach the agent through a user's connection.
             _ => self.outside.meters.dropped("unknown_type"),
         }
         Ok(())
+    }
+
+    fn pass_input(&mut self, message: &Message, cx: &mut Context<'_>) {
+        let bytes = message.payload().len();
+        self.outside.counters.add_input(bytes);
+        self.outside.meters.input_bytes.inc_by(bytes as u64);
+        self.outside.meters.input_messages.inc();
+        self.backlog.push_back(message.raw().clone());
+        self.send_backlog(cx);
     }
 
     pub(super) fn client_acknowledge(&mut self, message: &Message) {

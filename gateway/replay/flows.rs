@@ -110,7 +110,8 @@ impl FlowTable {
 
     fn write_lines(&self, out: &mut impl Write) -> std::io::Result<()> {
         let (host, port) = (self.host.as_deref().unwrap_or("?"), self.port.unwrap_or_default());
-        let (up, down) = self.connections.iter().fold((0, 0), |(up, down), flow| (up + flow.up, down + flow.down));
+        let (up, down) =
+            self.connections.iter().fold((0, 0), |(up, down), flow| (up + flow.up, down + flow.down));
         let count = self.connections.len() as u64 + self.omitted;
         writeln!(out, "{count} connections to {host}:{port}, {up} bytes up, {down} bytes down")?;
         if count == 0 {

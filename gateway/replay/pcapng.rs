@@ -61,7 +61,8 @@ impl<'a, W: Write> Capture<'a, W> {
             ..SectionHeaderBlock::default()
         };
         let mut writer = PcapNgWriter::with_section_header(out, section).map_err(failed)?;
-        let interface = InterfaceDescriptionBlock { linktype: DataLink::RAW, snaplen: 0, options: Vec::new() };
+        let interface =
+            InterfaceDescriptionBlock { linktype: DataLink::RAW, snaplen: 0, options: Vec::new() };
         writer.write_pcapng_block(interface).map_err(failed)?;
         let began = Duration::from_secs(u64::try_from(header.timestamp).unwrap_or_default());
         let (open, ending, packets) = (BTreeMap::new(), VecDeque::new(), Vec::new());

@@ -70,8 +70,7 @@ impl Connections {
         self.opened += 1;
         let number = self.opened;
         let looks = [Look::at(Direction::Up), Look::at(Direction::Down)];
-        self.streams
-            .insert(stream, Connection { number, up: 0, down: 0, noted: (0, 0), looks, ended: None });
+        self.streams.insert(stream, Connection { number, up: 0, down: 0, noted: (0, 0), looks, ended: None });
         self.note_at.get_or_insert(now + NOTE_EVERY);
         notes.push(Note::Event(FlowEvent::Open { connection: number }));
         Ok(())

@@ -19,33 +19,39 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Whether [`Inputs::next`] can take the message.
+    /// Whether it is the message's turn, or there is room to hold it.
     pub(super) fn has_room_for(&self, message: &Message) -> bool {
         message.sequence() <= self.next
-            || self.early.len() < EARLY_MAX
-                && self.early_bytes + message.raw().len() <= EARLY_BYTES_MAX
+            || self.early.contains_key(&message.sequence())
+            || self.early.len() < EARLY_MAX && self.early_bytes + message.raw().len() <= EARLY_BYTES_MAX
     }
 
-    /// Gives the message back if it is its turn, else keeps it.
-    pub(super) fn next(&mut self, message: Message) -> Option<Message> {
-        if message.sequence() == self.next {
-            self.next += 1;
-            return Some(message);
-        }
+    /// Whether it is the message's turn; if so, the next one is awaited.
+    pub(super) fn takes(&mut self, message: &Message) -> bool {
+        let is_next = message.sequence() == self.next;
+        self.next += i64::from(is_next);
+        is_next
+    }
+
+    /// Keeps a message until its turn.
+    pub(super) fn hold(&mut self, message: Message) {
         if message.sequence() > self.next {
             self.early_bytes += message.raw().len();
             if let Some(old) = self.early.insert(message.sequence(), message) {
                 self.early_bytes -= old.raw().len();
             }
         }
-        None
+    }
+
+    /// Whether a message of that number waits for its turn.
+    pub(super) fn holds(&self, sequence: i64) -> bool {
+        self.early.contains_key(&sequence)
     }
 
     /// The message whose turn has come, if it is held.
     pub(super) fn held(&mut self) -> Option<Message> {
         let message = self.early.remove(&self.next)?;
         self.early_bytes -= message.raw().len();
-        self.next += 1;
         Some(message)
     }
 }

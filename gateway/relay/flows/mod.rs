@@ -146,20 +146,43 @@ impl Flows {
         if self.inputs.has_room_for(message) { Ok(()) } else { Err("too_early") }
     }
 
-    /// Looks at an input message that was not there before.
+    /// Whether it is the turn of an input message; else it is held.
+    ///
+    /// The agent gets input only after it was looked at, so in order: what
+    /// it has acknowledged was seen, also by a process that has ended since.
+    pub(super) fn takes(&mut self, message: &Message) -> bool {
+        let is_next = self.inputs.takes(message);
+        if !is_next {
+            self.inputs.hold(message.clone());
+        }
+        is_next
+    }
+
+    /// Whether an input message of that number waits for its turn.
+    pub(super) fn holds(&self, sequence: i64) -> bool {
+        self.inputs.holds(sequence)
+    }
+
+    /// The input message whose turn has come, if it is held.
+    pub(super) fn held(&mut self) -> Option<Message> {
+        let message = self.inputs.held()?;
+        self.inputs.takes(&message).then_some(message)
+    }
+
+    /// Looks at an input message whose turn it is.
     pub(super) fn input(
         &mut self,
         message: &Message,
         now: Instant,
         notes: &mut Vec<Note>,
     ) -> Result<bool, Fault> {
-        let mut active = false;
-        let mut next = self.inputs.next(message.clone());
-        while let Some(message) = next {
-            active |= self.input_in_order(&message, now, notes)?;
-            next = self.inputs.held();
+        match message.payload_type() {
+            PayloadType::HandshakeResponse => self.answered(message.payload()),
+            PayloadType::Output => self.bytes(Direction::Up, message.payload(), now, notes),
+            PayloadType::Flag => self.flag(Side::Client, message.payload(), notes),
+            // The agent ignores the rest in a port session.
+            _ => Ok(false),
         }
-        Ok(active)
     }
 
     /// Notes how much open connections have carried, if that is due.
@@ -175,21 +198,6 @@ impl Flows {
     /// The session ends: so do its connections.
     pub(super) fn finish(&mut self, notes: &mut Vec<Note>) {
         self.connections.finish(notes);
-    }
-
-    fn input_in_order(
-        &mut self,
-        message: &Message,
-        now: Instant,
-        notes: &mut Vec<Note>,
-    ) -> Result<bool, Fault> {
-        match message.payload_type() {
-            PayloadType::HandshakeResponse => self.answered(message.payload()),
-            PayloadType::Output => self.bytes(Direction::Up, message.payload(), now, notes),
-            PayloadType::Flag => self.flag(Side::Client, message.payload(), notes),
-            // The agent ignores the rest in a port session.
-            _ => Ok(false),
-        }
     }
 
     fn requested(&mut self, payload: &[u8]) -> Result<bool, Fault> {

@@ -74,7 +74,14 @@ impl Watched {
 
     fn arrives(&mut self, message: &Message) -> Result<bool, Fault> {
         assert_eq!(self.flows.admits(message), Ok(()));
-        self.flows.input(message, self.now, &mut self.notes)
+        if !self.flows.takes(message) {
+            return Ok(false);
+        }
+        let mut active = self.flows.input(message, self.now, &mut self.notes)?;
+        while let Some(held) = self.flows.held() {
+            active |= self.flows.input(&held, self.now, &mut self.notes)?;
+        }
+        Ok(active)
     }
 
     /// What was noted, without bytes and guesses.
@@ -237,8 +244,11 @@ struct Said {
 fn said() -> impl Strategy<Value = Said> {
     let connection = (prop::collection::vec(any::<u8>(), 0..200), any::<bool>());
     let order = prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 64);
-    (prop::collection::vec(connection, 1..6), 1usize..64, order)
-        .prop_map(|(connections, cut, order)| Said { connections, cut, order })
+    (prop::collection::vec(connection, 1..6), 1usize..64, order).prop_map(|(connections, cut, order)| Said {
+        connections,
+        cut,
+        order,
+    })
 }
 
 impl Said {

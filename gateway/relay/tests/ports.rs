@@ -212,6 +212,28 @@ async fn other_bytes_under_a_number_that_was_seen_do_not_pass() {
 }
 
 #[tokio::test]
+async fn input_reaches_the_agent_in_order_and_after_it_was_seen() {
+    let mut rig = port(true, Rules::default()).await;
+    let open = frames(&[(Command::Open, 3, b"")]);
+    let data = [b"a", b"b"].map(|bytes| frames(&[(Command::Data, 3, bytes)]));
+    for _ in 0..2 {
+        rig.client.say_at(3, PayloadType::Output, &data[1]).await;
+        rig.client.say_at(2, PayloadType::Output, &data[0]).await;
+    }
+    rig.client.say_at(1, PayloadType::Output, &open).await;
+    for (sequence, expected) in (1..).zip([&open, &data[0], &data[1]]) {
+        let heard = rig.agent.hear_of(MessageType::InputStreamData).await;
+        assert_eq!((heard.sequence(), heard.payload()), (sequence, &expected[..]));
+    }
+    // What the agent did not get is passed again as it comes again.
+    rig.client.say_at(2, PayloadType::Output, &data[0]).await;
+    assert_eq!(rig.agent.hear_of(MessageType::InputStreamData).await.sequence(), 2);
+    rig.agent.put(ChannelClosed::message(SESSION, "", 1)).await;
+    rig.client.last_words().await;
+    assert_eq!(captured(&rig.end().await.events(), 1, Direction::Up), b"ab");
+}
+
+#[tokio::test]
 async fn keep_alives_do_not_keep_a_session_from_being_idle() {
     let rules = Rules { idle_timeout: Some(Duration::from_millis(300)), ..Rules::default() };
     let mut rig = port(false, rules).await;

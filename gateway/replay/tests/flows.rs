@@ -68,7 +68,10 @@ fn conversations(capture: &[u8]) -> BTreeMap<(u16, u16), Vec<u8>> {
         let more = tcp.payload().len() as u32 + u32::from(tcp.syn()) + u32::from(tcp.fin());
         *expected = expected.wrapping_add(more);
         let back = next.get(&(way.1, way.0)).copied();
-        assert!(!tcp.ack() || back == Some(tcp.acknowledgment_number()), "{way:?} acknowledges what is not there");
+        assert!(
+            !tcp.ack() || back == Some(tcp.acknowledgment_number()),
+            "{way:?} acknowledges what is not there"
+        );
         bytes.entry(way).or_default().extend_from_slice(tcp.payload());
     }
     bytes

@@ -5,8 +5,7 @@ use rustls::server::Acceptor;
 use super::{Guess, Verdict, guess, ssh, text};
 
 /// Methods of HTTP/1 that a client begins with.
-const METHODS: [&str; 9] =
-    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 /// What every HTTP/2 client begins with (RFC 9113, 3.4).
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// PostgreSQL's request for TLS: length 8, code 80877103.
@@ -100,9 +99,10 @@ fn redis(bytes: &[u8]) -> Verdict {
 
 fn http(bytes: &[u8]) -> Verdict {
     let head = String::from_utf8_lossy(bytes);
-    let Some(method) = METHODS.into_iter().find(|method| {
-        head.strip_prefix(method).is_some_and(|rest| rest.starts_with(' '))
-    }) else {
+    let Some(method) = METHODS
+        .into_iter()
+        .find(|method| head.strip_prefix(method).is_some_and(|rest| rest.starts_with(' ')))
+    else {
         return Verdict::Nothing;
     };
     let Some((line, mut rest)) = head.split_once("\r\n") else { return Verdict::More };
@@ -175,7 +175,10 @@ mod tests {
         assert_eq!(look(start, 3).unwrap().protocol, "postgresql");
         let tls = [POSTGRESQL_TLS, &hello("db.example.com", &[])].concat();
         let guess = look(&tls, 8).unwrap();
-        assert_eq!((guess.protocol.as_str(), guess.server_name.as_deref()), ("postgresql", Some("db.example.com")));
+        assert_eq!(
+            (guess.protocol.as_str(), guess.server_name.as_deref()),
+            ("postgresql", Some("db.example.com"))
+        );
     }
 
     #[test]
