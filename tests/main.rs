@@ -11,6 +11,7 @@ mod client_drop;
 mod denials;
 mod lost_acknowledge;
 mod operations;
+mod ports;
 mod record_before_acknowledge;
 mod replay;
 mod resume;
