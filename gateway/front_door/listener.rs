@@ -15,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::Peer;
+use crate::lifecycle::ClientStream;
 use crate::metrics::Metrics;
+use crate::socket::Socket;
 
 /// Connections at the most; a session holds one, file descriptors three.
 const CONNECTIONS_MAX: usize = 20_000;
@@ -162,13 +164,12 @@ struct Connection {
 
 impl Connection {
     async fn serve(mut self, stream: TcpStream) {
-        // Keystrokes are small and must leave at once.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
+        let Ok(stream) = Socket::new(stream) else { return };
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await else {
             return;
         };
+        // An upgraded connection outlives this task, and goes on counting.
+        let stream = ClientStream::new(stream, self.open);
         let router = self.router.layer(axum::Extension(Peer(self.peer)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -183,6 +184,5 @@ impl Connection {
         }
         // A request under way may finish; what is idle ends at once.
         let _ = connection.await;
-        drop(self.open);
     }
 }

@@ -13,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use super::Front;
 use super::call::Call;
 use crate::error::{ApiError, Code};
+use crate::identity::Use;
 use crate::lifecycle::{SessionQuery, Ticket};
 use crate::registry::{Filter, SessionRecord, Span, State};
 use crate::session::{Document, Instance, InvalidNoun, SessionId, SessionRequest, Target, clean_reason};
@@ -95,8 +96,13 @@ pub(super) async fn start_session(front: &Front, call: &Call) -> Result<Value, A
     let invocation = call.header(INVOCATION).filter(|id| !id.is_empty() && id.len() <= INVOCATION_MAX);
     let key = invocation.map(|id| (id.to_owned(), body_digest(&call.body)));
     // The invocation id is not signed, so a call captured earlier must not open a session with a new one.
-    let first = front.seen.first_use(&call.caller, OffsetDateTime::now_utc());
+    let used = front.seen.take(&call.caller, OffsetDateTime::now_utc());
+    let first = used == Use::First;
     let repeated = key.as_ref().is_some_and(|key| front.lifecycle.has_started(&call.asker, key));
+    if used == Use::TooMany && !repeated {
+        let sentence = "too many sessions were asked for within ten minutes; try again later";
+        return Err(ApiError::client(Code::Throttling, sentence));
+    }
     // Two equal calls of one second have one signature, so a fresh one may serve two invocations.
     let another = key.is_some() && is_fresh(call);
     if !first && !repeated && !another {

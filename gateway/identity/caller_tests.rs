@@ -4,7 +4,7 @@ use sigv4::{Keys, Request, Scope, sign};
 use time::{Duration, OffsetDateTime};
 
 use super::stub::{Door, now};
-use super::{Caller, IdentityError, Issued, SeenSignatures};
+use super::{Caller, IdentityError, Issued, SeenSignatures, Use};
 use crate::error::{ApiError, Code};
 
 /// A request of a client, which a test then changes.
@@ -195,9 +195,32 @@ async fn a_signature_is_used_once_in_ten_minutes() {
     let later = now() + Duration::seconds(1);
     let next = Call::start_session(&issued, later).send(&door, "ssm", later).unwrap();
     let seen = SeenSignatures::new();
-    assert!(seen.first_use(&caller, now()));
-    assert!(!seen.first_use(&caller, now() + Duration::minutes(10)));
-    assert!(seen.first_use(&next, now()));
+    assert_eq!(seen.take(&caller, now()), Use::First);
+    assert_eq!(seen.take(&caller, now() + Duration::minutes(10)), Use::Repeat);
+    assert_eq!(seen.take(&next, now()), Use::First);
     // By then the signature itself has long been too old.
-    assert!(seen.first_use(&caller, now() + Duration::seconds(601)));
+    assert_eq!(seen.take(&caller, now() + Duration::seconds(601)), Use::First);
+}
+
+#[tokio::test]
+async fn one_principal_cannot_fill_the_memory_of_signatures() {
+    let door = Door::open().await;
+    let issued = door.alice().await;
+    let mut alice = Call::start_session(&issued, now()).send(&door, "ssm", now()).unwrap();
+    let mut bob = alice.clone();
+    bob.principal.id = "AIDABOB".to_owned();
+    let seen = SeenSignatures::new();
+    let mut taken = 0;
+    loop {
+        alice.signature = format!("{taken:064x}");
+        if seen.take(&alice, now()) != Use::First {
+            break;
+        }
+        taken += 1;
+    }
+    assert_eq!(taken, 4096);
+    assert_eq!(seen.take(&alice, now()), Use::TooMany);
+    bob.signature = "b".repeat(64);
+    assert_eq!(seen.take(&bob, now()), Use::First);
+    assert_eq!(seen.take(&alice, now() + Duration::seconds(601)), Use::First);
 }

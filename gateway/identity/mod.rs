@@ -25,7 +25,7 @@ pub use config::IdentityConfig;
 pub use error::IdentityError;
 pub use key_ring::KeyRing;
 pub use keys::Issued;
-pub use seen::SeenSignatures;
+pub use seen::{SeenSignatures, Use};
 
 use challenges::Challenges;
 use config::Checked;

@@ -1,6 +1,6 @@
 //! Which signatures were used already, for calls that must happen once.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use ring::digest;
@@ -10,10 +10,23 @@ use super::Caller;
 
 /// How long a signature is remembered: twice the window it is valid in.
 const REMEMBERED: Duration = Duration::minutes(2 * sigv4::WINDOW.whole_minutes());
-/// Most signatures remembered; one is about 100 bytes, so 6 MB in all.
+/// Most signatures remembered; one is about 130 bytes, so 8 MB in all.
 const REMEMBERED_MAX: usize = 65_536;
+/// Most of one principal: seven calls a second, and sixteen who do that.
+const EACH_MAX: usize = 4096;
 
 type Print = [u8; 32];
+
+/// What a signature is to the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It is used for the first time.
+    First,
+    /// It was used before.
+    Repeat,
+    /// It cannot be remembered: too many were used lately.
+    TooMany,
+}
 
 /// Signatures used in the last ten minutes; a full table refuses.
 ///
@@ -27,7 +40,23 @@ pub struct SeenSignatures {
 #[derive(Default)]
 struct Seen {
     prints: HashSet<Print>,
-    order: VecDeque<(OffsetDateTime, Print)>,
+    order: VecDeque<(OffsetDateTime, Print, Print)>,
+    /// How many of them each principal has.
+    each: HashMap<Print, usize>,
+}
+
+impl Seen {
+    fn forget_old(&mut self, now: OffsetDateTime) {
+        while let Some((_, oldest, who)) = self.order.pop_front_if(|(at, ..)| now - *at > REMEMBERED) {
+            self.prints.remove(&oldest);
+            if let Some(count) = self.each.get_mut(&who) {
+                *count -= 1;
+                if *count == 0 {
+                    self.each.remove(&who);
+                }
+            }
+        }
+    }
 }
 
 impl SeenSignatures {
@@ -36,21 +65,29 @@ impl SeenSignatures {
         Self::default()
     }
 
-    /// Whether this caller's signature is used for the first time.
-    pub fn first_use(&self, caller: &Caller, now: OffsetDateTime) -> bool {
-        let mut hash = digest::Context::new(&digest::SHA256);
-        for part in [caller.access_key_id.as_bytes(), b"/", caller.signature.as_bytes()] {
-            hash.update(part);
-        }
-        let Ok(print) = Print::try_from(hash.finish().as_ref()) else { return false };
+    /// What this caller's signature is now; from now on it is a repeat.
+    pub fn take(&self, caller: &Caller, now: OffsetDateTime) -> Use {
+        let print = digest_of(&[&caller.access_key_id, "/", &caller.signature]);
+        let who = digest_of(&[&caller.principal.id]);
+        let (Some(print), Some(who)) = (print, who) else { return Use::TooMany };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((_, oldest)) = seen.order.pop_front_if(|(at, _)| now - *at > REMEMBERED) {
-            seen.prints.remove(&oldest);
+        seen.forget_old(now);
+        if seen.prints.contains(&print) {
+            return Use::Repeat;
         }
-        if seen.order.len() >= REMEMBERED_MAX || !seen.prints.insert(print) {
-            return false;
+        let own = seen.each.get(&who).copied().unwrap_or_default();
+        if seen.order.len() >= REMEMBERED_MAX || own >= EACH_MAX {
+            return Use::TooMany;
         }
-        seen.order.push_back((now, print));
-        true
+        seen.prints.insert(print);
+        seen.each.insert(who, own + 1);
+        seen.order.push_back((now, print, who));
+        Use::First
     }
+}
+
+fn digest_of(parts: &[&str]) -> Option<Print> {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    parts.iter().for_each(|part| hash.update(part.as_bytes()));
+    Print::try_from(hash.finish().as_ref()).ok()
 }

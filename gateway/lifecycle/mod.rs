@@ -5,6 +5,7 @@
 //! relay until a side, the policy or the recorder says stop; seal and count.
 
 mod admission;
+mod client_stream;
 mod listing;
 mod live;
 mod once;
@@ -19,9 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 
 use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place};
@@ -40,11 +39,10 @@ use crate::session::{Instance, Principal, SessionId, SessionRequest, now_ms};
 use crate::store::Store;
 
 pub use self::admission::Asker;
+pub use self::client_stream::ClientStream;
 pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
 
-/// The byte stream under a client's WebSocket.
-pub type ClientStream = TlsStream<TcpStream>;
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
 

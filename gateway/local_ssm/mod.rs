@@ -1,13 +1,14 @@
 //! AWS, for one machine: SSM API, STS, message gateway and agent.
 //!
 //! The gateway reaches it as it reaches AWS: signed calls over HTTP, a stream
-//! URL, a data channel. Behind each target is a real shell of this machine.
+//! URL, a data channel. Behind each target are a real shell and real ports.
 
 mod agent;
 mod answer;
 mod callers;
 mod channel;
 mod document;
+mod documents;
 mod faults;
 mod input;
 mod inventory;
@@ -34,6 +35,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use callers::Callers;
+use documents::Documents;
 use parking::Mutex;
 use sessions::Sessions;
 
@@ -56,6 +58,9 @@ pub enum LocalSsmError {
     /// Two targets have one id, or a target's id is not one.
     #[error("the target id {0:?} is not valid or is there twice")]
     Target(String),
+    /// A document is none, or has a name that it cannot have.
+    #[error("the document {0:?} is not valid: {1}")]
+    Document(String, String),
 }
 
 /// The stand-in for AWS.
@@ -68,6 +73,7 @@ impl LocalSsm {
             return Err(LocalSsmError::PlainText(config.listen));
         }
         let targets = targets(&config)?;
+        let documents = Documents::new(&config.documents)?;
         let listen = |error| LocalSsmError::Listen(config.listen, error);
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
@@ -86,6 +92,7 @@ impl LocalSsm {
             sessions: Sessions::default(),
             offline: Mutex::default(),
             targets,
+            documents,
             shutdown,
         });
         let listening = listener::run(Arc::clone(&service), listener, config.tls, alive);
@@ -142,6 +149,7 @@ struct Service {
     region: String,
     roles: BTreeSet<String>,
     targets: BTreeMap<String, Arc<LocalTarget>>,
+    documents: Documents,
     offline: Mutex<BTreeSet<String>>,
     habits: Habits,
     /// `wss://host:port`, before the path of a data channel.

@@ -139,6 +139,7 @@ impl Service {
             "DescribeSessions" => self.describe_sessions(&caller, request.body),
             "GetConnectionStatus" => self.get_connection_status(&caller, request.body),
             "DescribeInstanceInformation" => self.describe_instances(&caller, request.body, now),
+            "GetDocument" => self.get_document(&caller, request.body),
             "ListTagsForResource" => self.list_tags(&caller, request.body),
             _ => Err(ApiError::client(Code::UnknownOperation, "no such operation")),
         });
@@ -179,11 +180,12 @@ impl Service {
             None => Document::shell(),
             Some(name) => {
                 let document = Document::parse(name).map_err(validation)?;
-                self.permit_document(caller, &document)?;
+                self.permit_document(caller, "ssm:StartSession", &document)?;
                 document
             }
         };
-        let work = Work::of(&document, &input.parameters)?;
+        let (_, _, content) = self.document(&document)?;
+        let work = Work::of(content, &input.parameters)?;
         let known = self.targets.get(target.as_str()).filter(|t| self.is_online(&t.id));
         let Some(machine) = known.cloned() else {
             let why = format!("{target} is not connected.");
@@ -255,15 +257,6 @@ impl Service {
         let (sessions, next_token) = page(sessions, start, most);
         let sessions = sessions.iter().map(|session| described(session)).collect();
         Ok(answer::json(&Sessions { sessions, next_token }))
-    }
-
-    fn permit_document(&self, caller: &Caller, document: &Document) -> Result<(), ApiError> {
-        let name = document.as_str().rsplit('/').next().unwrap_or_default();
-        let owned = self.arn(&format!("document/{name}"));
-        // Documents of AWS have no account in their ARN.
-        let public = format!("arn:aws:ssm:{}::document/{name}", self.region);
-        let action = "ssm:StartSession";
-        self.permit(caller, action, &owned).or_else(|_| self.permit(caller, action, &public))
     }
 }
 

@@ -2,4 +2,8 @@
 
 mod api;
 mod channel;
+mod documents;
+mod ports;
+mod resume;
 mod support;
+mod tunnel;

@@ -7,6 +7,8 @@
 //! the session's `.cast.zst`; the *sealer* thread re-compresses a finished
 //! recording and signs it. What a crash leaves is put together at open.
 
+#[cfg(test)]
+mod by_hand;
 mod check;
 mod compressor;
 mod evidence;
@@ -35,6 +37,8 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 pub use crate::asciicast::{Direction, FlowEvent, Guess, Mode, Side, Stream};
+#[cfg(test)]
+pub(crate) use by_hand::ByHand;
 pub use evidence::{Ending, Evidence, Segment};
 pub use recording::{Position, Recording};
 pub use seal::Sealed;

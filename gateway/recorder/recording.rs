@@ -86,6 +86,18 @@ impl Recording {
         self.hand_over(buffer)
     }
 
+    /// Records what the gateway itself said on the screen, as `s -`.
+    ///
+    /// One notice is one event; a rune that the agent began goes on after it.
+    pub fn notice(&mut self, at_ms: u64, stream: Stream, text: &str) -> Result<Position, RecorderError> {
+        let at_ms = self.time(at_ms);
+        let lines = self.lines.clone();
+        let mut buffer = room(&lines)?;
+        encode_mark(&mut buffer.bytes, at_ms, stream, None);
+        encode_event(&mut buffer.bytes, at_ms, EventCode::Output, text);
+        self.hand_over(buffer)
+    }
+
     /// Records what the person typed.
     pub fn input(&mut self, at_ms: u64, bytes: &[u8]) -> Result<Position, RecorderError> {
         let at_ms = self.time(at_ms);

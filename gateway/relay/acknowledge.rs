@@ -7,6 +7,12 @@ use tokio::time::Instant;
 
 use crate::recorder::Position;
 
+/// Acknowledges that may wait; then nothing more is read from upstream.
+///
+/// 2.5 MB: what the client has acknowledged is not in its window any more,
+/// so an upstream that sends and does not read would fill the memory.
+const HELD_MAX: usize = 8192;
+
 /// One acknowledge that may not pass yet.
 struct Held {
     sequence: i64,
@@ -23,10 +29,16 @@ pub(super) struct HeldAcknowledges {
 }
 
 impl HeldAcknowledges {
-    /// Keeps an acknowledge until `position` is recorded and `due` is past.
+    /// Keeps the acknowledge of one of the agent's numbers until `position`
+    /// is recorded and `due` is past.
     pub(super) fn hold(&mut self, sequence: i64, position: Position, times: (Instant, Instant), raw: Bytes) {
         let (since, due) = times;
         self.queue.push_back(Held { sequence, position, since, due, raw });
+    }
+
+    /// Whether more may come to wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.queue.len() < HELD_MAX
     }
 
     /// Whether an acknowledge of this number is still waiting.

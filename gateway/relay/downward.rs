@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Ended;
 use super::leg::Heard;
 use super::output::Arrival;
-use super::pump::{Pump, Step, TURN, Upstream, end};
+use super::pump::{Pump, Step, TURN, Upstream, end, recording_failed};
 use crate::session::now_ms;
 
 impl<C, U> Pump<C, U>
@@ -24,8 +24,11 @@ where
     pub(super) fn hear_upstream(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = false;
         for _ in 0..TURN {
-            if !self.output.has_room() || !self.tap.has_room() || !self.client_takes_more(cx) {
-                if let Upstream::Open(leg) = &mut self.upstream {
+            if !self.takes_output(cx) {
+                // An upstream that takes no acknowledges has itself to blame if it is not heard.
+                if let Upstream::Open(leg) = &mut self.upstream
+                    && self.held.has_room()
+                {
                     leg.not_read(self.now);
                 }
                 break;
@@ -46,8 +49,11 @@ where
     }
 
     /// With no client there is the window to fill; with one, its socket.
-    pub(super) fn client_takes_more(&mut self, cx: &mut Context<'_>) -> bool {
-        self.client.as_mut().is_none_or(|leg| leg.has_room(cx))
+    fn takes_output(&mut self, cx: &mut Context<'_>) -> bool {
+        self.output.has_room()
+            && self.held.has_room()
+            && self.tap.has_room()
+            && self.client.as_mut().is_none_or(|leg| leg.has_room(cx))
     }
 
     pub(super) fn take_from_upstream(&mut self, raw: Bytes, cx: &mut Context<'_>) -> Result<(), Ended> {
@@ -98,25 +104,25 @@ where
                 }
             }
             Arrival::TooEarly => self.outside.meters.dropped("too_early"),
-            Arrival::Repeat => {
-                if let Some(raw) = self.output.repeat(message.sequence()) {
-                    self.queue_for_client(raw);
-                }
-            }
+            Arrival::Repeat => self.repeat_output(message.sequence()),
             Arrival::Done => self.acknowledge_again(&message),
         }
         Ok(())
     }
 
     pub(super) fn record_output(&mut self, message: Message) -> Result<(), Ended> {
-        let message = if self.flows.is_some() {
-            self.with_notice(message)
-        } else {
+        if self.flows.is_none() {
             refuse_unrecordable(&message)?;
-            self.with_banner(message)
-        };
+        }
+        let message = self.with_notice(message);
+        let banner = self.banner_before(&message)?;
         let position = self.observe_output(&message)?;
         let bytes = message.payload().len();
+        self.screen.shows(&message);
+        let message = match banner {
+            Some(banner) => below_banner(&message, &banner),
+            None => message,
+        };
         self.outside.counters.add_output(bytes);
         self.outside.meters.output_bytes.inc_by(bytes as u64);
         self.outside.meters.output_messages.inc();
@@ -124,25 +130,18 @@ where
         Ok(())
     }
 
-    /// Puts the banner before the first output, under the same number.
+    /// Records the banner before the first output; it is not the agent's.
     ///
-    /// A message of our own would need a number of its own.
-    pub(super) fn with_banner(&mut self, message: Message) -> Message {
-        if message.payload_type() != PayloadType::Output {
-            return message;
+    /// It rides on that message, under its number: a stock client drops
+    /// what comes right after the first one, and would show the prompt late.
+    fn banner_before(&mut self, message: &Message) -> Result<Option<String>, Ended> {
+        if self.rules.banner.is_none() || !self.screen.takes_banner(message) {
+            return Ok(None);
         }
-        let Some(banner) = self.rules.banner.take() else { return message };
-        let payload = [banner.as_bytes(), b"\r\n", message.payload()].concat();
-        let draft = Draft {
-            message_type: message.message_type(),
-            created_ms: message.created_ms(),
-            sequence: message.sequence(),
-            flags: message.flags(),
-            id: message.id(),
-            payload_type: message.payload_type(),
-            payload: &payload,
-        };
-        Message::parse(draft.encode()).unwrap_or(message)
+        let Some(mut banner) = self.rules.banner.take() else { return Ok(None) };
+        banner.push_str("\r\n");
+        self.tap.notice(message.payload_type(), &banner, self.now).map_err(|e| recording_failed(&e))?;
+        Ok(Some(banner))
     }
 
     /// The agent did not get the acknowledge; the client never repeats it.
@@ -155,14 +154,28 @@ where
         }
     }
 
+    /// Lets the client try again; with no client there is nobody to try.
+    fn repeat_output(&mut self, sequence: i64) {
+        if self.client.is_none() {
+            return;
+        }
+        let Some(raw) = self.output.repeat(sequence, self.now) else { return };
+        self.queue_for_client(raw);
+        let owed = self.output.silence(sequence, self.now);
+        self.hold_all(owed);
+    }
+
     /// Sends what is next in order for as long as the client takes it.
     pub(super) fn send_output(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(leg) = &mut self.client else { return false };
         let mut moved = false;
         while !self.output.all_sent() && leg.has_room(cx) {
-            let Some(raw) = self.output.send_next() else { break };
+            let Some(raw) = self.output.send_next(self.now) else { break };
             leg.queue(raw);
             moved = true;
+        }
+        if moved {
+            // One look at the clock for all: they leave together.
             self.outside.meters.relay_seconds.observe(self.now.elapsed().as_secs_f64());
         }
         moved
@@ -174,6 +187,21 @@ where
             leg.queue(raw);
         }
     }
+}
+
+/// The message with the banner before its payload.
+fn below_banner(message: &Message, banner: &str) -> Message {
+    let payload = [banner.as_bytes(), message.payload()].concat();
+    let draft = Draft {
+        message_type: message.message_type(),
+        created_ms: message.created_ms(),
+        sequence: message.sequence(),
+        flags: message.flags(),
+        id: message.id(),
+        payload_type: message.payload_type(),
+        payload: &payload,
+    };
+    Message::parse(draft.encode()).unwrap_or_else(|_| message.clone())
 }
 
 /// Ends what only looks like a terminal: encrypted, or a port.

@@ -1,7 +1,8 @@
 //! Are both legs still moving? One session's messages, from leg to leg.
 //!
-//! The relay knows the sequence of the data channel but never renumbers:
-//! both ends keep their own retransmission. It records every output
+//! The relay knows the sequence of the data channel and passes numbers
+//! through, until it has something to say of its own: both ends keep their
+//! own retransmission. It records every output
 //! message once, forwards it at once, and lets the client's acknowledge
 //! pass upstream only when the message is in the recording. Either leg may
 //! break and come back alone.
@@ -13,12 +14,11 @@ mod farewell;
 mod flows;
 mod leg;
 mod meters;
+mod notice;
 mod observe;
 mod output;
 mod pump;
 mod tap;
-#[cfg(test)]
-mod tests;
 mod typed;
 mod upward;
 
@@ -29,7 +29,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 pub use destination::{Carries, Destination, Forward};
 pub use meters::{Counters, Meters};
@@ -37,24 +36,6 @@ pub use pump::run;
 
 use crate::recorder::Recording;
 use crate::session::SessionId;
-
-/// Read and write buffer of one WebSocket leg, bytes.
-///
-/// The library zero-fills its read buffer on every read, so 128 KiB (its
-/// default) costs 14 µs a message and 250 KB a session for nothing.
-const LEG_BUFFER: usize = 8 * 1024;
-/// Largest WebSocket message accepted on a leg, bytes; peers send 1.2 KB.
-const LEG_MESSAGE_MAX: usize = 256 * 1024;
-
-/// The WebSocket settings of both legs.
-pub fn leg_config() -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(LEG_BUFFER)
-        .write_buffer_size(LEG_BUFFER)
-        .max_write_buffer_size(LEG_MESSAGE_MAX * 2)
-        .max_message_size(Some(LEG_MESSAGE_MAX))
-        .max_frame_size(Some(LEG_MESSAGE_MAX))
-}
 
 /// What a session's owner tells its relay.
 pub enum Control<C> {
@@ -156,9 +137,10 @@ pub struct Rules {
     pub record_input: bool,
     /// Shown at the client before the first output.
     pub banner: Option<String>,
-    /// Ends a session in which nothing moved either way for so long.
+    /// Ends a session in which nothing moved either way for so long; the
+    /// user is warned a minute before.
     pub idle_timeout: Option<Duration>,
-    /// Ends a session of this age.
+    /// Ends a session of this age; the user is warned a minute before.
     pub max_duration: Option<Duration>,
 }
 
@@ -187,3 +169,6 @@ pub struct Parts<C, U> {
     /// The times to keep.
     pub times: Times,
 }
+
+#[cfg(test)]
+mod tests;

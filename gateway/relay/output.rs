@@ -3,10 +3,17 @@
 //! Pure bookkeeping, no I/O. Every output message has one place here from
 //! the moment it is recorded until the client has acknowledged it, so that
 //! a client that comes back gets at once what it may have missed.
+//!
+//! Numbers pass through until the gateway says something of its own, a
+//! notice. It takes the next number, and what the agent says after it goes to
+//! the client under numbers that are higher by one, and by one more after the
+//! next notice. With no notice there is nothing to copy and nothing to map.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
+use data_channel::acknowledge::Acknowledge;
 use data_channel::message::Message;
 use tokio::time::Instant;
 
@@ -27,6 +34,18 @@ const SETTLED_AFTER: u32 = 4;
 /// Repeats after which a client that acknowledges later messages has surely
 /// seen this one: 2 s and more of the agent's timer.
 const IGNORED_REPEATS: u32 = 20;
+/// How long ago a message was sent that is judged like one ignored so often.
+const SILENCE: Duration = Duration::from_secs(2);
+/// More messages for every time that a client came back and got none of
+/// what is kept acknowledged: what is new shows which acknowledges are lost.
+const PROBE: usize = 64;
+/// Times that the window grows so; 1024 messages more in all.
+const PROBES_MAX: usize = 16;
+/// What one of those messages takes at the most, bytes; peers send 1.2 KB.
+const PROBE_BYTES: usize = 2048;
+/// When the relay itself repeats a message; the agent does it so with its own.
+const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(1);
 
 /// What a message's number says about it.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,17 +56,23 @@ pub(super) enum Arrival {
     Early,
     /// Came before its turn and is too far ahead to hold.
     TooEarly,
-    /// Seen before; the client has not acknowledged it.
+    /// Seen before; it waits for the client's acknowledge.
     Repeat,
-    /// Seen before and acknowledged by the client.
+    /// Seen before and acknowledged.
     Done,
 }
 
 /// A message that was recorded and awaits the client's acknowledge.
 pub(super) struct Sent {
-    pub(super) message: Message,
-    pub(super) position: Position,
-    pub(super) received: Instant,
+    /// As the client gets it, under the client's number.
+    message: Message,
+    /// The agent's number for as long as the agent waits for its acknowledge;
+    /// it never does so for a notice.
+    number: Option<i64>,
+    position: Position,
+    received: Instant,
+    /// When it was last sent; only the relay repeats what has no number.
+    sent: Instant,
     /// Place in this connection's order of sending; 0 while unsent.
     order: u64,
     /// Place of its first repeat on this connection; 0 if none.
@@ -57,21 +82,54 @@ pub(super) struct Sent {
     repeats: u32,
 }
 
+/// An acknowledge that the agent waits for, and what it has to wait for.
+pub(super) struct Owed {
+    /// With the agent's number.
+    pub(super) acknowledge: Acknowledge,
+    /// Whether the client knows the message under another number.
+    pub(super) renumbered: bool,
+    pub(super) position: Position,
+    pub(super) received: Instant,
+}
+
+impl Sent {
+    /// The acknowledge that the agent is owed, once.
+    fn owed(&mut self) -> Option<Owed> {
+        let sequence = self.number.take()?;
+        let acknowledge = Acknowledge { sequence, ..Acknowledge::of(&self.message) };
+        let renumbered = sequence != self.message.sequence();
+        Some(Owed { acknowledge, renumbered, position: self.position, received: self.received })
+    }
+
+    fn due_again(&self) -> Instant {
+        let pause = AGAIN.saturating_mul(self.repeats.saturating_add(1));
+        self.sent + pause.min(AGAIN_MAX)
+    }
+}
+
 /// The output direction of one session.
 #[derive(Default)]
 pub(super) struct Output {
+    /// The number that the agent's next message has.
     next: i64,
+    /// Messages of the agent that came before their turn.
     early: BTreeMap<i64, Message>,
     early_bytes: usize,
-    /// Number of the first entry of `window`.
+    /// The client's number of the first entry of `window`.
     base: i64,
     /// Entries by number; `None` once acknowledged.
     window: VecDeque<Option<Sent>>,
     bytes: usize,
-    /// Next number to send on this connection.
+    /// The client's number to send next on this connection.
     cursor: i64,
     order: u64,
     in_order: u32,
+    /// The client's numbers of the notices in the window, ascending.
+    notices: VecDeque<i64>,
+    /// Notices that are not in the window any more.
+    past_notices: i64,
+    /// Connections since the first entry of the window was acknowledged.
+    stuck: usize,
 }
 
 impl Output {
@@ -84,13 +142,17 @@ impl Output {
             let ahead = usize::try_from(sequence - self.next).unwrap_or(usize::MAX);
             return if ahead <= EARLY_MAX { Arrival::Early } else { Arrival::TooEarly };
         }
-        let waiting = self.slot(sequence).is_some_and(|slot| matches!(self.window.get(slot), Some(Some(_))));
-        if waiting { Arrival::Repeat } else { Arrival::Done }
+        let slot = self.slot(self.at_client(sequence));
+        let sent = slot.and_then(|slot| self.window.get(slot)?.as_ref());
+        // What is acknowledged to the agent is done, though the client may still get it.
+        if sent.is_some_and(|sent| sent.number.is_some()) { Arrival::Repeat } else { Arrival::Done }
     }
 
     /// Whether the relay may read more from upstream.
     pub(super) fn has_room(&self) -> bool {
-        self.window.len() < UNACKNOWLEDGED_MAX && self.bytes < UNACKNOWLEDGED_BYTES_MAX
+        let more = PROBE * self.stuck.saturating_sub(1).min(PROBES_MAX);
+        self.window.len() < UNACKNOWLEDGED_MAX + more
+            && self.bytes < UNACKNOWLEDGED_BYTES_MAX + more * PROBE_BYTES
     }
 
     /// Holds a message that came before its turn; false if there is no room.
@@ -113,15 +175,42 @@ impl Output {
 
     /// Keeps the next message, now that it is recorded.
     pub(super) fn accept(&mut self, message: Message, position: Position, received: Instant) {
+        let number = Some(message.sequence());
+        let at_client = self.client_next();
+        let message = if at_client == self.next { message } else { message.renumbered(at_client) };
         self.next += 1;
+        self.keep(message, number, (position, received));
+    }
+
+    /// Keeps a notice under the number that [`Output::client_next`] says.
+    pub(super) fn accept_notice(&mut self, message: Message, position: Position, now: Instant) {
+        self.notices.push_back(message.sequence());
+        self.keep(message, None, (position, now));
+    }
+
+    /// The number that the client expects after what is kept.
+    pub(super) fn client_next(&self) -> i64 {
+        self.base.saturating_add(i64::try_from(self.window.len()).unwrap_or(i64::MAX))
+    }
+
+    fn keep(&mut self, message: Message, number: Option<i64>, (position, received): (Position, Instant)) {
         self.bytes += message.raw().len();
-        let sent = Sent { message, position, received, order: 0, repeated: 0, ever_sent: false, repeats: 0 };
-        self.window.push_back(Some(sent));
+        self.window.push_back(Some(Sent {
+            message,
+            number,
+            position,
+            received,
+            sent: received,
+            order: 0,
+            repeated: 0,
+            ever_sent: false,
+            repeats: 0,
+        }));
     }
 
     /// The next message to send on this connection.
-    pub(super) fn send_next(&mut self) -> Option<Bytes> {
-        while self.cursor < self.next {
+    pub(super) fn send_next(&mut self, now: Instant) -> Option<Bytes> {
+        while self.cursor < self.client_next() {
             let slot = self.slot(self.cursor);
             self.cursor += 1;
             let Some(Some(sent)) = slot.and_then(|slot| self.window.get_mut(slot)) else { continue };
@@ -131,19 +220,60 @@ impl Output {
                 sent.repeated = self.order;
             }
             sent.ever_sent = true;
+            sent.sent = now;
             return Some(sent.message.raw().clone());
         }
         None
     }
 
-    /// The message again, because the agent repeats it.
-    pub(super) fn repeat(&mut self, sequence: i64) -> Option<Bytes> {
-        if sequence >= self.cursor {
+    /// The message again, because the agent repeats it under its number.
+    pub(super) fn repeat(&mut self, sequence: i64, now: Instant) -> Option<Bytes> {
+        self.send_again(self.at_client(sequence), now)
+    }
+
+    /// What the agent is owed though the client keeps silent about it.
+    ///
+    /// The agent repeats its oldest message alone, so one acknowledge that
+    /// got lost would keep everything back that got lost after it. When the
+    /// client has passed over enough repeats, the agent need not wait for it
+    /// any more, nor for what was sent as long ago: it is recorded, and kept
+    /// and repeated here until the client has it.
+    pub(super) fn silence(&mut self, sequence: i64, now: Instant) -> Vec<Owed> {
+        let at_client = self.at_client(sequence);
+        let slot = self.slot(at_client);
+        let sent = slot.and_then(|slot| self.window.get(slot)?.as_ref());
+        if sent.is_none_or(|sent| sent.repeats < IGNORED_REPEATS) {
+            return Vec::new();
+        }
+        let long_sent = |sent: &&mut Sent| {
+            let long_ago = sent.sent + SILENCE <= now;
+            sent.order > 0 && (long_ago || sent.message.sequence() == at_client)
+        };
+        self.window.iter_mut().flatten().filter(long_sent).filter_map(Sent::owed).collect()
+    }
+
+    /// When the relay repeats the oldest message, if the agent does not.
+    ///
+    /// A stock client drops without a trace what comes before it is ready.
+    pub(super) fn due_again(&self) -> Option<Instant> {
+        let oldest = self.window.front()?.as_ref()?;
+        (oldest.number.is_none() && oldest.order > 0).then(|| oldest.due_again())
+    }
+
+    /// The oldest message, if it is due again.
+    pub(super) fn repeat_oldest(&mut self, now: Instant) -> Option<Bytes> {
+        self.due_again().filter(|due| *due <= now)?;
+        self.send_again(self.base, now)
+    }
+
+    fn send_again(&mut self, at_client: i64, now: Instant) -> Option<Bytes> {
+        if at_client >= self.cursor {
             return None;
         }
-        let slot = self.slot(sequence)?;
+        let slot = self.slot(at_client)?;
         let sent = self.window.get_mut(slot)?.as_mut()?;
         self.order += 1;
+        sent.sent = now;
         sent.repeats = sent.repeats.saturating_add(1);
         // Any earlier repeat proves the same, so the first one counts.
         if sent.repeated == 0 {
@@ -154,34 +284,38 @@ impl Output {
 
     /// Whether everything recorded was sent on this connection.
     pub(super) fn all_sent(&self) -> bool {
-        self.cursor >= self.next
+        self.cursor >= self.client_next()
     }
 
     /// Starts over on a new connection with what is not acknowledged.
     pub(super) fn restart(&mut self) {
         self.cursor = self.base;
         self.order = 0;
+        self.stuck = self.stuck.saturating_add(1);
         for sent in self.window.iter_mut().flatten() {
             sent.order = 0;
             sent.repeated = 0;
+            sent.repeats = 0;
         }
     }
 
-    /// Takes the client's acknowledge; `None` if it is not awaited.
+    /// Takes the client's acknowledge of the client's number; `None` if it
+    /// is not awaited.
     ///
-    /// Also returns older messages whose acknowledge is surely lost: they
-    /// were repeated, and the client acknowledged something sent later.
-    pub(super) fn acknowledged(&mut self, sequence: i64) -> Option<(Sent, Vec<Sent>)> {
+    /// Returns what the agent is owed for it, and for older messages whose
+    /// acknowledge is surely lost: they were repeated, and the client
+    /// acknowledged something sent later.
+    pub(super) fn acknowledged(&mut self, sequence: i64) -> Option<(Option<Owed>, Vec<Owed>)> {
         let slot = self.slot(sequence)?;
-        let sent = self.window.get_mut(slot)?.take()?;
+        let mut sent = self.window.get_mut(slot)?.take()?;
         self.bytes -= sent.message.raw().len();
         self.in_order = if slot == 0 { self.in_order.saturating_add(1) } else { self.in_order };
         let lost = if slot > 0 { self.lost_before(sent.order) } else { Vec::new() };
         self.shrink();
-        Some((sent, lost))
+        Some((sent.owed(), lost))
     }
 
-    fn lost_before(&mut self, order: u64) -> Vec<Sent> {
+    fn lost_before(&mut self, order: u64) -> Vec<Owed> {
         let mut lost = Vec::new();
         for entry in &mut self.window {
             let Some(sent) = entry else { continue };
@@ -190,7 +324,8 @@ impl Output {
                 break;
             }
             self.bytes -= sent.message.raw().len();
-            lost.extend(entry.take());
+            lost.extend(sent.owed());
+            *entry = None;
         }
         lost
     }
@@ -199,6 +334,10 @@ impl Output {
         while matches!(self.window.front(), Some(None)) {
             self.window.pop_front();
             self.base += 1;
+            self.stuck = 0;
+        }
+        while self.notices.pop_front_if(|number| *number < self.base).is_some() {
+            self.past_notices += 1;
         }
         // A burst's memory goes back once it is over.
         if self.window.is_empty() && self.window.capacity() > 64 {
@@ -206,111 +345,22 @@ impl Output {
         }
     }
 
-    fn slot(&self, sequence: i64) -> Option<usize> {
-        sequence.checked_sub(self.base).and_then(|slot| usize::try_from(slot).ok())
+    /// The client's number of one of the agent's, from the window on.
+    fn at_client(&self, sequence: i64) -> i64 {
+        let mut number = sequence.saturating_add(self.past_notices);
+        for notice in &self.notices {
+            if *notice > number {
+                break;
+            }
+            number = number.saturating_add(1);
+        }
+        number
+    }
+
+    fn slot(&self, at_client: i64) -> Option<usize> {
+        at_client.checked_sub(self.base).and_then(|slot| usize::try_from(slot).ok())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use data_channel::message::{Draft, MessageType};
-    use data_channel::payload::PayloadType;
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn message(sequence: i64) -> Message {
-        let draft = Draft {
-            message_type: MessageType::OutputStreamData,
-            created_ms: 1,
-            sequence,
-            flags: 0,
-            id: Uuid::new_v4(),
-            payload_type: PayloadType::Output,
-            payload: b"x",
-        };
-        Message::parse(draft.encode()).unwrap()
-    }
-
-    fn accepted(count: i64) -> Output {
-        let mut output = Output::default();
-        for sequence in 0..count {
-            assert_eq!(output.arrival(sequence), Arrival::Fresh);
-            output.accept(message(sequence), Position::default(), Instant::now());
-        }
-        output
-    }
-
-    fn send_all(output: &mut Output) -> usize {
-        std::iter::from_fn(|| output.send_next()).count()
-    }
-
-    #[test]
-    fn a_message_is_fresh_once_then_a_repeat_then_done() {
-        let mut output = accepted(1);
-        assert_eq!(output.arrival(0), Arrival::Repeat);
-        assert_eq!(send_all(&mut output), 1);
-        assert!(output.acknowledged(0).is_some());
-        assert_eq!(output.arrival(0), Arrival::Done);
-        assert!(output.acknowledged(0).is_none());
-    }
-
-    #[test]
-    fn a_message_before_its_turn_waits_for_the_gap() {
-        let mut output = Output::default();
-        assert_eq!(output.arrival(2), Arrival::Early);
-        assert!(output.hold(message(2)));
-        assert!(output.take_held().is_none());
-        output.accept(message(0), Position::default(), Instant::now());
-        output.accept(message(1), Position::default(), Instant::now());
-        assert_eq!(output.take_held().unwrap().sequence(), 2);
-        assert_eq!(output.arrival(5000), Arrival::TooEarly);
-        assert_eq!(output.arrival(i64::MAX), Arrival::TooEarly);
-        assert_eq!(output.arrival(i64::MIN), Arrival::Done);
-    }
-
-    #[test]
-    fn a_returning_client_gets_what_it_has_not_acknowledged() {
-        let mut output = accepted(5);
-        assert_eq!(send_all(&mut output), 5);
-        output.acknowledged(0).unwrap();
-        output.acknowledged(3).unwrap();
-        output.restart();
-        assert_eq!(send_all(&mut output), 3);
-        assert!(output.all_sent());
-    }
-
-    #[test]
-    fn a_lost_acknowledge_is_repaired_once_a_later_message_is_acknowledged() {
-        let mut output = accepted(10);
-        send_all(&mut output);
-        for sequence in 0..4 {
-            output.acknowledged(sequence).unwrap();
-        }
-        // Number 4 was printed by the client, its acknowledge got lost, and the agent repeats it.
-        assert!(output.repeat(4).is_some());
-        let (_, lost) = output.acknowledged(5).unwrap();
-        assert!(lost.is_empty(), "5 was sent before the repeat, so it proves nothing");
-        output.accept(message(10), Position::default(), Instant::now());
-        send_all(&mut output);
-        let (_, lost) = output.acknowledged(10).unwrap();
-        assert_eq!(lost.iter().map(|sent| sent.message.sequence()).collect::<Vec<_>>(), [4]);
-    }
-
-    #[test]
-    fn nothing_is_repaired_before_the_client_has_settled() {
-        let mut output = accepted(3);
-        send_all(&mut output);
-        assert!(output.repeat(0).is_some());
-        output.accept(message(3), Position::default(), Instant::now());
-        send_all(&mut output);
-        let (_, lost) = output.acknowledged(3).unwrap();
-        assert!(lost.is_empty());
-    }
-
-    #[test]
-    fn reading_stops_when_a_client_acknowledges_nothing() {
-        let output = accepted(UNACKNOWLEDGED_MAX as i64);
-        assert!(!output.has_room());
-    }
-}
+mod tests;

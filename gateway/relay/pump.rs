@@ -16,6 +16,7 @@ use super::destination::Carries;
 use super::farewell::Farewell;
 use super::flows::Flows;
 use super::leg::Leg;
+use super::notice::{Screen, Warnings};
 use super::output::Output;
 use super::tap::Tap;
 use super::{Control, Ended, Ending, Parts, Presence, Redialled, Rules};
@@ -67,6 +68,8 @@ pub(super) struct Pump<C, U> {
     /// When payload last moved, either way.
     pub(super) active: Instant,
     pub(super) rules: Rules,
+    pub(super) screen: Screen,
+    pub(super) warnings: Warnings,
     pub(super) away_since: Instant,
     /// Whether a client has ever been there.
     pub(super) attached: bool,
@@ -107,6 +110,8 @@ where
             backlog: VecDeque::new(),
             started: now,
             active: now,
+            screen: Screen::default(),
+            warnings: Warnings::new(&parts.rules),
             rules: parts.rules,
             away_since: now,
             attached: false,
@@ -157,6 +162,7 @@ where
         moved |= self.hear_client(cx)?;
         moved |= self.send_backlog(cx);
         moved |= self.release_acknowledges(cx)?;
+        moved |= self.give_notice(cx)?;
         self.flush(cx);
         Ok(moved)
     }
@@ -247,6 +253,7 @@ where
         next = self.rules.max_duration.map_or(next, |limit| next.min(self.started + limit));
         next = self.rules.idle_timeout.map_or(next, |limit| next.min(self.active + limit));
         next = self.flows.as_ref().and_then(Flows::due).map_or(next, |due| next.min(due));
+        next = self.notice_due().map_or(next, |due| next.min(due));
         if !self.tap.has_room() {
             next = next.min(self.now + ROOM_AGAIN);
         }

@@ -51,6 +51,26 @@ impl Tap {
         Ok(self.position)
     }
 
+    /// Records what the gateway says on the user's screen.
+    pub(super) fn notice(
+        &mut self,
+        payload_type: PayloadType,
+        text: &str,
+        now: Instant,
+    ) -> Result<Position, RecorderError> {
+        let stream = if payload_type == PayloadType::StdErr { Stream::StdErr } else { Stream::Output };
+        let at = self.elapsed_ms(now);
+        self.position = self.recording.notice(at, stream, text)?;
+        Ok(self.position)
+    }
+
+    /// Records a mark about something that the user is not shown.
+    pub(super) fn marker(&mut self, text: &str, now: Instant) -> Result<(), RecorderError> {
+        let at = self.elapsed_ms(now);
+        self.position = self.recording.marker(at, text)?;
+        Ok(())
+    }
+
     /// Records an input message: window sizes always, keys when asked.
     ///
     /// False if the message must not reach the agent: it is so far ahead of

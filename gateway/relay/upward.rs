@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
 use super::leg::Heard;
-use super::output::Sent;
+use super::output::Owed;
 use super::pump::{Pump, Step, TURN, Upstream, recording_failed};
 use crate::session::now_ms;
 
@@ -86,17 +86,29 @@ where
         if acknowledge.message_type != MessageType::OutputStreamData {
             return;
         }
-        let Some((sent, lost)) = self.output.acknowledged(acknowledge.sequence) else { return };
-        for older in lost {
-            let raw = Acknowledge::of(&older.message).encode(now_ms());
-            self.hold(&older, raw);
-        }
-        self.hold(&sent, message.raw().clone());
+        let Some((owed, lost)) = self.output.acknowledged(acknowledge.sequence) else { return };
+        self.hold_all(lost);
+        // The agent knows nothing of the gateway's notices, and counts without them.
+        let Some(owed) = owed else { return };
+        let raw = if owed.renumbered {
+            owed.acknowledge.encode_as(message.id(), message.created_ms())
+        } else {
+            message.raw().clone()
+        };
+        self.hold(&owed, raw);
     }
 
-    pub(super) fn hold(&mut self, sent: &Sent, raw: Bytes) {
-        let due = sent.received + self.outside.times.acknowledge_after;
-        self.held.hold(sent.message.sequence(), sent.position, (self.now, due), raw);
+    /// Acknowledges that no client has given, or will give.
+    pub(super) fn hold_all(&mut self, owed: Vec<Owed>) {
+        for owed in owed {
+            let raw = owed.acknowledge.encode(now_ms());
+            self.hold(&owed, raw);
+        }
+    }
+
+    fn hold(&mut self, owed: &Owed, raw: Bytes) {
+        let due = owed.received + self.outside.times.acknowledge_after;
+        self.held.hold(owed.acknowledge.sequence, owed.position, (self.now, due), raw);
     }
 
     fn backlog_is_full(&self) -> bool {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use bytes::Bytes;
-use data_channel::message::SYN;
+use data_channel::message::{CHUNK, SYN};
 use data_channel::{
     Acknowledge, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Incoming, Message, MessageType,
     OpenDataChannel, Outgoing, PayloadType, Size, Uuid,
@@ -18,6 +18,9 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::web::{Call, Door};
 use super::{PATIENCE, Person, Ticket, within};
+
+/// Messages of a paste that may wait for their acknowledges.
+const PASTED_MAX: usize = 2000;
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -53,6 +56,9 @@ pub struct Terminal {
     pub keep_from: Option<i64>,
     /// Output messages that were acknowledged.
     pub acknowledged: BTreeSet<i64>,
+    /// Output that is dropped without a trace when its turn has come, as a
+    /// stock client does whose session handler is not registered yet.
+    pub unready: u32,
     /// Payload types other than output, in order.
     pub others: Vec<(PayloadType, Vec<u8>)>,
 }
@@ -79,6 +85,7 @@ impl Terminal {
             keep: BTreeSet::new(),
             keep_from: None,
             acknowledged: BTreeSet::new(),
+            unready: 0,
             others: Vec::new(),
         }
     }
@@ -144,6 +151,16 @@ impl Terminal {
 
     pub async fn type_line(&mut self, line: &str) {
         self.send(PayloadType::Output, format!("{line}\r").as_bytes()).await;
+    }
+
+    /// Types so much that it takes many messages; waits when too many wait.
+    pub async fn paste(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(CHUNK) {
+            while self.outgoing.waiting() >= PASTED_MAX {
+                self.next().await;
+            }
+            self.send(PayloadType::Output, chunk).await;
+        }
     }
 
     pub async fn resize(&mut self, cols: u16, rows: u16) {
@@ -273,6 +290,11 @@ impl Terminal {
     async fn take_output(&mut self, message: Message) -> Heard {
         let sequence = message.sequence();
         *self.arrivals.entry(sequence).or_default() += 1;
+        let spoken = message.payload_type() == PayloadType::Output;
+        if self.unready > 0 && spoken && sequence == self.incoming.expected() {
+            self.unready -= 1;
+            return Heard::Output;
+        }
         let mut delivered = Vec::new();
         let wanted = self.incoming.receive(message.clone(), &mut delivered).wants_acknowledge();
         let kept = self.keep.contains(&sequence) || self.keep_from.is_some_and(|from| sequence >= from);

@@ -25,6 +25,8 @@ const TYPE_WIDTH: usize = 32;
 const SCHEMA_VERSION: u32 = 1;
 /// Bytes of a SHA-256 digest.
 const DIGEST_LEN: usize = 32;
+/// Where the header holds the SequenceNumber.
+const SEQUENCE: std::ops::Range<usize> = 48..56;
 
 /// Why bytes are not a message, or a payload not what its type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -229,6 +231,17 @@ impl Message {
     /// The whole message, byte for byte as it came.
     pub fn raw(&self) -> &Bytes {
         &self.raw
+    }
+
+    /// The same message under another number: a copy, for one leg.
+    ///
+    /// The digest covers the payload alone, so it stays right.
+    pub fn renumbered(&self, sequence: i64) -> Self {
+        let mut raw = BytesMut::from(self.raw.as_ref());
+        if let Some(field) = raw.get_mut(SEQUENCE) {
+            field.copy_from_slice(&sequence.to_be_bytes());
+        }
+        Self { raw: raw.freeze(), sequence, ..self.clone() }
     }
 
     /// Whether the payload has the SHA-256 digest that the header says.

@@ -1,11 +1,17 @@
 //! Port sessions: held to what was allowed, and recorded.
 
+use std::time::Duration;
+
 use data_channel::smux::{self, Command};
-use data_channel::{Flag, HandshakeComplete, HandshakeRequest, HandshakeResponse};
+use data_channel::{
+    Acknowledge, ChannelClosed, Flag, HandshakeComplete, HandshakeRequest, HandshakeResponse, MessageType, PayloadType,
+};
 use serde_json::{Value, json};
 
-use super::*;
-use crate::asciicast::{Direction, FlowEvent, Mode, Side, Traffic};
+use super::super::{Carries, Destination, Forward, Rules};
+use super::played::{Rig, SESSION};
+use crate::asciicast::{Direction, Event, FlowEvent, Mode, Side, Traffic};
+use crate::recorder::verify;
 
 const AGENT: &str = "3.3.0.0";
 const CLIENT: &str = "1.2.764.0";

@@ -1,0 +1,89 @@
+//! A recording without threads or files: a test says when it is written.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Recording;
+use super::lines::{Lines, SharedLines};
+use super::writer::ToWriter;
+use crate::asciicast::{Covered, Event, EventCode, Marks};
+use crate::session::SessionId;
+
+/// The writer's side of one recording, for tests with simulated time.
+pub(crate) struct ByHand {
+    inbox: Receiver<ToWriter>,
+    waiting: Vec<SharedLines>,
+    marks: Marks,
+    exact: Option<Vec<u8>>,
+    /// What was written: each output event and what its mark said.
+    pub(crate) output: Vec<Covered<Vec<u8>>>,
+    /// What was written beside output, in order.
+    pub(crate) others: Vec<Event>,
+}
+
+impl ByHand {
+    /// A recording and the hand that writes it.
+    pub(crate) fn begin(id: &str) -> (Recording, Self) {
+        let (writer, inbox) = channel();
+        let lines = Arc::new(Lines::new(SessionId::parse(id).unwrap(), b"", 0));
+        let hand = Self {
+            inbox,
+            waiting: Vec::new(),
+            marks: Marks::default(),
+            exact: None,
+            output: Vec::new(),
+            others: Vec::new(),
+        };
+        (Recording::new(lines, writer), hand)
+    }
+
+    /// Whether there is something to write.
+    pub(crate) fn has_news(&mut self) -> bool {
+        while let Ok(told) = self.inbox.try_recv() {
+            match told {
+                ToWriter::Lines(lines) | ToWriter::Finish(lines, _) => self.waiting.push(lines),
+                ToWriter::Close => {}
+            }
+        }
+        !self.waiting.is_empty()
+    }
+
+    /// Writes what was handed over, and tells the relay.
+    pub(crate) fn write(&mut self) {
+        self.has_news();
+        for lines in std::mem::take(&mut self.waiting) {
+            lines.queued.store(false, Ordering::Release);
+            let mut buffer = lines.buffer();
+            buffer.journaled = buffer.bytes.len();
+            let (fresh, end) = (buffer.take_journaled(), buffer.end());
+            drop(buffer);
+            for line in fresh.split_inclusive(|byte| *byte == b'\n') {
+                self.take(Event::parse(line).unwrap());
+            }
+            lines.set_recorded(end);
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        if event.code == EventCode::BYTES {
+            self.exact = Some(STANDARD.decode(&event.data).unwrap());
+            return;
+        }
+        let covered = self.marks.follow(event.code, event.data.as_bytes());
+        if event.code == EventCode::SEQUENCE {
+            return;
+        }
+        let exact = self.exact.take();
+        match covered {
+            Some(Covered { sequence, stream, .. }) => {
+                let content = exact.unwrap_or_else(|| event.data.into_bytes());
+                self.output.push(Covered { sequence, stream, content });
+            }
+            None => self.others.push(event),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! One simulated session: agent, service, gateway, plugin, in its own time.
+
+use std::collections::{HashSet, VecDeque};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{channel, unbounded_channel};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::super::{Carries, Counters, Ended, Meters, Parts, Rules, Times, run};
+use super::agent::Agent;
+use super::link::connect;
+use super::plugin::Plugin;
+use super::weather::{Dice, Weather};
+use crate::metrics::Metrics;
+use crate::recorder::ByHand;
+use crate::session::SessionId;
+
+/// No session of this size takes longer, whatever the weather.
+const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+/// Least age of a message whose acknowledge the agent does not lose.
+const TOO_EARLY: Duration = Duration::from_millis(2);
+pub(super) const BANNER: &str = "This session is recorded.";
+
+/// What came out at every side.
+pub(super) struct Outcome {
+    pub(super) ended: Ended,
+    pub(super) agent: Agent,
+    pub(super) plugin: Plugin,
+    pub(super) hand: Arc<Mutex<ByHand>>,
+    pub(super) typed: Vec<u8>,
+}
+
+/// Lives through one session; panics if an acknowledge is wrong.
+pub(super) fn live(seed: u64) -> (Weather, Outcome) {
+    let mut dice = Dice::new(seed);
+    let weather = Weather::of(&mut dice);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let outcome = runtime.block_on(session(&weather, &mut dice));
+    (weather, outcome)
+}
+
+async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
+    let to_type: VecDeque<Vec<u8>> = (0..weather.input)
+        .map(|_| {
+            let len = dice.among(1..=1024) as usize;
+            dice.bytes(len)
+        })
+        .collect();
+    let typed: Vec<u8> = to_type.iter().flatten().copied().collect();
+    let (recording, hand) = ByHand::begin("alice-1");
+    let hand = Arc::new(Mutex::new(hand));
+    let (orders, control) = channel(8);
+    let (to_agent, links) = unbounded_channel();
+
+    let mut link_dice = dice.fork();
+    let mut cuts = weather.upstream_cuts;
+    let (upstream, far) = connect(weather.lives(&mut link_dice, &mut cuts), Role::Client).await;
+    to_agent.send(far).unwrap();
+    let weather_there = weather.clone();
+    let redial = Box::new(move || {
+        let lives = weather_there.lives(&mut link_dice, &mut cuts);
+        let (to_agent, pause) = (to_agent.clone(), link_dice.millis(1..=2_000));
+        Box::pin(async move {
+            sleep(pause).await;
+            let (near, far) = connect(lives, Role::Client).await;
+            to_agent.send(far).map_err(|error| error.to_string())?;
+            Ok(Some(near))
+        }) as _
+    });
+    let parts = Parts {
+        session: SessionId::parse("alice-1").unwrap(),
+        recording,
+        carries: Carries::Terminal,
+        rules: Rules {
+            record_input: true,
+            banner: weather.banner.then(|| BANNER.to_owned()),
+            idle_timeout: weather.idle_timeout,
+            max_duration: weather.max_duration,
+        },
+        upstream,
+        redial,
+        control,
+        presence: Box::new(|_| {}),
+        meters: Arc::new(Meters::new(&Metrics::new().unwrap())),
+        counters: Arc::new(Counters::default()),
+        times: Times::default(),
+    };
+
+    let mut agent = Agent::new(weather, dice.fork(), typed.len());
+    let mut plugin = Plugin::new(weather, dice.fork(), to_type, orders);
+    let mut written = Written { hand: Arc::clone(&hand), seen: 0, numbers: HashSet::new() };
+    let lived = {
+        let mut relay =
+            pin!(recorded_by_hand(run(parts), Arc::clone(&hand), (weather.journal_ms, dice.fork())));
+        let mut far = pin!(agent.run(links, |agent, number| written.judges(agent, number)));
+        let mut near = pin!(plugin.run());
+        let mut hung_up = false;
+        timeout(PATIENCE, async {
+            loop {
+                tokio::select! {
+                    biased;
+                    (recording, _, ended) = &mut relay => {
+                        drop(recording);
+                        return ended;
+                    }
+                    () = &mut far => {}
+                    () = &mut near, if !hung_up => hung_up = true,
+                }
+            }
+        })
+        .await
+    };
+    let ended = lived.unwrap_or_else(|_| panic!("it jams: {}; {}", agent.state(), plugin.state()));
+    hand.lock().unwrap().write();
+    Outcome { ended, agent, plugin, hand, typed }
+}
+
+/// Polls the relay, and writes what it recorded a while later.
+pub(super) async fn recorded_by_hand<T>(
+    relay: impl Future<Output = T>,
+    hand: Arc<Mutex<ByHand>>,
+    (slowest_ms, mut dice): (u64, Dice),
+) -> T {
+    let mut relay = pin!(relay);
+    let mut pause = None;
+    poll_fn(move |cx| {
+        loop {
+            if let Poll::Ready(over) = relay.as_mut().poll(cx) {
+                return Poll::Ready(over);
+            }
+            if pause.is_none() && hand.lock().unwrap().has_news() {
+                pause = Some(Box::pin(sleep(dice.millis(0..=slowest_ms))));
+            }
+            let Some(sleeping) = &mut pause else { return Poll::Pending };
+            if sleeping.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            pause = None;
+            hand.lock().unwrap().write();
+        }
+    })
+    .await
+}
+
+/// What is in the journal, as the one who judges acknowledges sees it.
+struct Written {
+    hand: Arc<Mutex<ByHand>>,
+    seen: usize,
+    numbers: HashSet<i64>,
+}
+
+impl Written {
+    /// Nothing is acknowledged before it is recorded and 2 ms old.
+    fn judges(&mut self, agent: &Agent, number: i64) {
+        let hand = self.hand.lock().unwrap();
+        self.numbers.extend(hand.output.iter().skip(self.seen).filter_map(|covered| covered.sequence));
+        self.seen = hand.output.len();
+        let put = agent.put.get(&number).unwrap_or_else(|| panic!("{number} never came to the gateway"));
+        let age = put.elapsed();
+        assert!(age >= TOO_EARLY, "{number} is acknowledged after {age:?}");
+        let first = agent.said.first().map_or(i64::MAX, |(first, _)| *first);
+        assert!(number < first || self.numbers.contains(&number), "{number} is acknowledged, not recorded");
+    }
+}
