@@ -5,9 +5,10 @@ use std::process::{Command as Process, Output};
 
 use data_channel::smux::Command;
 use postern::asciicast::{Direction, FlowEvent, Mode, Side, Traffic};
+use postern::local_ssm::LocalConfig;
 use serde_json::json;
 
-use crate::support::{DEV, House, Recorded, Tunnel, echo, silent_port, until_some};
+use crate::support::{DEV, House, Recorded, Terminal, Tunnel, echo, silent_port, until_some};
 
 const FIRST: u32 = 3;
 
@@ -173,4 +174,34 @@ async fn bytes_that_cannot_be_recorded_end_the_session_with_a_sentence() {
         Some(alice.session(&session).await).filter(|shown| !shown["ended_ms"].is_null())
     });
     assert!(over.await["end_reason"].as_str().unwrap().contains("not smux"));
+}
+
+#[tokio::test]
+async fn an_agent_that_names_another_port_is_not_followed() {
+    let house = House::with_aws(|aws| aws.habits.handshake_port = Some(22), |_| {}).await;
+    let alice = house.alice().await;
+    let body = json!({
+        "Target": DEV, "DocumentName": "AWS-StartPortForwardingSession",
+        "Parameters": {"portNumber": ["5432"], "localPortNumber": ["0"]},
+    });
+    let mut terminal = Terminal::open(&alice.door, &alice.start_as(&body).await).await;
+    let said = terminal.closed().await;
+    assert!(said.contains("would connect to localhost:22") && said.contains("localhost:5432"), "{said}");
+    assert!(terminal.arrivals.is_empty(), "the handshake reached the client");
+}
+
+#[tokio::test]
+async fn an_old_agent_and_a_new_client_are_told_apart_before_they_meet() {
+    let old = |aws: &mut LocalConfig| {
+        aws.targets.iter_mut().for_each(|target| target.agent_version = Some("3.0.196.0".to_owned()));
+    };
+    let (house, server) = (House::with_aws(old, |_| {}).await, echo().await);
+    let alice = house.alice().await;
+    let body = json!({
+        "Target": DEV, "DocumentName": "AWS-StartPortForwardingSession",
+        "Parameters": {"portNumber": [server.port().to_string()], "localPortNumber": ["0"]},
+    });
+    let mut terminal = Terminal::open(&alice.door, &alice.start_as(&body).await).await;
+    let said = terminal.closed().await;
+    assert!(said.contains("3.0.196.0") && said.contains("update the older"), "{said}");
 }

@@ -108,14 +108,18 @@ pub(super) async fn session(
     let work = async {
         let call = Call::verify(&front, peer, request).await?;
         let record = front.lifecycle.session(&call.asker, &noun(SessionId::parse(&session))?).await?;
-        let mut shown = session_json(&record);
-        if let (Some(fields), Some(port)) = (shown.as_object_mut(), front.lifecycle.live_port(&record.id)) {
-            fields.insert("host".to_owned(), port.destination.host().into());
-            fields.insert("port".to_owned(), port.destination.port().into());
-            fields.insert("connections".to_owned(), port.connections.into());
-            fields.insert("connections_open".to_owned(), port.connections_open.into());
+        let mut json = session_json(&record);
+        if let (Some(object), Some(key)) = (json.as_object_mut(), front.lifecycle.kms_key_of(&record).await?)
+        {
+            object.insert("kms_key_id".to_owned(), Value::String(key));
         }
-        Ok(shown)
+        if let (Some(object), Some(port)) = (json.as_object_mut(), front.lifecycle.live_port(&record.id)) {
+            object.insert("host".to_owned(), port.destination.host().into());
+            object.insert("port".to_owned(), port.destination.port().into());
+            object.insert("connections".to_owned(), port.connections.into());
+            object.insert("connections_open".to_owned(), port.connections_open.into());
+        }
+        Ok(json)
     };
     respond(work.await)
 }

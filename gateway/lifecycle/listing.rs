@@ -72,6 +72,12 @@ impl Lifecycle {
         Err(ApiError::client(Code::DoesNotExist, format!("there is no session {id}")))
     }
 
+    /// The KMS key that a session is encrypted with upstream, if any.
+    pub async fn kms_key_of(&self, record: &SessionRecord) -> Result<Option<String>, ApiError> {
+        let key = self.rooms.registry.session_key(&record.id).await.map_err(|error| unavailable(&error))?;
+        Ok(key.map(|key| crate::session::printable(&key.kms_key_id)))
+    }
+
     /// What a running port session carries; for who may see the session.
     pub fn live_port(&self, id: &SessionId) -> Option<LivePort> {
         let live = self.live.get(id)?;

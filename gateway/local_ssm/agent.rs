@@ -4,6 +4,7 @@ mod basic;
 mod destination;
 mod endpoint;
 mod events;
+mod kms;
 mod mode;
 mod mux;
 mod receive;
@@ -22,6 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use endpoint::{Endpoint, Happened};
 use events::Event;
+use kms::Encryption;
 use mode::Mode;
 use transmit::Later;
 
@@ -92,6 +94,7 @@ pub(super) struct Agent {
     client_version: String,
     wire: Option<Box<Wire>>,
     endpoint: Endpoint,
+    encryption: Option<Encryption>,
 }
 
 impl Agent {
@@ -104,6 +107,11 @@ impl Agent {
         orders: mpsc::Receiver<Order>,
     ) -> Self {
         let now = Instant::now();
+        let challenges = service.habits.kms_challenge;
+        // Agents never encrypt ports.
+        let key = target.kms_key.as_deref().filter(|_| !matches!(work, Work::Port(_)));
+        let encryption = key.map(|key| Encryption::new(key, challenges));
+        let has_handshake = work.has_handshake() || encryption.is_some();
         Self {
             stage: Stage::Running,
             outgoing: Outgoing::default().with_limit(UNACKNOWLEDGED_MAX),
@@ -118,12 +126,13 @@ impl Agent {
             heard_at: now,
             ping_at: now + PING_EVERY,
             detached_at: now,
-            quiet_until: if work.has_handshake() { now } else { now + service.habits.initial_delay },
+            quiet_until: if has_handshake { now } else { now + service.habits.initial_delay },
             shutdown: service.shutdown.clone(),
             paced_until: Duration::ZERO,
             client_version: String::new(),
             wire: None,
             endpoint: Endpoint::Nothing,
+            encryption,
             service,
             session,
             target,
@@ -134,14 +143,17 @@ impl Agent {
 
     /// Runs the session to its end.
     pub(super) async fn run(mut self) {
-        if self.work.has_handshake() {
+        if self.work.has_handshake() || self.encryption.is_some() {
             let (kind, mut properties) = (self.work.session_type(), self.work.properties());
             if let (Some(named), Some(lie)) =
                 (properties.get_mut("portNumber"), self.service.habits.handshake_port)
             {
                 *named = lie.to_string().into();
             }
-            let request = HandshakeRequest::new(self.target.agent_version(), kind, properties);
+            let mut request = HandshakeRequest::new(self.target.agent_version(), kind, properties);
+            if let Some(encryption) = &self.encryption {
+                request = encryption.asked_for(request);
+            }
             self.unsent.push_back((PayloadType::HandshakeRequest, request.encode()));
             self.stage = Stage::Handshake { until: self.epoch + HANDSHAKE_WAIT };
         } else {

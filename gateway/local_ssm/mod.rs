@@ -1,4 +1,4 @@
-//! AWS, for one machine: SSM API, STS, message gateway and agent.
+//! AWS, for one machine: SSM API, STS, KMS, message gateway and agent.
 //!
 //! The gateway reaches it as it reaches AWS: signed calls over HTTP, a stream
 //! URL, a data channel. Behind each target are a real shell and real ports.
@@ -12,6 +12,7 @@ mod documents;
 mod faults;
 mod input;
 mod inventory;
+mod kms;
 mod listener;
 mod parking;
 mod process;
@@ -36,6 +37,7 @@ use tokio::time::timeout;
 
 use callers::Callers;
 use documents::Documents;
+use kms::KeyService;
 use parking::Mutex;
 use sessions::Sessions;
 
@@ -58,6 +60,9 @@ pub enum LocalSsmError {
     /// Two targets have one id, or a target's id is not one.
     #[error("the target id {0:?} is not valid or is there twice")]
     Target(String),
+    /// There is nothing to seal data keys with.
+    #[error("the key service does not start")]
+    Keys,
     /// A document is none, or has a name that it cannot have.
     #[error("the document {0:?} is not valid: {1}")]
     Document(String, String),
@@ -80,12 +85,15 @@ impl LocalSsm {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let url = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{addr}"));
         let url = url.trim_end_matches('/').to_owned();
+        let keys = KeyService::new(&config.account, &config.region, &config.kms_keys);
+        let keys = keys.ok_or(LocalSsmError::Keys)?;
         let (stop, shutdown) = watch::channel(false);
         let (alive, idle) = mpsc::channel(1);
         let service = Arc::new(Service {
             callers: Callers::new(&config, addr, &url),
             account: config.account,
             region: config.region,
+            keys,
             roles: config.roles.into_iter().collect(),
             habits: config.habits,
             stream_url: url.replacen("http", "ws", 1),
@@ -155,6 +163,7 @@ struct Service {
     /// `wss://host:port`, before the path of a data channel.
     stream_url: String,
     callers: Callers,
+    keys: KeyService,
     sessions: Sessions,
     shutdown: watch::Receiver<bool>,
 }

@@ -27,6 +27,8 @@ pub struct LocalConfig {
     pub identities: Vec<LocalIdentity>,
     /// ARNs of the roles that any caller may assume.
     pub roles: Vec<String>,
+    /// The KMS keys, by id or ARN.
+    pub kms_keys: Vec<String>,
     /// The machines; each is this machine under another name.
     pub targets: Vec<LocalTarget>,
     /// The account's own session documents, name to JSON content.
@@ -48,6 +50,7 @@ impl LocalConfig {
             region: region.to_owned(),
             identities: Vec::new(),
             roles: Vec::new(),
+            kms_keys: Vec::new(),
             targets: Vec::new(),
             documents: BTreeMap::new(),
             habits: Habits::default(),
@@ -95,6 +98,10 @@ pub struct LocalTarget {
     pub directory: PathBuf,
     /// Added to the small environment that every session gets.
     pub environment: BTreeMap<String, String>,
+    /// The KMS key that encrypts its sessions, by id or ARN.
+    ///
+    /// A document that names a key of its own wins.
+    pub kms_key: Option<String>,
     /// Where its ports are; any other is the same port of this machine.
     pub ports: BTreeMap<u16, SocketAddr>,
     /// Where ports of hosts are that it reaches; others are looked up.
@@ -116,9 +123,18 @@ impl LocalTarget {
             shell: vec!["/bin/bash".to_owned(), "-l".to_owned()],
             directory: PathBuf::from("/"),
             environment: BTreeMap::new(),
+            kms_key: None,
             ports: BTreeMap::new(),
             hosts: BTreeMap::new(),
             agent_version: None,
+        }
+    }
+
+    /// The machine for a session whose document may name a key.
+    pub(super) fn encrypting_with(self: &Arc<Self>, kms_key: Option<String>) -> Arc<Self> {
+        match kms_key {
+            None => Arc::clone(self),
+            Some(_) => Arc::new(Self { kms_key, ..Self::clone(self) }),
         }
     }
 
@@ -145,6 +161,8 @@ pub struct Habits {
     pub handshake_port: Option<u16>,
     /// Keep the bytes that the agent sent, for tests to compare.
     pub keep_sent: bool,
+    /// Have a random challenge bound to KMS keys, as newer agents do.
+    pub kms_challenge: bool,
 }
 
 impl Default for Habits {
@@ -159,6 +177,7 @@ impl Default for Habits {
             keep_alive: Duration::from_secs(10),
             handshake_port: None,
             keep_sent: false,
+            kms_challenge: true,
         }
     }
 }

@@ -153,8 +153,19 @@ impl Service {
 
     /// Whether a caller's session policy lets it do this.
     pub(super) fn permit(&self, caller: &Caller, action: &str, resource: &str) -> Result<(), ApiError> {
+        self.permit_in(caller, action, resource, &BTreeMap::new())
+    }
+
+    /// The same in an encryption context, which the policy may name.
+    pub(super) fn permit_in(
+        &self,
+        caller: &Caller,
+        action: &str,
+        resource: &str,
+        context: &BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
         let Some(text) = &caller.session_policy else { return Ok(()) };
-        if SessionPolicy::parse(text).is_ok_and(|policy| policy.allows(action, resource)) {
+        if SessionPolicy::parse(text).is_ok_and(|policy| policy.allows_in(action, resource, context)) {
             return Ok(());
         }
         let arn = &caller.arn;
@@ -186,8 +197,9 @@ impl Service {
         };
         let (_, _, content) = self.document(&document)?;
         let work = Work::of(content, &input.parameters)?;
+        let kms_key = content.kms_key(&input.parameters)?;
         let known = self.targets.get(target.as_str()).filter(|t| self.is_online(&t.id));
-        let Some(machine) = known.cloned() else {
+        let Some(machine) = known.map(|machine| machine.encrypting_with(kms_key)) else {
             let why = format!("{target} is not connected.");
             return Err(ApiError::new(Code::TargetNotConnected, Blame::Target, why));
         };

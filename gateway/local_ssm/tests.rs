@@ -2,6 +2,7 @@
 
 mod api;
 mod channel;
+mod kms;
 mod documents;
 mod ports;
 mod resume;

@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 
 mod decisions;
 mod error;
+mod keys;
 mod page;
 mod record;
 mod schema;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use decisions::DecisionFilter;
 pub use error::RegistryError;
+pub use keys::SealedKey;
 pub use page::Page;
 pub use record::{DecisionRecord, SessionRecord, State};
 pub use sessions::{Filter, Span, Traffic};

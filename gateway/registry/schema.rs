@@ -7,7 +7,9 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[&[
+const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS];
+
+const FIRST: &[&str] = &[
     "CREATE TABLE decisions (
         id TEXT PRIMARY KEY,
         at_ms BIGINT NOT NULL,
@@ -48,7 +50,13 @@ const STEPS: &[&[&str]] = &[&[
     "CREATE INDEX sessions_of_target ON sessions (target, started_ms, id)",
     "CREATE INDEX sessions_of_owner ON sessions (owner, started_ms, id)",
     "CREATE INDEX sessions_of_state ON sessions (state, started_ms, id)",
-]];
+];
+
+const SESSION_KEYS: &[&str] = &["CREATE TABLE session_keys (
+        session_id TEXT PRIMARY KEY REFERENCES sessions (id),
+        kms_key_id TEXT NOT NULL,
+        challenge TEXT,
+        sealed BLOB NOT NULL)"];
 
 /// Applies the steps the file lacks; refuses a file from the future.
 pub(super) async fn migrate(pool: &SqlitePool) -> Result<(), RegistryError> {

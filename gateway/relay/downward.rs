@@ -111,10 +111,13 @@ where
     }
 
     pub(super) fn record_output(&mut self, message: Message) -> Result<(), Ended> {
-        if self.flows.is_none() {
+        let message = if self.flows.is_some() {
+            self.with_notice(message)
+        } else {
+            let message = self.kms.downward(message)?;
             refuse_unrecordable(&message)?;
-        }
-        let message = self.with_notice(message);
+            message
+        };
         let banner = self.banner_before(&message)?;
         let position = self.observe_output(&message)?;
         let bytes = message.payload().len();
@@ -204,21 +207,18 @@ fn below_banner(message: &Message, banner: &str) -> Message {
     Message::parse(draft.encode()).unwrap_or_else(|_| message.clone())
 }
 
-/// Ends what only looks like a terminal: encrypted, or a port.
+/// Ends what only looks like a terminal and is a port.
 ///
-/// The agent names both in its handshake, before any payload.
+/// The agent names it in its handshake, before any payload.
 fn refuse_unrecordable(message: &Message) -> Result<(), Ended> {
     if message.payload_type() != PayloadType::HandshakeRequest {
         return Ok(());
     }
-    let recordable = HandshakeRequest::parse(message.payload()).is_ok_and(|request| {
-        let port = request.session_type().is_none_or(|kind| kind.session_type == "Port");
-        !port && request.kms_encryption().is_none()
-    });
+    let recordable = HandshakeRequest::parse(message.payload())
+        .is_ok_and(|request| request.session_type().is_some_and(|kind| kind.session_type != "Port"));
     if recordable {
         return Ok(());
     }
-    let sentence =
-        "the session is encrypted with KMS or carries a port, which this gateway cannot record yet";
+    let sentence = "the session carries a port, which this gateway cannot record yet";
     Err(end("not_recordable", sentence))
 }

@@ -12,6 +12,7 @@ mod destination;
 mod downward;
 mod farewell;
 mod flows;
+mod kms;
 mod leg;
 mod meters;
 mod notice;
@@ -27,10 +28,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_channel::encryption::DataKey;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 
 pub use destination::{Carries, Destination, Forward};
+pub use kms::{AskedKey, DataKeys};
 pub use meters::{Counters, Meters};
 pub use pump::run;
 
@@ -74,7 +77,10 @@ impl Ended {
 
     /// Whether the session broke rather than ended.
     pub fn is_failure(&self) -> bool {
-        matches!(self.reason(), "recording_failed" | "upstream_lost")
+        matches!(
+            self.reason(),
+            "recording_failed" | "upstream_lost" | "key_unavailable" | "encryption_failed"
+        )
     }
 
     /// The sentence for the session's record; may be empty.
@@ -158,6 +164,10 @@ pub struct Parts<C, U> {
     pub upstream: WebSocketStream<U>,
     /// How to get another one.
     pub redial: Redial<U>,
+    /// How to get a key when the target encrypts with KMS.
+    pub data_keys: DataKeys,
+    /// The key of an encrypted session that is taken over.
+    pub data_key: Option<DataKey>,
     /// Orders from the session's owner.
     pub control: mpsc::Receiver<Control<C>>,
     /// Told whenever a client comes or goes.

@@ -282,6 +282,11 @@ impl Output {
         Some(sent.message.raw().clone())
     }
 
+    /// The client's handler surely runs: it says what only that one says.
+    pub(super) fn settle(&mut self) {
+        self.in_order = self.in_order.max(SETTLED_AFTER);
+    }
+
     /// Whether everything recorded was sent on this connection.
     pub(super) fn all_sent(&self) -> bool {
         self.cursor >= self.client_next()

@@ -15,6 +15,7 @@ use super::acknowledge::HeldAcknowledges;
 use super::destination::Carries;
 use super::farewell::Farewell;
 use super::flows::Flows;
+use super::kms::Kms;
 use super::leg::Leg;
 use super::notice::{Screen, Warnings};
 use super::output::Output;
@@ -61,6 +62,7 @@ pub(super) struct Pump<C, U> {
     pub(super) output: Output,
     pub(super) held: HeldAcknowledges,
     pub(super) tap: Tap,
+    pub(super) kms: Kms,
     /// What is known of a port session's connections; none of a terminal.
     pub(super) flows: Option<Flows>,
     pub(super) backlog: VecDeque<Bytes>,
@@ -103,6 +105,7 @@ where
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
+            kms: Kms::new(parts.data_keys, parts.data_key),
             flows: match parts.carries {
                 Carries::Terminal => None,
                 Carries::Port(forward) => Some(Flows::new(forward)),
@@ -157,6 +160,7 @@ where
         let mut moved = self.hear_owner(cx)?;
         self.observe_time()?;
         moved |= self.redial(cx)?;
+        moved |= self.hear_kms(cx)?;
         moved |= self.hear_upstream(cx)?;
         moved |= self.send_output(cx);
         moved |= self.hear_client(cx)?;

@@ -8,6 +8,11 @@ use data_channel::message::Message;
 ///
 /// The stock plugin keeps 10,000 messages; more is no client's burst.
 const AHEAD_MAX: i64 = 12_000;
+/// Numbers remembered that the agent has not taken, about 80 bytes each.
+///
+/// A stock client forgets all but 10,000 of its own; beyond this a message
+/// has to be sent again once the agent has taken some.
+const UNTAKEN_MAX: usize = 24_000;
 /// Where a message holds the SHA-256 of its payload.
 const DIGEST: std::ops::Range<usize> = 80..112;
 
@@ -20,7 +25,7 @@ pub(super) enum Typed {
     Other,
     /// Seen before, or of no effect at the agent.
     Repeat,
-    /// Too far ahead of what is missing.
+    /// Too far ahead of what is missing, or of what the agent has taken.
     TooEarly,
 }
 
@@ -48,10 +53,12 @@ impl TypedMessages {
             return Typed::TooEarly;
         }
         let digest = digest(message);
+        let full = self.seen.len() >= UNTAKEN_MAX;
         match self.seen.get(&sequence) {
             Some(seen) if seen.taken || seen.digest == digest => return Typed::Repeat,
             Some(_) => return Typed::Other,
             None if sequence < self.next => return Typed::Repeat,
+            None if full => return Typed::TooEarly,
             None => {
                 self.seen.insert(sequence, Seen { digest, taken: false });
                 while self.seen.contains_key(&self.next) {
@@ -139,6 +146,15 @@ mod tests {
         let mut typed = TypedMessages::default();
         assert_eq!(typed.arrival(&message(0, b"harmless")), Typed::Fresh);
         assert_eq!(typed.arrival(&message(0, b"rm -rf /")), Typed::Other);
+    }
+
+    #[test]
+    fn what_the_agent_never_takes_costs_a_bounded_amount() {
+        let mut typed = TypedMessages::default();
+        let fresh = (0..50_000).filter(|sequence| typed.arrival(&message(*sequence, b"x")) == Typed::Fresh);
+        assert_eq!(fresh.count(), UNTAKEN_MAX);
+        typed.taken(0);
+        assert_eq!(typed.arrival(&message(UNTAKEN_MAX as i64, b"x")), Typed::Fresh);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::message::{Message, MessageType};
+use data_channel::payload::PayloadType;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
@@ -56,11 +57,18 @@ where
         match message.message_type() {
             MessageType::Acknowledge => self.client_acknowledge(&message),
             MessageType::InputStreamData => {
+                if self.kms.is_too_early(&message) {
+                    self.outside.meters.dropped("too_early");
+                    return Ok(());
+                }
+                if matches!(message.payload_type(), PayloadType::Output | PayloadType::Size) {
+                    self.output.settle();
+                }
                 if self.observe_input(&message)? {
-                    self.pass_input(&message, cx);
+                    self.pass_input(&message, cx)?;
                 }
                 while let Some(message) = self.next_input()? {
-                    self.pass_input(&message, cx);
+                    self.pass_input(&message, cx)?;
                 }
             }
             // Nothing else may reach the agent through a user's connection.
@@ -69,13 +77,14 @@ where
         Ok(())
     }
 
-    fn pass_input(&mut self, message: &Message, cx: &mut Context<'_>) {
+    fn pass_input(&mut self, message: &Message, cx: &mut Context<'_>) -> Result<(), Ended> {
         let bytes = message.payload().len();
         self.outside.counters.add_input(bytes);
         self.outside.meters.input_bytes.inc_by(bytes as u64);
         self.outside.meters.input_messages.inc();
-        self.backlog.push_back(message.raw().clone());
+        self.backlog.extend(self.kms.upward(message)?);
         self.send_backlog(cx);
+        Ok(())
     }
 
     pub(super) fn client_acknowledge(&mut self, message: &Message) {

@@ -59,6 +59,8 @@ pub struct Terminal {
     /// Output that is dropped without a trace when its turn has come, as a
     /// stock client does whose session handler is not registered yet.
     pub unready: u32,
+    /// The handshake requests that were answered.
+    pub requests: Vec<Vec<u8>>,
     /// Payload types other than output, in order.
     pub others: Vec<(PayloadType, Vec<u8>)>,
 }
@@ -86,6 +88,7 @@ impl Terminal {
             keep_from: None,
             acknowledged: BTreeSet::new(),
             unready: 0,
+            requests: Vec::new(),
             others: Vec::new(),
         }
     }
@@ -307,6 +310,7 @@ impl Terminal {
             match message.payload_type() {
                 PayloadType::Output => self.output.extend_from_slice(message.payload()),
                 PayloadType::HandshakeRequest => {
+                    self.requests.push(message.payload().to_vec());
                     let request = HandshakeRequest::parse(message.payload()).unwrap();
                     let answer = HandshakeResponse::answering(&request, "1.2.764.0");
                     self.send(PayloadType::HandshakeResponse, &answer.encode()).await;

@@ -58,6 +58,9 @@ impl Agent {
             return;
         }
         let acknowledge = Acknowledge::of(&message);
+        let Some(message) = self.opened(message) else {
+            return Counters::count(&self.session.counters.rejects);
+        };
         let duplicate = message.sequence() < self.incoming.expected();
         let mut delivered = std::mem::take(&mut self.delivered);
         let arrival = self.incoming.receive(message, &mut delivered);
@@ -78,6 +81,7 @@ impl Agent {
     fn deliver(&mut self, message: &Message) {
         match (&self.stage, message.payload_type()) {
             (Stage::Handshake { .. }, PayloadType::HandshakeResponse) => self.answered(message.payload()),
+            (Stage::Handshake { .. }, PayloadType::EncChallengeResponse) => self.proved(message.payload()),
             // Before the handshake is complete all else is discarded.
             (Stage::Running, PayloadType::Output) => self.endpoint.take(message.payload_bytes()),
             (Stage::Running, PayloadType::Size) => {
@@ -98,15 +102,21 @@ impl Agent {
 
     fn answered(&mut self, payload: &[u8]) {
         let answer = HandshakeResponse::parse(payload).ok().filter(HandshakeResponse::is_success);
-        if let Some(answer) = answer {
-            self.client_version = answer.client_version;
-            let now = Instant::now();
-            self.stage = Stage::Answered { since: now };
-            // The acknowledge goes first: a plugin does not expect anything
-            // between HandshakeComplete and the session's first output.
-            self.later.push_back((now + self.service.habits.acknowledge_delay, Later::CompleteHandshake));
-        } else {
-            self.ended(Status::Failed, "Handshake with the client failed.");
+        let Some(answer) = answer else {
+            return self.ended(Status::Failed, "Handshake with the client failed.");
+        };
+        self.client_version.clone_from(&answer.client_version);
+        match self.encryption {
+            Some(_) => self.take_key(&answer),
+            None => self.handshake_answered(),
         }
+    }
+
+    pub(super) fn handshake_answered(&mut self) {
+        let now = Instant::now();
+        self.stage = Stage::Answered { since: now };
+        // The acknowledge goes first: a plugin does not expect anything
+        // between HandshakeComplete and the session's first output.
+        self.later.push_back((now + self.service.habits.acknowledge_delay, Later::CompleteHandshake));
     }
 }

@@ -16,6 +16,8 @@ use crate::local_ssm::sessions::{Counters, Session, Status};
 
 /// What a client is told that prints standard error as output.
 const OLD_CLIENT: &str = "Standard output and error are separate from session manager plugin 1.2.312.0 on.";
+/// What a client prints of a session with a key.
+const ENCRYPTED: &str = "This session is encrypted using AWS KMS.";
 
 /// What is done a few milliseconds after it could be.
 pub(super) enum Later {
@@ -76,7 +78,9 @@ impl Agent {
             && self.paced_until <= now
             && let Some((payload_type, payload)) = self.unsent.front()
         {
-            let draft = draft(&self.outgoing, *payload_type, payload);
+            let encryption = self.encryption.as_ref();
+            let sealed = encryption.and_then(|e| e.sealed(*payload_type, payload, &self.session));
+            let draft = draft(&self.outgoing, *payload_type, sealed.as_deref().unwrap_or(payload));
             let Ok(raw) = self.outgoing.send(draft, now) else { break };
             if matches!(payload_type, PayloadType::Output | PayloadType::StdErr) {
                 self.session.keep(payload);
@@ -124,7 +128,10 @@ impl Agent {
         let Stage::Answered { since } = self.stage else { return };
         let took = i64::try_from((since - self.epoch).as_nanos()).unwrap_or(i64::MAX);
         let old = self.work.has_separate_streams() && mode::cannot_separate(&self.client_version);
-        let customer_message = if old { OLD_CLIENT.to_owned() } else { String::new() };
+        let mut customer_message = if old { OLD_CLIENT.to_owned() } else { String::new() };
+        if self.encryption.is_some() {
+            customer_message.push_str(ENCRYPTED);
+        }
         let complete = HandshakeComplete { handshake_time_to_complete: took, customer_message };
         self.unsent.push_back((PayloadType::HandshakeComplete, complete.encode()));
         self.start_endpoint();

@@ -50,6 +50,7 @@ pub(super) struct Resolved {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Inputs {
     pub(super) shell_profile: ShellProfile,
+    pub(super) kms_key_id: String,
 }
 
 /// What is typed into a fresh shell.
@@ -90,5 +91,13 @@ impl Content {
         };
         let properties = filled(&self.properties, &values);
         Ok(Resolved { session_type: self.session_type, inputs, properties })
+    }
+
+    /// The KMS key that its sessions are encrypted with, if any.
+    pub(in crate::local_ssm) fn kms_key(
+        &self,
+        given: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Option<String>, ApiError> {
+        Ok(Some(self.resolve(given)?.inputs.kms_key_id).filter(|key| !key.is_empty()))
     }
 }

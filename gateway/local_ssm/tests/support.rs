@@ -10,7 +10,7 @@ use aws_smithy_http_client::tls;
 use bytes::Bytes;
 use data_channel::sequence::{Incoming, Outgoing};
 use data_channel::{
-    Acknowledge, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Message, MessageType,
+    Acknowledge, ChannelClosed, Cipher, Draft, HandshakeRequest, HandshakeResponse, Message, MessageType,
     OpenDataChannel, PayloadType, Size,
 };
 use futures_util::{SinkExt, StreamExt};
@@ -127,6 +127,9 @@ pub(super) struct Client {
     pub(super) acknowledges: BTreeSet<i64>,
     /// Numbers to acknowledge only from the second time on.
     pub(super) ignore_once: BTreeSet<i64>,
+    /// Whom to ask for the key of an encrypted session, and the key.
+    pub(super) keys: Option<aws_sdk_kms::Client>,
+    pub(super) cipher: Option<Cipher>,
 }
 
 impl Client {
@@ -145,6 +148,8 @@ impl Client {
             received: Vec::new(),
             acknowledges: BTreeSet::new(),
             ignore_once: BTreeSet::new(),
+            keys: None,
+            cipher: None,
         }
     }
 
@@ -160,6 +165,8 @@ impl Client {
     }
 
     pub(super) async fn send(&mut self, payload_type: PayloadType, payload: &[u8]) {
+        let sealed = self.sealed(payload_type, payload);
+        let payload = sealed.as_deref().unwrap_or(payload);
         let draft = Draft {
             message_type: MessageType::InputStreamData,
             created_ms: 1,
@@ -335,6 +342,7 @@ impl Client {
             let _ = self.socket.send(tungstenite::Message::Binary(acknowledge)).await;
         }
         for message in delivered {
+            let Some(message) = self.opened(message).await else { continue };
             if message.payload_type() == PayloadType::HandshakeRequest {
                 let request = HandshakeRequest::parse(message.payload()).unwrap();
                 let answer = HandshakeResponse::answering(&request, &self.client_version);

@@ -12,13 +12,14 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::super::*;
+use super::no_keys;
 use crate::asciicast::{Event, Header};
 use crate::metrics::Metrics;
-use crate::socket::websocket_config;
 use crate::recorder::read::LineReader;
 use crate::recorder::{
     End, Evidence, PublicKey, Recorder, RecorderConfig, Report, Sealed, SigningKey, verify,
 };
+use crate::socket::websocket_config;
 
 /// Longest any test waits for one thing; reached only when it never comes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -139,6 +140,8 @@ impl Rig {
             meters: Arc::new(Meters::new(&metrics)),
             counters: Arc::clone(&counters),
             times: Times::default(),
+            data_keys: no_keys(),
+            data_key: None,
         };
         let relay = tokio::spawn(run(parts));
         Self { client, agent, counters, metrics, relay, _control: orders, _recorder: recorder, folder }

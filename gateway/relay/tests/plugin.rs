@@ -1,6 +1,8 @@
 //! A simulated stock plugin: what it prints, ignores, loses and repeats.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use super::super::Control;
 use super::agent::{at, hear};
 use super::link::{Far, Link, connect};
 use super::weather::{Dice, Weather};
+use super::world::BANNER;
 
 const LISTED_AFTER: Duration = Duration::from_millis(2);
 const RESEND_EVERY: Duration = Duration::from_millis(100);
@@ -60,12 +63,13 @@ pub(super) struct Plugin {
     unlisted: HashMap<i64, Bytes>,
     resending: bool,
     to_type: VecDeque<Vec<u8>>,
+    /// How many bytes it has printed, for whoever waits for that.
+    pub(super) count: Arc<AtomicUsize>,
     /// What it printed of the agent's.
     pub(super) printed: Vec<u8>,
     /// What it printed of the gateway's, with when.
     pub(super) notices: Vec<(Instant, String)>,
-    /// When it last sent something that is not an acknowledge.
-    pub(super) closed: bool,
+    closed: bool,
 }
 
 impl Plugin {
@@ -95,6 +99,7 @@ impl Plugin {
             unlisted: HashMap::new(),
             resending: false,
             to_type,
+            count: Arc::default(),
             printed: Vec::new(),
             notices: Vec::new(),
             closed: false,
@@ -324,7 +329,11 @@ impl Plugin {
             Some(sentence) => {
                 self.notices.push((Instant::now(), String::from_utf8(sentence.to_vec()).unwrap()));
             }
-            None => self.printed.extend_from_slice(payload),
+            None => {
+                self.printed.extend_from_slice(payload);
+                let banner = if self.weather.banner { BANNER.len() + 2 } else { 0 };
+                self.count.store(self.printed.len().saturating_sub(banner), Ordering::Relaxed);
+            }
         }
     }
 

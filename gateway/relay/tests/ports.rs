@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use data_channel::smux::{self, Command};
 use data_channel::{
-    Acknowledge, ChannelClosed, Flag, HandshakeComplete, HandshakeRequest, HandshakeResponse, MessageType, PayloadType,
+    Acknowledge, ChannelClosed, Flag, HandshakeComplete, HandshakeRequest, HandshakeResponse, MessageType,
+    PayloadType,
 };
 use serde_json::{Value, json};
 

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::super::{Carries, Counters, Ended, Meters, Parts, Rules, Times, run};
 use super::agent::Agent;
 use super::link::connect;
+use super::no_keys;
 use super::plugin::Plugin;
 use super::weather::{Dice, Weather};
 use crate::metrics::Metrics;
@@ -85,6 +86,8 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
         },
         upstream,
         redial,
+        data_keys: no_keys(),
+        data_key: None,
         control,
         presence: Box::new(|_| {}),
         meters: Arc::new(Meters::new(&Metrics::new().unwrap())),
@@ -94,6 +97,7 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
 
     let mut agent = Agent::new(weather, dice.fork(), typed.len());
     let mut plugin = Plugin::new(weather, dice.fork(), to_type, orders);
+    plugin.count = Arc::clone(&agent.printed);
     let mut written = Written { hand: Arc::clone(&hand), seen: 0, numbers: HashSet::new() };
     let lived = {
         let mut relay =
