@@ -143,6 +143,8 @@ pub struct SessionsConfig {
     pub maximum: usize,
     /// Sessions of one principal on this node at the most.
     pub per_principal: usize,
+    /// Connections at once in one port session at the most.
+    pub connections_per_session: usize,
     /// Own pings on both legs, seconds.
     pub ping_seconds: u64,
     /// How long a new session waits for its first client, seconds.
@@ -177,6 +179,7 @@ impl Default for SessionsConfig {
         Self {
             maximum: 5000,
             per_principal: 50,
+            connections_per_session: 256,
             ping_seconds: 30,
             first_client_seconds: 60,
             client_away_seconds: 1200,
@@ -223,6 +226,9 @@ impl Config {
         }
         if self.sessions.ping_seconds == 0 || self.sessions.maximum == 0 || self.sessions.per_principal == 0 {
             return wrong("sessions", "maximum, per_principal and ping_seconds must be at least 1");
+        }
+        if self.sessions.connections_per_session == 0 {
+            return wrong("sessions.connections_per_session", "it must be at least 1");
         }
         Ok(())
     }

@@ -35,6 +35,12 @@ pub struct Metrics {
     pub relay_messages: IntCounterVec,
     /// Messages not relayed, by `reason`.
     pub relay_dropped: IntCounterVec,
+    /// Connections open in port sessions now.
+    pub flows: IntGauge,
+    /// Connections of port sessions ended, by `result`.
+    ///
+    /// `client`, `target`, `session` ended it; or it was `refused`.
+    pub flows_ended: IntCounterVec,
     /// From a message read to it handed to the other leg, seconds.
     pub relay_seconds: Histogram,
     /// How long acknowledges waited for the recording, seconds.
@@ -87,6 +93,12 @@ impl Metrics {
                 "relay_dropped_messages_total",
                 "Messages not relayed.",
                 &["reason"],
+            )?,
+            flows: table.gauge("flows", "Connections open in port sessions now.")?,
+            flows_ended: table.counters(
+                "flows_ended_total",
+                "Connections of port sessions ended, by result.",
+                &["result"],
             )?,
             relay_seconds: table.histogram("relay_seconds", "From a message read to it handed on.")?,
             acknowledge_wait_seconds: table

@@ -114,6 +114,7 @@ impl Gateway {
             node,
             sessions_max: config.sessions.maximum,
             sessions_per_principal: config.sessions.per_principal,
+            connections_per_session: config.sessions.connections_per_session,
             times: config.times(),
         };
         let rooms = Rooms {

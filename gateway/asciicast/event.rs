@@ -31,6 +31,10 @@ impl EventCode {
     pub const SEQUENCE: Self = Self::Other('s');
     /// `b`: the exact bytes of the next event, base64.
     pub const BYTES: Self = Self::Other('b');
+    /// `f`: something happened to a connection of a port session.
+    pub const FLOW: Self = Self::Other('f');
+    /// `t`: captured bytes of a connection.
+    pub const TRAFFIC: Self = Self::Other('t');
 
     /// The code as asciicast writes it.
     pub fn as_char(self) -> char {

@@ -4,16 +4,19 @@
 //! the codes every player knows (`o i r m x`) the gateway writes two that
 //! players skip: `s` (which sequence number and stream the next event is,
 //! see [`Marks`]) and `b` (the exact bytes of the next event as base64,
-//! when they were not UTF-8, see [`exact_output`]).
+//! when they were not UTF-8, see [`exact_output`]). The recording of a port
+//! session has `f` and `t` instead of output, see [`FlowEvent`].
 
 mod encode;
 mod event;
+mod flow;
 mod header;
 mod marks;
 mod runes;
 
 pub use encode::encode_event;
 pub use event::{Event, EventCode, Peek, peek};
+pub use flow::{Direction, FlowEvent, Guess, Mode, Side, Traffic, encode_flow, encode_traffic};
 pub use header::Header;
 pub use marks::{Covered, Handover, Marks, Stream, encode_mark, exact_output};
 pub use runes::{Piece, Runes, encode_piece};

@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use super::replay::{ReplayArgs, run};
 use crate::client::{Gateway, Profile};
+use crate::replay::{FlowTable, Timeline, flow_table};
 use crate::session::SessionId;
 
 /// The word for the session that ended last.
@@ -60,11 +61,15 @@ struct Fetched {
 
 impl Fetched {
     fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<Self> {
+        let (copy, file) = Self::new(id)?;
+        super::block_on(fetch(id, profile, file))?;
+        Ok(copy)
+    }
+
+    fn new(id: &SessionId) -> anyhow::Result<(Self, File)> {
         let path = std::env::temp_dir().join(format!("postern-{}-{id}.cast.zst", std::process::id()));
         let file = create(&path)?;
-        let copy = Self { path };
-        super::block_on(download(id, profile, file))?;
-        Ok(copy)
+        Ok((Self { path }, file))
     }
 }
 
@@ -80,8 +85,20 @@ fn create(path: &Path) -> anyhow::Result<File> {
     file.with_context(|| format!("cannot write {}", path.display()))
 }
 
-async fn download(id: &SessionId, profile: Option<&str>, mut file: File) -> anyhow::Result<()> {
+/// The connections of a port session, as far as its recording goes now.
+pub(super) async fn connections(gateway: &Gateway, id: &SessionId) -> anyhow::Result<FlowTable> {
+    let (copy, file) = Fetched::new(id)?;
+    download(id, gateway, file).await?;
+    let (table, _) = flow_table(&mut Timeline::open(&copy.path)?)?;
+    Ok(table)
+}
+
+async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Result<()> {
     let gateway = Gateway::open(Profile::load(profile).await?).await?;
+    download(id, &gateway, file).await
+}
+
+async fn download(id: &SessionId, gateway: &Gateway, mut file: File) -> anyhow::Result<()> {
     let mut answer = gateway.get(&format!("/v1/sessions/{id}/recording")).await?;
     while let Some(piece) = answer.chunk().await.context("the recording broke off")? {
         file.write_all(&piece)?;

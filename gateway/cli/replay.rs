@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+use super::output::print_json;
 use crate::replay::{self, End, Format, Played, ReplayError, Settings, Timeline};
 use crate::session::SessionId;
 
@@ -39,6 +40,9 @@ pub struct ReplayArgs {
     /// Write a file instead of playing; `-` is the standard output.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Print the connections of a port session as JSON.
+    #[arg(long, conflicts_with_all = ["output", "format"])]
+    pub json: bool,
     /// What to write; by the file's name if not given, else v2.
     #[arg(long, value_enum)]
     pub format: Option<Written>,
@@ -51,8 +55,10 @@ pub enum Written {
     V2,
     /// asciicast v3 (asciinema 3)
     V3,
-    /// the lines that the terminal showed
+    /// the lines that the terminal showed, or the table of connections
     Text,
+    /// the captured traffic of a port session, for Wireshark
+    Pcapng,
 }
 
 /// Plays or writes the recording; `find` gets a session's recording.
@@ -61,13 +67,21 @@ pub fn run(args: &ReplayArgs, find: impl FnOnce(&SessionId) -> Result<PathBuf>) 
     if let Some((target, format)) = written(args) {
         return write_file(&path, &target, format);
     }
+    if args.json {
+        let mut timeline = Timeline::open(&path).with_context(|| path.display().to_string())?;
+        let (table, end) = replay::flow_table(&mut timeline)?;
+        print_json(&table)?;
+        note(end);
+        return Ok(());
+    }
     let from_ms = args.from.map_or(0, |from| u64::try_from(from.as_millis()).unwrap_or(u64::MAX));
     let name = path.display();
-    if !io::stdout().is_terminal() {
-        let mut timeline = Timeline::open(&path).with_context(|| format!("{name}"))?;
+    let mut timeline = Timeline::open(&path).with_context(|| format!("{name}"))?;
+    if !io::stdout().is_terminal() || replay::holds_flows(timeline.header()) {
         let mut out = BufWriter::with_capacity(WRITE_BYTES, io::stdout().lock());
         return quiet_if_closed(replay::plain(&mut timeline, from_ms, &mut out).map(note));
     }
+    drop(timeline);
     let settings = Settings { speed: args.speed, idle_limit: args.idle_limit, from_ms };
     let played = replay::play(&path, settings, |line| eprintln!("postern: {line}"));
     match played.with_context(|| format!("{name}"))? {
@@ -95,13 +109,17 @@ fn written(args: &ReplayArgs) -> Option<(PathBuf, Format)> {
         (None, Some(_)) => PathBuf::from("-"),
         (None, None) => return None,
     };
-    let by_name = target.extension().is_some_and(|extension| extension == "txt");
+    let by_name = target.extension().and_then(|extension| extension.to_str());
     let format = match args.format {
         Some(Written::V2) => Format::V2,
         Some(Written::V3) => Format::V3,
         Some(Written::Text) => Format::Text,
-        None if by_name => Format::Text,
-        None => Format::V2,
+        Some(Written::Pcapng) => Format::Pcapng,
+        None => match by_name {
+            Some("txt") => Format::Text,
+            Some("pcapng") => Format::Pcapng,
+            _ => Format::V2,
+        },
     };
     Some((target, format))
 }
@@ -256,6 +274,7 @@ mod tests {
         assert_eq!(format(&["x"]), None);
         assert_eq!(format(&["x", "--output", "a.cast"]), Some(Format::V2));
         assert_eq!(format(&["x", "--output", "a.txt"]), Some(Format::Text));
+        assert_eq!(format(&["x", "--output", "a.pcapng"]), Some(Format::Pcapng));
         assert_eq!(format(&["x", "--output", "a.txt", "--format", "v3"]), Some(Format::V3));
         assert_eq!(format(&["x", "--format", "text"]), Some(Format::Text));
     }

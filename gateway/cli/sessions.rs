@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::output::{moment, print_json, print_line, print_table};
 use crate::client::{Gateway, Profile};
-use crate::session::{SessionId, clean_reason, printable};
+use crate::session::{SessionId, SessionKind, clean_reason, printable};
 
 /// What `postern sessions` can be told.
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Show { id } => {
             let id = SessionId::parse(&id)?;
             let session: Value = gateway.get_json(&format!("/v1/sessions/{id}")).await?;
-            if args.json { print_json(&session)? } else { show(&session)? }
+            show(&gateway, &id, session, args.json).await?;
         }
         Command::End { id, reason } => {
             let id = SessionId::parse(&id)?;
@@ -108,11 +108,31 @@ fn cells(row: Row) -> [String; 7] {
 }
 
 /// One line for each thing that is known, nested names with dots.
-fn show(session: &Value) -> anyhow::Result<()> {
-    for line in lines("", session) {
+///
+/// Of a port session, its connections too, to who may replay it.
+async fn show(gateway: &Gateway, id: &SessionId, mut session: Value, json: bool) -> anyhow::Result<()> {
+    let kind = session.get("kind").cloned().and_then(|kind| serde_json::from_value::<SessionKind>(kind).ok());
+    let flows = match kind {
+        Some(kind) if !kind.is_terminal() => Some(super::recording::connections(gateway, id).await),
+        _ => None,
+    };
+    if json {
+        if let (Some(Ok(table)), Some(fields)) = (flows, session.as_object_mut()) {
+            fields.insert("flows".to_owned(), serde_json::to_value(table)?);
+        }
+        return print_json(&session);
+    }
+    for line in lines("", &session) {
         print_line(&line)?;
     }
-    Ok(())
+    match flows {
+        None => Ok(()),
+        Some(Ok(table)) => {
+            print_line("")?;
+            Ok(table.write(&mut std::io::stdout().lock())?)
+        }
+        Some(Err(error)) => print_line(&line("connections", &format!("not shown: {error:#}"))),
+    }
 }
 
 fn lines(name: &str, value: &Value) -> Vec<String> {

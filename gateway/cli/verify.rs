@@ -77,7 +77,8 @@ fn check(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
     Ok(match verify(file, trusted) {
         Ok(Report::Sealed(evidence)) => {
             let finding = json!({
-                "file": name, "result": "sealed", "session": evidence.session, "key": evidence.key_id,
+                "file": name, "result": "sealed", "session": evidence.session,
+                "content": evidence.content, "key": evidence.key_id,
                 "lines_sha256": evidence.lines_sha256, "segments": evidence.segments.len(),
                 "end": evidence.end.reason,
             });
@@ -99,8 +100,9 @@ fn sentence(finding: &Value) -> String {
     let file = text("file");
     match text("result").as_str() {
         "sealed" => format!(
-            "{file}: sealed and unaltered\n  session {}\n  ended: {}\n  key {}\n  sha256 of its lines {}",
+            "{file}: sealed and unaltered\n  session {}\n  holds: {}\n  ended: {}\n  key {}\n  sha256 of its lines {}",
             text("session"),
+            holds(&text("content")),
             text("end"),
             text("key"),
             text("lines_sha256")
@@ -109,5 +111,14 @@ fn sentence(finding: &Value) -> String {
             format!("{file}: not sealed: the session runs or was interrupted; nothing is proved yet")
         }
         _ => format!("{file}: {}", text("what")),
+    }
+}
+
+/// What was proved, and what was never recorded.
+fn holds(content: &str) -> &str {
+    match content {
+        "flows" => "what its connections did, not their bytes",
+        "flows+traffic" => "what its connections did, and their bytes",
+        _ => "what the terminal showed",
     }
 }

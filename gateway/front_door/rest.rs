@@ -113,6 +113,12 @@ pub(super) async fn session(
         {
             object.insert("kms_key_id".to_owned(), Value::String(key));
         }
+        if let (Some(object), Some(port)) = (json.as_object_mut(), front.lifecycle.live_port(&record.id)) {
+            object.insert("host".to_owned(), port.destination.host().into());
+            object.insert("port".to_owned(), port.destination.port().into());
+            object.insert("connections".to_owned(), port.connections.into());
+            object.insert("connections_open".to_owned(), port.connections_open.into());
+        }
         Ok(json)
     };
     respond(work.await)

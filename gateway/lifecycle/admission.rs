@@ -202,22 +202,10 @@ fn from(asker: &Asker) -> Asked<'static> {
 }
 
 /// Refuses what this version could not record truthfully or enforce.
-pub(super) fn refuse_unkeepable(
-    request: &SessionRequest,
-    plan: &Plan,
-    obligations: &Obligations,
-) -> Result<(), ApiError> {
-    if !plan.kind.is_terminal() {
-        let sentence = format!(
-            "document {} opens a port session, which this gateway does not record yet and so does not open",
-            request.document.as_str()
-        );
-        return Err(ApiError::client(Code::InvalidDocument, sentence));
-    }
+pub(super) fn refuse_unkeepable(obligations: &Obligations) -> Result<(), ApiError> {
     let unkept = [
         (obligations.record != Durability::Process, "@record other than \"process\""),
         (obligations.read_only, "@read_only"),
-        (obligations.capture_traffic, "@capture_traffic"),
     ];
     // A promise that would be broken is worse than a refusal.
     match unkept.iter().find(|(asked, _)| *asked) {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_channel::encryption::DataKey;
 use tokio::sync::Semaphore;
 
 use super::Lifecycle;
@@ -15,7 +16,7 @@ use crate::error::{ApiError, Blame, Code};
 use crate::policy::Obligations;
 use crate::recorder::{Recording, Recovered};
 use crate::registry::{Given, SessionRecord, State, Unfinished};
-use crate::relay::{Ending, Resumed};
+use crate::relay::{Carries, Ending, Resumed};
 use crate::session::{SessionId, SessionRequest, now_ms};
 
 /// Sessions taken over at the same time: each reads its recording.
@@ -88,7 +89,6 @@ impl Lifecycle {
         if record.state == State::Terminating {
             return self.end_left(&record, State::Terminated, "gateway stopped").await;
         }
-        let allowed = self.still_admitted(&record, &given).await;
         let (recording, recovered) = match self.reopened(&record.id).await {
             Ok(Some(reopened)) => reopened,
             Ok(None) => return self.end_left(&record, State::Failed, "its recording is gone").await,
@@ -105,29 +105,51 @@ impl Lifecycle {
             },
             recovered,
         };
+        let upstream = UpstreamRef::new(upstream_id, scope(&record));
+        let goes_on = self.goes_on(&record, &given, (&upstream, &resumed)).await;
         let opened = Opened {
-            upstream: UpstreamRef::new(upstream_id, scope(&record)),
+            upstream,
             client: ClientIds { client_id: given.client_id, client_version: given.client_version },
             socket: None,
             resumed: Some(resumed),
+            data_key: None,
             dismissed: None,
         };
-        match allowed {
-            Ok(obligations) => {
-                let rules = admission::rules(&obligations);
-                self.run_session(record, (recording, rules), opened);
+        match goes_on {
+            Ok((obligations, data_key)) => {
+                let recording = (recording, admission::rules(&obligations), Carries::Terminal);
+                self.run_session(record, recording, Opened { data_key, ..opened });
                 "adopted"
             }
-            Err(denied) => {
-                tracing::info!(session = %record.id, sentence = denied.message, "the session may not go on");
+            Err(ending) => {
+                let (reason, sentence) = (ending.reason, &ending.sentence);
+                tracing::info!(session = %record.id, reason, sentence, "the session may not go on");
                 // Its user may take a while to come; the machine is out of reach at once.
                 self.terminate_upstream(&opened.upstream).await;
-                let dismissed = Some(Ending { reason: "policy", sentence: denied.message });
-                let rules = admission::rules(&Obligations::default());
-                self.run_session(record, (recording, rules), Opened { dismissed, ..opened });
+                let recording = (recording, admission::rules(&Obligations::default()), Carries::Terminal);
+                self.run_session(record, recording, Opened { dismissed: Some(ending), ..opened });
                 "denied"
             }
         }
+    }
+
+    /// What the session goes on with, or why it does not.
+    async fn goes_on(
+        &self,
+        record: &SessionRecord,
+        given: &Given,
+        (upstream, resumed): (&UpstreamRef, &Resumed),
+    ) -> Result<(Obligations, Option<DataKey>), Ending> {
+        let denied = |error: ApiError| Ending { reason: "policy", sentence: error.message };
+        let obligations = self.still_admitted(record, given).await.map_err(denied)?;
+        if !record.kind.is_terminal() {
+            // Where a frame ends nobody knows who has not read it from its beginning.
+            let sentence = "the gateway was restarted, and a port session cannot be recorded from its middle on; start it again";
+            return Err(Ending { reason: "gateway_restarted", sentence: sentence.to_owned() });
+        }
+        let key = self.reopened_data_key(upstream, &record.id, resumed.recovered.next_output.is_some()).await;
+        let data_key = key.map_err(|sentence| Ending { reason: "gateway_restarted", sentence })?;
+        Ok((obligations, data_key))
     }
 
     /// May the session still run, and under which obligations?
@@ -149,7 +171,7 @@ impl Lifecycle {
             ApiError::gateway("the gateway does not know any more what the session was obliged to")
         })?;
         let obligations = owed.and(&decision.obligations);
-        admission::refuse_unkeepable(&request, &plan, &obligations)?;
+        admission::refuse_unkeepable(&obligations)?;
         Ok(obligations)
     }
 

@@ -4,6 +4,7 @@ use super::Lifecycle;
 use super::admission::Asker;
 use crate::error::{ApiError, Code};
 use crate::registry::{Filter, Page, RegistryError, SessionRecord};
+use crate::relay::Destination;
 use crate::session::{Instance, SessionId, Target, now_ms};
 
 /// Rows looked at for one page that policy thins out.
@@ -18,6 +19,17 @@ pub struct SessionQuery {
     pub limit: usize,
     /// The token of the page before.
     pub token: Option<String>,
+}
+
+/// What a running port session carries now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePort {
+    /// Where it goes.
+    pub destination: Destination,
+    /// How many connections there were so far.
+    pub connections: u64,
+    /// How many of them are open.
+    pub connections_open: u64,
 }
 
 impl Lifecycle {
@@ -64,6 +76,16 @@ impl Lifecycle {
     pub async fn kms_key_of(&self, record: &SessionRecord) -> Result<Option<String>, ApiError> {
         let key = self.rooms.registry.session_key(&record.id).await.map_err(|error| unavailable(&error))?;
         Ok(key.map(|key| crate::session::printable(&key.kms_key_id)))
+    }
+
+    /// What a running port session carries; for who may see the session.
+    pub fn live_port(&self, id: &SessionId) -> Option<LivePort> {
+        let live = self.live.get(id)?;
+        Some(LivePort {
+            destination: live.destination.clone()?,
+            connections: live.counters.connections(),
+            connections_open: live.counters.connections_open(),
+        })
     }
 
     /// The machines that the caller may see.

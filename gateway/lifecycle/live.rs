@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::ClientStream;
 use super::token::{Holder, StreamToken};
-use crate::relay::{Control, Counters, Ending};
+use crate::relay::{Control, Counters, Destination, Ending};
 use crate::session::{Instance, Principal, SessionId};
 
 /// Orders that may wait for one session's relay; it takes them at once.
@@ -21,6 +21,8 @@ pub(super) struct Live {
     pub(super) instance: Instance,
     pub(super) orders: mpsc::Sender<Control<ClientStream>>,
     pub(super) counters: Arc<Counters>,
+    /// Where a port session goes.
+    pub(super) destination: Option<Destination>,
     ended: AtomicBool,
     attached: AtomicBool,
     dismissed: AtomicBool,
@@ -40,11 +42,17 @@ impl Live {
             instance,
             orders,
             counters: Arc::new(counters),
+            destination: None,
             ended: AtomicBool::new(false),
             attached: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
             holder: Mutex::default(),
         }
+    }
+
+    /// The same, going to a port.
+    pub(super) fn to(self, destination: Option<Destination>) -> Self {
+        Self { destination, ..self }
     }
 
     /// Lets a client with a valid token in, if the session is its own.

@@ -13,6 +13,7 @@ mod listing;
 mod live;
 mod once;
 mod patience;
+mod ports;
 mod recordings;
 mod stopping;
 mod token;
@@ -37,13 +38,13 @@ use crate::metrics::Metrics;
 use crate::policy::{Action, Policy};
 use crate::recorder::{End, Recorder, Recording};
 use crate::registry::{Registry, SessionRecord, State};
-use crate::relay::{self, Control, Counters, Ended, Ending, Meters, Parts, Presence, Rules, Times};
+use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Presence, Rules, Times};
 use crate::session::{Principal, SessionId, SessionRequest, now_ms};
 use crate::store::Store;
 
 pub use self::admission::Asker;
 pub use self::client_stream::ClientStream;
-pub use self::listing::SessionQuery;
+pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
 
 /// A client's WebSocket, upgraded and ready.
@@ -78,6 +79,8 @@ pub struct Settings {
     pub sessions_max: usize,
     /// Sessions of one principal on this node at the most.
     pub sessions_per_principal: usize,
+    /// Connections at once in one port session at the most.
+    pub connections_per_session: usize,
     /// The relay's times.
     pub times: Times,
 }
@@ -181,10 +184,12 @@ impl Lifecycle {
         let _place = self.place_for(&asker.principal)?;
         let (instance, plan) = self.subject_of(asker, &request).await?;
         let decision = self.admit_start(asker, &request, (&instance, &plan)).await?;
-        admission::refuse_unkeepable(&request, &plan, &decision.obligations)?;
+        admission::refuse_unkeepable(&decision.obligations)?;
+        let carries = ports::carries(&plan, &decision.obligations, self.settings.connections_per_session)?;
 
         let id = SessionId::mint(&asker.principal.name);
-        let header = recordings::header(&id, asker, &request, &decision, &self.settings.node);
+        let header =
+            recordings::header(&id, asker, &request, (&decision, plan.kind, &carries), &self.settings.node);
         let recording = self.rooms.recorder.begin(&id, header).map_err(|e| recordings::cannot_record(&e))?;
         let opened = match self.open_upstream(asker, &request, &id).await {
             Ok(opened) => opened,
@@ -209,7 +214,7 @@ impl Lifecycle {
             return Err(ApiError::gateway("the gateway could not register the session; try again"));
         }
         let rules = admission::rules(&decision.obligations);
-        self.run_session(record, (recording, rules), opened);
+        self.run_session(record, (recording, rules, carries), opened);
         self.ticket(&id)
     }
 
@@ -306,15 +311,20 @@ impl Lifecycle {
     fn run_session(
         self: &Arc<Self>,
         record: SessionRecord,
-        recording: (Recording, Rules),
+        recording: (Recording, Rules, Carries),
         mut opened: Opened,
     ) {
         let (orders, control) = mpsc::channel(ORDERS_MAX);
+        let destination = match &recording.2 {
+            Carries::Terminal => None,
+            Carries::Port(forward) => Some(forward.destination.clone()),
+        };
         let resumed = opened.resumed.as_ref();
         let counters =
             Counters::from(record.bytes_in, resumed.map_or(0, |resumed| resumed.recovered.output_bytes));
         let (id, principal) = (record.id.clone(), record.principal.clone());
-        let live = Arc::new(Live::new(id, principal, record.instance, (orders, counters)));
+        let live = Live::new(id, principal, record.instance, (orders, counters));
+        let live = Arc::new(live.to(destination));
         if let Some(ending) = opened.dismissed.take() {
             live.set_dismissed();
             let _ = live.orders.try_send(Control::End(ending));
@@ -340,7 +350,7 @@ impl Lifecycle {
         self: Arc<Self>,
         live: Arc<Live>,
         control: mpsc::Receiver<Control<ClientStream>>,
-        (recording, rules): (Recording, Rules),
+        (recording, rules, carries): (Recording, Rules, Carries),
         opened: Opened,
     ) {
         let id = live.id.clone();
@@ -348,11 +358,12 @@ impl Lifecycle {
         let parts = Parts {
             session: id.clone(),
             recording,
+            carries,
             rules,
             upstream: opened.socket,
             redial: self.redialler(Arc::clone(&upstream), opened.client),
             data_keys: self.data_keys(&upstream, &id),
-            data_key: None,
+            data_key: opened.data_key,
             control,
             presence: self.presence_of(&live),
             meters: Arc::clone(&self.meters),

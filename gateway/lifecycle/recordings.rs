@@ -9,13 +9,14 @@ use time::OffsetDateTime;
 use super::Lifecycle;
 use super::admission::Asker;
 use super::live::Live;
+use super::ports;
 use crate::asciicast::Header;
 use crate::broker::{ClientIds, Plan};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Decision;
 use crate::recorder::{End, RecorderError};
 use crate::registry::{Given, SessionRecord, State, Traffic};
-use crate::relay::Ended;
+use crate::relay::{Carries, Ended};
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
 
 /// The size of a terminal until the client says another.
@@ -70,10 +71,10 @@ pub(super) fn header(
     id: &SessionId,
     asker: &Asker,
     request: &SessionRequest,
-    decision: &Decision,
+    (decision, kind, carries): (&Decision, SessionKind, &Carries),
     node: &str,
 ) -> Header {
-    let about = json!({
+    let mut about = json!({
         "session": id.as_str(),
         "principal": asker.principal.arn,
         "principal_id": asker.principal.id,
@@ -83,7 +84,13 @@ pub(super) fn header(
         "decision": decision.id,
         "policies": decision.policies,
         "node": node,
+        "kind": kind,
+        "content": ports::content(carries),
     });
+    if let (Some(about), Carries::Port(forward)) = (about.as_object_mut(), carries) {
+        about.insert("host".to_owned(), forward.destination.host().into());
+        about.insert("port".to_owned(), forward.destination.port().into());
+    }
     Header {
         version: 2,
         width: COLUMNS,

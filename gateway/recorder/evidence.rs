@@ -29,6 +29,10 @@ pub struct Evidence {
     pub version: u32,
     /// The session.
     pub session: String,
+    /// What the recording holds, as its header says: `terminal`, `flows`
+    /// (connections, no bytes) or `flows+traffic`; older ones do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
     /// SHA-256 of the header line, hex; the first link of the chain.
     pub header: String,
     /// The segments of event lines, in order.
@@ -62,6 +66,9 @@ pub struct Segment {
     /// Time of its last line.
     pub until_ms: u64,
     /// First and last sequence number of the messages in it.
+    ///
+    /// A recording of flows has none: it says what messages did to
+    /// connections and keeps no message as it came.
     pub sequences: Option<(i64, i64)>,
     /// The chain's link after it: SHA-256 in base64.
     pub hash: String,
@@ -162,6 +169,11 @@ impl Chain {
         let totals = Totals { bytes: 0, lines: 0, duration_ms: 0 };
         let (link, header, marks) = (Vec::new(), String::new(), Marks::default());
         Self { link, open, segment: Segment::empty(), marks, all, totals, header }
+    }
+
+    /// Whether no line was added yet, not even the header.
+    pub(super) fn is_empty(&self) -> bool {
+        self.totals.lines == 0
     }
 
     /// Adds a line; gives the segment that had no room for it.

@@ -39,7 +39,7 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::asciicast::Stream;
+pub use crate::asciicast::{Direction, FlowEvent, Guess, Mode, Side, Stream};
 #[cfg(test)]
 pub(crate) use by_hand::ByHand;
 pub use evidence::{Ending, Evidence, Segment};

@@ -11,8 +11,11 @@ use tokio::sync::oneshot;
 use super::evidence::Ending;
 use super::lines::{BACKLOG_MAX, Buffer, Finish, Lines};
 use super::writer::ToWriter;
-use super::{End, RecorderError, Sealed, Stream};
-use crate::asciicast::{EventCode, Handover, Marks, Piece, Runes, encode_event, encode_mark, encode_piece};
+use super::{Direction, End, FlowEvent, RecorderError, Sealed, Stream};
+use crate::asciicast::{
+    EventCode, Handover, Marks, Piece, Runes, encode_event, encode_flow, encode_mark, encode_piece,
+    encode_traffic,
+};
 
 /// Longest marker text, bytes; a marker is a label.
 const MARKER_MAX: usize = 4096;
@@ -132,6 +135,29 @@ impl Recording {
     pub fn marker(&mut self, at_ms: u64, text: &str) -> Result<Position, RecorderError> {
         let end = text.floor_char_boundary(MARKER_MAX);
         self.event(at_ms, EventCode::Marker, text.get(..end).unwrap_or_default())
+    }
+
+    /// Records what happened to a connection of a port session.
+    pub fn flow(&mut self, at_ms: u64, event: &FlowEvent) -> Result<Position, RecorderError> {
+        let at_ms = self.time(at_ms);
+        let lines = self.lines.clone();
+        let mut buffer = room(&lines)?;
+        encode_flow(&mut buffer.bytes, at_ms, event)?;
+        self.hand_over(buffer)
+    }
+
+    /// Records bytes of a connection; only for sessions that capture them.
+    pub fn traffic(
+        &mut self,
+        at_ms: u64,
+        (connection, direction): (u64, Direction),
+        bytes: &[u8],
+    ) -> Result<Position, RecorderError> {
+        let at_ms = self.time(at_ms);
+        let lines = self.lines.clone();
+        let mut buffer = room(&lines)?;
+        encode_traffic(&mut buffer.bytes, at_ms, connection, direction, bytes);
+        self.hand_over(buffer)
     }
 
     /// Notes for a later process from where on the client may lack output.

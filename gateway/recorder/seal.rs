@@ -11,6 +11,7 @@ use ring::digest::{Context, SHA256, digest};
 use super::evidence::{Chain, Ending, Evidence};
 use super::frames::SealEncoder;
 use super::{House, RecorderError, seek_table};
+use crate::asciicast::Header;
 use crate::session::SessionId;
 
 /// Lines that one frame of a sealed recording holds, bytes.
@@ -59,6 +60,7 @@ impl<'a> Seal<'a> {
             format: "postern-evidence".into(),
             version: 1,
             session: id.to_string(),
+            content: None,
             header: String::new(),
             segments: Vec::new(),
             frames: Vec::new(),
@@ -85,6 +87,9 @@ impl<'a> Seal<'a> {
 
     /// Adds one line with its line feed.
     pub(super) fn line(&mut self, line: &[u8]) -> Result<(), RecorderError> {
+        if self.evidence.content.is_none() && self.chain.is_empty() {
+            self.evidence.content = content(line);
+        }
         self.evidence.segments.extend(self.chain.line(line));
         if self.lines.len() + line.len() > FRAME_LINES {
             self.end_frame()?;
@@ -155,6 +160,12 @@ impl<'a> Seal<'a> {
         let what = format!("seal {}", self.house.spool.path(&self.id).display());
         move |source| RecorderError::Io { what: what.clone(), source }
     }
+}
+
+/// What a header line says that the recording holds.
+fn content(line: &[u8]) -> Option<String> {
+    let about = Header::parse(line).ok()?.postern?;
+    about.get("content")?.as_str().map(str::to_owned)
 }
 
 /// The seek table's entries: the data frames, then the evidence.

@@ -120,11 +120,15 @@ where
     }
 
     pub(super) fn record_output(&mut self, message: Message) -> Result<(), Ended> {
-        self.active = self.now;
-        let message = self.kms.downward(message)?;
-        refuse_unrecordable(&message)?;
+        let message = if self.flows.is_some() {
+            self.with_notice(message)
+        } else {
+            let message = self.kms.downward(message)?;
+            refuse_unrecordable(&message)?;
+            message
+        };
         let banner = self.banner_before(&message)?;
-        let position = self.tap.output(&message, self.now).map_err(|e| recording_failed(&e))?;
+        let position = self.observe_output(&message)?;
         let bytes = message.payload().len();
         self.screen.shows(&message);
         let message = match banner {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use crate::metrics::Metrics;
 
@@ -15,6 +15,8 @@ pub struct Meters {
     pub(super) relay_seconds: Histogram,
     pub(super) acknowledge_wait_seconds: Histogram,
     dropped: IntCounterVec,
+    flows: IntGauge,
+    flows_ended: IntCounterVec,
 }
 
 impl Meters {
@@ -28,6 +30,8 @@ impl Meters {
             relay_seconds: metrics.relay_seconds.clone(),
             acknowledge_wait_seconds: metrics.acknowledge_wait_seconds.clone(),
             dropped: metrics.relay_dropped.clone(),
+            flows: metrics.flows.clone(),
+            flows_ended: metrics.flows_ended.clone(),
         }
     }
 
@@ -35,19 +39,32 @@ impl Meters {
     pub(super) fn dropped(&self, reason: &str) {
         self.dropped.with_label_values(&[reason]).inc();
     }
+
+    /// Counts a connection of a port session that began.
+    pub(super) fn flow_opened(&self) {
+        self.flows.inc();
+    }
+
+    /// Counts a connection of a port session that ended.
+    pub(super) fn flow_ended(&self, result: &str) {
+        self.flows.dec();
+        self.flows_ended.with_label_values(&[result]).inc();
+    }
 }
 
-/// Payload bytes of one session, each way.
+/// Payload bytes of one session, each way, and its connections.
 #[derive(Debug, Default)]
 pub struct Counters {
     input: AtomicU64,
     output: AtomicU64,
+    opened: AtomicU64,
+    ended: AtomicU64,
 }
 
 impl Counters {
     /// Goes on counting.
     pub fn from(input: u64, output: u64) -> Self {
-        Self { input: input.into(), output: output.into() }
+        Self { input: input.into(), output: output.into(), ..Self::default() }
     }
 
     pub(super) fn add_input(&self, bytes: usize) {
@@ -56,6 +73,24 @@ impl Counters {
 
     pub(super) fn add_output(&self, bytes: usize) {
         self.output.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn flow_opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn flow_ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections of a port session that began so far.
+    pub fn connections(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Connections of a port session that are open now.
+    pub fn connections_open(&self) -> u64 {
+        self.connections().saturating_sub(self.ended.load(Ordering::Relaxed))
     }
 
     /// Bytes from the client so far.

@@ -9,13 +9,16 @@
 //! on where it was, and one that a later process will go on with is left so.
 
 mod acknowledge;
+mod destination;
 mod downward;
 mod farewell;
+mod flows;
 mod kms;
 mod leaving;
 mod leg;
 mod meters;
 mod notice;
+mod observe;
 mod output;
 mod pump;
 mod resumed;
@@ -32,6 +35,7 @@ use data_channel::encryption::DataKey;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 
+pub use destination::{Carries, Destination, Forward};
 pub use kms::{AskedKey, DataKeys};
 pub use meters::{Counters, Meters};
 pub use pump::run;
@@ -161,6 +165,8 @@ pub struct Parts<C, U> {
     pub session: SessionId,
     /// Where the session is written down.
     pub recording: Recording,
+    /// What the session carries, as policy allowed it.
+    pub carries: Carries,
     /// What the policy obliges the session to.
     pub rules: Rules,
     /// The first upstream leg, just opened; `None`: dial it.

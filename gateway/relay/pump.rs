@@ -12,7 +12,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 
 use super::acknowledge::HeldAcknowledges;
+use super::destination::Carries;
 use super::farewell::Farewell;
+use super::flows::Flows;
 use super::kms::Kms;
 use super::leaving::Leaving;
 use super::leg::Leg;
@@ -71,6 +73,8 @@ pub(super) struct Pump<C, U> {
     pub(super) typed: VecDeque<(Position, Bytes)>,
     pub(super) tap: Tap,
     pub(super) kms: Kms,
+    /// What is known of a port session's connections; none of a terminal.
+    pub(super) flows: Option<Flows>,
     pub(super) backlog: VecDeque<Bytes>,
     pub(super) started: Instant,
     /// When payload last moved, either way.
@@ -120,6 +124,10 @@ where
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
             kms: Kms::new(parts.data_keys, parts.data_key),
             typed: VecDeque::new(),
+            flows: match parts.carries {
+                Carries::Terminal => None,
+                Carries::Port(forward) => Some(Flows::new(forward)),
+            },
             backlog: VecDeque::new(),
             started: now,
             active: now,
@@ -178,6 +186,7 @@ where
     /// One turn of everything; true if anything moved.
     fn turn(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = self.hear_owner(cx)?;
+        self.observe_time()?;
         moved |= self.redial(cx)?;
         moved |= self.hear_kms(cx)?;
         moved |= self.hear_upstream(cx)?;
@@ -277,6 +286,7 @@ where
         }
         next = self.rules.max_duration.map_or(next, |limit| next.min(self.started + limit));
         next = self.rules.idle_timeout.map_or(next, |limit| next.min(self.active + limit));
+        next = self.flows.as_ref().and_then(Flows::due).map_or(next, |due| next.min(due));
         next = self.notice_due().map_or(next, |due| next.min(due));
         if !self.tap.has_room() {
             next = next.min(self.now + ROOM_AGAIN);

@@ -6,6 +6,7 @@ use data_channel::message::Message;
 use data_channel::payload::{PayloadType, Size};
 use tokio::time::Instant;
 
+use super::flows::Note;
 use super::typed::{Typed, TypedMessages};
 use crate::recorder::{Position, RecorderError, Recording, Stream};
 
@@ -107,6 +108,7 @@ impl Tap {
             Typed::Repeat => return Ok(true),
             Typed::TooEarly => return Ok(false),
             Typed::Fresh => {}
+            Typed::Other => self.typed.replace(message),
         }
         let at = self.elapsed_ms(now);
         match message.payload_type() {
@@ -126,6 +128,25 @@ impl Tap {
             _ => {}
         }
         Ok(true)
+    }
+
+    /// Says whether an input message is new, and remembers it.
+    pub(super) fn arrival(&mut self, message: &Message) -> Typed {
+        self.typed.arrival(message)
+    }
+
+    /// Records what was seen of a port session's connections.
+    pub(super) fn notes(&mut self, notes: &[Note], now: Instant) -> Result<Position, RecorderError> {
+        let at = self.elapsed_ms(now);
+        for note in notes {
+            self.position = match note {
+                Note::Event(event) => self.recording.flow(at, event)?,
+                Note::Traffic(connection, direction, bytes) => {
+                    self.recording.traffic(at, (*connection, *direction), bytes)?
+                }
+            };
+        }
+        Ok(self.position)
     }
 
     /// The agent has taken an input message; repeats of it change nothing.

@@ -24,6 +24,8 @@ const DIGEST: std::ops::Range<usize> = 80..112;
 pub(super) enum Typed {
     /// Not seen before.
     Fresh,
+    /// Not seen before, under a number that was.
+    Other,
     /// Seen before, or of no effect at the agent.
     Repeat,
     /// Too far ahead of what is missing, or of what the agent has taken.
@@ -71,14 +73,11 @@ impl TypedMessages {
         if sequence > self.next.saturating_add(AHEAD_MAX) {
             return Typed::TooEarly;
         }
-        let mut digest = [0; 32];
-        if let Some(bytes) = message.raw().get(DIGEST) {
-            digest.copy_from_slice(bytes);
-        }
+        let digest = digest(message);
         let full = self.seen.len() >= UNTAKEN_MAX && !self.forget_doubt();
-        match self.seen.get_mut(&sequence) {
+        match self.seen.get(&sequence) {
             Some(seen) if seen.taken || seen.digest == digest => return Typed::Repeat,
-            Some(seen) => seen.digest = digest,
+            Some(_) => return Typed::Other,
             None if sequence < self.next && sequence >= self.unsure_below => return Typed::Repeat,
             None if full => return Typed::TooEarly,
             None => {
@@ -89,6 +88,13 @@ impl TypedMessages {
             }
         }
         Typed::Fresh
+    }
+
+    /// The other message under a number passes too.
+    pub(super) fn replace(&mut self, message: &Message) {
+        if let Some(seen) = self.seen.get_mut(&message.sequence()) {
+            seen.digest = digest(message);
+        }
     }
 
     /// The agent acknowledged the number.
@@ -112,6 +118,14 @@ impl TypedMessages {
         let doubtful = self.seen.first_entry().filter(|first| *first.key() < self.unsure_below);
         doubtful.map(OccupiedEntry::remove).is_some()
     }
+}
+
+fn digest(message: &Message) -> [u8; 32] {
+    let mut digest = [0; 32];
+    if let Some(bytes) = message.raw().get(DIGEST) {
+        digest.copy_from_slice(bytes);
+    }
+    digest
 }
 
 #[cfg(test)]
@@ -160,7 +174,7 @@ mod tests {
     fn other_bytes_under_a_number_that_the_agent_has_not_taken_are_recorded() {
         let mut typed = TypedMessages::default();
         assert_eq!(typed.arrival(&message(0, b"harmless")), Typed::Fresh);
-        assert_eq!(typed.arrival(&message(0, b"rm -rf /")), Typed::Fresh);
+        assert_eq!(typed.arrival(&message(0, b"rm -rf /")), Typed::Other);
     }
 
     #[test]

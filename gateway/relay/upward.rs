@@ -57,7 +57,6 @@ where
         match message.message_type() {
             MessageType::Acknowledge => self.client_acknowledge(&message),
             MessageType::InputStreamData => {
-                self.active = self.now;
                 if self.kms.is_too_early(&message) {
                     self.outside.meters.dropped("too_early");
                     return Ok(());
@@ -65,20 +64,26 @@ where
                 if matches!(message.payload_type(), PayloadType::Output | PayloadType::Size) {
                     self.output.settle();
                 }
-                if !self.tap.input(&message, self.now).map_err(|e| recording_failed(&e))? {
-                    self.outside.meters.dropped("too_early");
-                    return Ok(());
+                if self.observe_input(&message)? {
+                    self.pass_input(&message, cx)?;
                 }
-                let bytes = message.payload().len();
-                self.outside.counters.add_input(bytes);
-                self.outside.meters.input_bytes.inc_by(bytes as u64);
-                self.outside.meters.input_messages.inc();
-                self.backlog.extend(self.kms.upward(&message)?);
-                self.send_backlog(cx);
+                while let Some(message) = self.next_input()? {
+                    self.pass_input(&message, cx)?;
+                }
             }
             // Nothing else may reach the agent through a user's connection.
             _ => self.outside.meters.dropped("unknown_type"),
         }
+        Ok(())
+    }
+
+    fn pass_input(&mut self, message: &Message, cx: &mut Context<'_>) -> Result<(), Ended> {
+        let bytes = message.payload().len();
+        self.outside.counters.add_input(bytes);
+        self.outside.meters.input_bytes.inc_by(bytes as u64);
+        self.outside.meters.input_messages.inc();
+        self.backlog.extend(self.kms.upward(message)?);
+        self.send_backlog(cx);
         Ok(())
     }
 

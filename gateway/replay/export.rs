@@ -6,6 +6,8 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::flows::{flow_table, holds_flows};
+use super::pcapng::export_pcapng;
 use super::screen::Transcript;
 use super::{End, ReplayError, Timeline, version3};
 use crate::asciicast::{Event, EventCode, encode_event};
@@ -22,24 +24,34 @@ pub enum Format {
     V3,
     /// The lines a terminal showed, without any control character.
     Text,
+    /// The captured traffic of a port session, for Wireshark.
+    Pcapng,
 }
 
 /// Writes the whole recording; tells how it ended.
 ///
 /// v2 and v3 keep every event, time (ms) and byte. Text is what went
-/// through the main screen; full-screen programs leave nothing in it.
+/// through the main screen; full-screen programs leave nothing in it. Of a
+/// port session it is the table of its connections.
 pub fn export(timeline: &mut Timeline, format: Format, out: &mut impl Write) -> Result<End, ReplayError> {
     match format {
         Format::V2 => export_v2(timeline, out)?,
         Format::V3 => export_v3(timeline, out)?,
+        Format::Text if holds_flows(timeline.header()) => return flow_lines(timeline, out),
         Format::Text => export_text(timeline, out)?,
+        Format::Pcapng => return export_pcapng(timeline, out),
     }
     out.flush().map_err(ReplayError::Write)?;
     Ok(timeline.end())
 }
 
 /// Writes what the terminal got from `from_ms` on, byte by byte, at once.
+///
+/// Of a port session: the table of its connections.
 pub fn plain(timeline: &mut Timeline, from_ms: u64, out: &mut impl Write) -> Result<End, ReplayError> {
+    if holds_flows(timeline.header()) {
+        return flow_lines(timeline, out);
+    }
     let mut exact = ExactBytes::default();
     while let Some(event) = timeline.next_event()? {
         let bytes = exact.of(&event);
@@ -49,6 +61,13 @@ pub fn plain(timeline: &mut Timeline, from_ms: u64, out: &mut impl Write) -> Res
     }
     out.flush().map_err(ReplayError::Write)?;
     Ok(timeline.end())
+}
+
+fn flow_lines(timeline: &mut Timeline, out: &mut impl Write) -> Result<End, ReplayError> {
+    let (table, end) = flow_table(timeline)?;
+    table.write(out)?;
+    out.flush().map_err(ReplayError::Write)?;
+    Ok(end)
 }
 
 fn export_v2(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), ReplayError> {

@@ -4,8 +4,11 @@
 //! terminal shows when (time is an argument), [`play`] runs it on the real
 //! terminal, [`export`] and [`plain`] write it elsewhere.
 
+mod conversation;
 mod export;
+mod flows;
 mod lines;
+mod pcapng;
 mod player;
 mod queries;
 mod screen;
@@ -17,6 +20,7 @@ mod version3;
 use std::io;
 
 pub use export::{Format, export, plain};
+pub use flows::{Flow, FlowTable, flow_table, holds_flows};
 pub use player::{Key, Player, Settings, Wait};
 pub use terminal::{Played, play};
 pub use timeline::{End, Place, Timeline};
@@ -32,6 +36,11 @@ pub enum ReplayError {
     /// The result cannot be written.
     #[error("cannot write: {0}")]
     Write(io::Error),
+    /// The bytes of the connections were not recorded.
+    #[error(
+        "this recording holds no captured traffic: only a port session whose policy says @capture_traffic does"
+    )]
+    NoTraffic,
     /// The file holds nothing yet.
     #[error("the recording is empty")]
     Empty,

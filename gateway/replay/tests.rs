@@ -301,4 +301,5 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+mod flows;
 mod player;

@@ -5,6 +5,7 @@ mod channel;
 mod house;
 mod person;
 mod recording;
+mod tunnel;
 mod web;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
 pub use house::{BRIEF, CLOSED, DEV, House, PROD, QUIET, target};
 pub use person::{Person, Ticket, proof};
 pub use recording::{Recorded, spool_holds};
+pub use tunnel::{Tunnel, echo, silent_port};
 pub use web::{Answer, Call};
 
 /// Longest any test waits for one thing; reached only when it never comes.

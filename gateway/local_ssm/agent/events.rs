@@ -28,7 +28,12 @@ impl Agent {
     /// Waits for the next thing; writing to the client goes on meanwhile.
     pub(super) async fn next(&mut self) -> Event {
         if let Some(wire) = &mut self.wire {
+            let was_full = !wire.has_room();
             wire.start_writing().await;
+            // Nobody else hears of this room, and what is unsent waits for it.
+            if was_full && wire.has_room() && !self.unsent.is_empty() {
+                return Event::Tick;
+            }
         }
         let wake = self.wake_at();
         let wants_output = self.wants_output();

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use uuid::Uuid;
 
-use super::super::{Control, Counters, Ended, Meters, Parts, Presence, Rules, Times, run};
+use super::super::{Carries, Control, Counters, Ended, Meters, Parts, Presence, Rules, Times, run};
 use super::link::{Far, Link, Lives, connect};
 use super::no_keys;
 use super::weather::Dice;
@@ -46,6 +46,7 @@ impl Rig {
         let parts = Parts {
             session: SessionId::parse("alice-1").unwrap(),
             recording,
+            carries: Carries::Terminal,
             rules,
             upstream: Some(near),
             redial: Box::new(move || {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::super::{Control, Counters, Ended, Meters, Parts, Redial, Resumed, Rules, Times, run};
+use super::super::{Carries, Control, Counters, Ended, Meters, Parts, Redial, Resumed, Rules, Times, run};
 use super::agent::Agent;
 use super::link::{Far, Link, connect};
 use super::no_keys;
@@ -201,6 +201,7 @@ impl Gateway {
                 idle_timeout: weather.idle_timeout,
                 max_duration: weather.max_duration,
             },
+            carries: Carries::Terminal,
             data_keys: no_keys(),
             data_key: None,
             upstream,

@@ -1,0 +1,161 @@
+//! Port sessions: what is seen of them is recorded before it counts.
+
+use data_channel::handshake::HandshakeComplete;
+use data_channel::message::{Draft, Message};
+use data_channel::payload::PayloadType;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Ended;
+use super::flows::{Fault, Flows, Note};
+use super::pump::{Pump, end, recording_failed};
+use super::typed::Typed;
+use crate::recorder::{FlowEvent, Position, Side};
+
+impl<C, U> Pump<C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Looks at the next output message; its acknowledge waits for the position.
+    pub(super) fn observe_output(&mut self, message: &Message) -> Result<Position, Ended> {
+        let Some(flows) = &mut self.flows else {
+            self.active = self.now;
+            return self.tap.output(message, self.now).map_err(|e| recording_failed(&e));
+        };
+        let mut notes = Vec::new();
+        let seen = flows.output(message, self.now, &mut notes);
+        self.after(seen, &notes)
+    }
+
+    /// Looks at an input message; false if it must not reach the agent now.
+    pub(super) fn observe_input(&mut self, message: &Message) -> Result<bool, Ended> {
+        let Some(flows) = &mut self.flows else {
+            self.active = self.now;
+            let passes = self.tap.input(message, self.now).map_err(|e| recording_failed(&e))?;
+            if !passes {
+                self.outside.meters.dropped("too_early");
+            }
+            return Ok(passes);
+        };
+        if let Err(reason) = flows.admits(message) {
+            self.outside.meters.dropped(reason);
+            return Ok(false);
+        }
+        match self.tap.arrival(message) {
+            Typed::Fresh => {}
+            Typed::Repeat => return Ok(!flows.holds(message.sequence())),
+            // Which of the two the agent would act upon, nobody could tell.
+            Typed::Other => {
+                self.outside.meters.dropped("other_payload");
+                return Ok(false);
+            }
+            Typed::TooEarly => {
+                self.outside.meters.dropped("too_early");
+                return Ok(false);
+            }
+        }
+        if !flows.takes(message) {
+            return Ok(false);
+        }
+        self.look_at_input(message)?;
+        Ok(true)
+    }
+
+    /// The input message that may follow the one that just passed.
+    pub(super) fn next_input(&mut self) -> Result<Option<Message>, Ended> {
+        let Some(message) = self.flows.as_mut().and_then(Flows::held) else { return Ok(None) };
+        self.look_at_input(&message)?;
+        Ok(Some(message))
+    }
+
+    fn look_at_input(&mut self, message: &Message) -> Result<(), Ended> {
+        let mut notes = Vec::new();
+        let Some(flows) = &mut self.flows else { return Ok(()) };
+        let seen = flows.input(message, self.now, &mut notes);
+        self.after(seen, &notes).map(|_| ())
+    }
+
+    /// Notes what open connections carried, when that is due.
+    pub(super) fn observe_time(&mut self) -> Result<(), Ended> {
+        let mut notes = Vec::new();
+        if let Some(flows) = &mut self.flows {
+            flows.tick(self.now, &mut notes);
+        }
+        self.note(&notes).map(|_| ())
+    }
+
+    /// Notes the end of every connection, with that of the session.
+    pub(super) fn observe_end(&mut self) {
+        let mut notes = Vec::new();
+        if let Some(flows) = &mut self.flows {
+            flows.finish(&mut notes);
+        }
+        // A recording that failed is why the session ends, if it does fail.
+        let _ = self.note(&notes);
+    }
+
+    /// Puts the banner where clients of port sessions print it.
+    ///
+    /// Not for SSH: there the client's standard output is the protocol.
+    pub(super) fn with_notice(&mut self, message: Message) -> Message {
+        let forwards = self.flows.as_ref().is_some_and(Flows::is_local_forwarding);
+        if message.payload_type() != PayloadType::HandshakeComplete || !forwards {
+            return message;
+        }
+        let Some(banner) = self.rules.banner.take() else { return message };
+        let Ok(mut complete) = HandshakeComplete::parse(message.payload()) else { return message };
+        let before = std::mem::take(&mut complete.customer_message);
+        let parts = [banner, before].into_iter().filter(|part| !part.is_empty());
+        complete.customer_message = parts.collect::<Vec<_>>().join("\n");
+        let draft = Draft {
+            message_type: message.message_type(),
+            created_ms: message.created_ms(),
+            sequence: message.sequence(),
+            flags: message.flags(),
+            id: message.id(),
+            payload_type: message.payload_type(),
+            payload: &complete.encode(),
+        };
+        Message::parse(draft.encode()).unwrap_or(message)
+    }
+
+    /// Records what was seen, also of a message that ends the session.
+    fn after(&mut self, seen: Result<bool, Fault>, notes: &[Note]) -> Result<Position, Ended> {
+        let position = self.note(notes)?;
+        let active = seen.map_err(|fault| end(fault.reason(), &fault.to_string()))?;
+        if active {
+            self.active = self.now;
+        }
+        Ok(position)
+    }
+
+    fn note(&mut self, notes: &[Note]) -> Result<Position, Ended> {
+        for note in notes {
+            self.count(note);
+        }
+        self.tap.notes(notes, self.now).map_err(|e| recording_failed(&e))
+    }
+
+    fn count(&self, note: &Note) {
+        let (meters, counters) = (&self.outside.meters, &self.outside.counters);
+        match note {
+            Note::Event(FlowEvent::Open { .. }) => {
+                meters.flow_opened();
+                counters.flow_opened();
+            }
+            Note::Event(FlowEvent::Close { by, .. }) => {
+                meters.flow_ended(match by {
+                    Side::Client => "client",
+                    Side::Target => "target",
+                    Side::Session => "session",
+                });
+                counters.flow_ended();
+            }
+            Note::Event(FlowEvent::Refused { .. }) => {
+                meters.flow_ended("refused");
+                counters.flow_ended();
+            }
+            Note::Event(_) | Note::Traffic(..) => {}
+        }
+    }
+}
