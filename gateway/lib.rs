@@ -11,6 +11,9 @@ pub mod error;
 // Every metric, its name, unit and labels, in one table.
 pub mod metrics;
 
+// How do bytes cross the network in few system calls?
+pub mod socket;
+
 // How is a session written down? The asciicast format, without I/O.
 pub mod asciicast;
 

@@ -62,6 +62,27 @@ async fn a_client_that_acknowledges_nothing_gets_a_bounded_amount() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_nothing_of_a_flood_costs_little_memory() {
+    let house = House::apart().await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    let upstream = alice.upstream(&terminal.session).await;
+    let gateway = house.apart.as_ref().unwrap();
+    let before = gateway.memory_peak();
+    terminal.type_line(ENDLESS).await;
+    standstill(&house).await;
+    let grown = gateway.memory_peak() - before;
+    assert!(grown < 40 << 20, "the gateway grew by {grown} bytes");
+
+    terminal.send(data_channel::PayloadType::Output, b"\x03").await;
+    terminal.until("^C").await;
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    assert!(terminal.output == house.local.sent(&upstream), "the terminal got other bytes than were sent");
+    Recorded::of(&house, &terminal.session).await.assert_once();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_stops_reading_is_let_go_and_may_come_back() {
     let house = House::with(|config| config.sessions.ping_seconds = 1).await;
     let alice = house.alice().await;

@@ -27,6 +27,7 @@ const APP_NAME: &str = "postern";
 /// The clients and where their keys come from.
 pub(super) struct Aws {
     pub(super) ssm: aws_sdk_ssm::Client,
+    pub(super) kms: aws_sdk_kms::Client,
     pub(super) sts: aws_sdk_sts::Client,
     pub(super) credentials: SharedCredentialsProvider,
     region: String,
@@ -50,7 +51,12 @@ impl Aws {
         if let Some(url) = &config.sts_endpoint_url {
             sts = sts.endpoint_url(endpoint(url)?);
         }
+        let mut kms = aws_sdk_kms::config::Builder::from(&sdk);
+        if let Some(url) = &config.kms_endpoint_url {
+            kms = kms.endpoint_url(endpoint(url)?);
+        }
         Ok(Self {
+            kms: aws_sdk_kms::Client::from_conf(kms.build()),
             ssm: aws_sdk_ssm::Client::from_conf(ssm.build()),
             sts: aws_sdk_sts::Client::from_conf(sts.build()),
             credentials,

@@ -11,24 +11,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::error::clean;
 use super::{Broker, BrokerError, Keys, Operation, Upstream, UpstreamStream};
+use crate::socket::{Socket, websocket_config};
 
 /// The service name in the signature of a dial.
 const SERVICE: &str = "ssmmessages";
-/// Held by each session for as long as it lives; a message is about 1 KB.
-const READ_BUFFER: usize = 8 * 1024;
-/// Above this a write goes out at once; the relay flushes after each read.
-const WRITE_BUFFER: usize = 8 * 1024;
-/// What may wait for a peer that does not read.
-const WRITE_BUFFER_MAX: usize = 256 * 1024;
-/// No message of the protocol is near this; larger ones are an attack.
-const MESSAGE_MAX: usize = 256 * 1024;
-
 /// An open data channel.
 pub type UpstreamSocket = WebSocketStream<UpstreamStream>;
 
@@ -71,22 +62,16 @@ impl Broker {
         let signature = signature(address, keys, &self.place.region, plus)?;
         let request = upgrade(address, signature)?;
         let stream = self.connect(address).await?;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(WRITE_BUFFER)
-            .max_write_buffer_size(WRITE_BUFFER_MAX)
-            .max_message_size(Some(MESSAGE_MAX))
-            .max_frame_size(Some(MESSAGE_MAX));
-        let opened = client_async_with_config(request, stream, Some(config)).await;
+        let opened = client_async_with_config(request, stream, Some(websocket_config())).await;
         opened.map(|(socket, _)| socket).map_err(upgrade_error)
     }
 
     async fn connect(&self, address: &Address) -> Result<UpstreamStream, BrokerError> {
         let tcp = TcpStream::connect((address.host(), address.port)).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
+        let tcp = Socket::new(tcp).map_err(unreachable)?;
         if !address.tls {
             // The name said loopback; what it led to has to be, too.
-            let peer = tcp.peer_addr().map_err(unreachable)?;
+            let peer = tcp.tcp().peer_addr().map_err(unreachable)?;
             return if peer.ip().is_loopback() { Ok(UpstreamStream::Plain(tcp)) } else { Err(BAD_URL) };
         }
         let name = ServerName::try_from(address.host().to_owned()).map_err(|_| BAD_URL)?;

@@ -34,6 +34,10 @@ pub enum Operation {
     DescribeInstances,
     /// The tags of a machine.
     ListTags,
+    /// The key of an encrypted session.
+    GenerateDataKey,
+    /// The key of an encrypted session that is taken over.
+    OpenDataKey,
     /// What a document does.
     GetDocument,
     /// The data channel.
@@ -57,6 +61,8 @@ impl Operation {
             Self::GetConnectionStatus => ("get_connection_status", "ssm:GetConnectionStatus"),
             Self::DescribeInstances => ("describe_instances", "ssm:DescribeInstanceInformation"),
             Self::ListTags => ("list_tags", "ssm:ListTagsForResource"),
+            Self::GenerateDataKey => ("generate_data_key", "kms:GenerateDataKey"),
+            Self::OpenDataKey => ("open_data_key", "kms:Decrypt"),
             Self::GetDocument => ("get_document", "ssm:GetDocument"),
             Self::Dial => ("dial", "ssmmessages:OpenDataChannel"),
         }

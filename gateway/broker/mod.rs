@@ -21,6 +21,7 @@ mod fresh;
 mod gate;
 mod instances;
 mod keys;
+mod kms;
 mod place;
 mod queue;
 mod roots;
@@ -36,6 +37,7 @@ pub use config::{BrokerConfig, StaticKeys};
 pub use dial::{ClientIds, UpstreamSocket};
 pub use documents::Plan;
 pub use error::{BrokerError, Operation};
+pub use kms::KeyRefusal;
 pub use secret::{Secret, Token};
 pub use stream::UpstreamStream;
 pub use upstream::{Keys, Scope, Upstream, UpstreamRef};
@@ -53,6 +55,7 @@ use roots::Roots;
 pub struct Broker {
     place: Arc<Place>,
     ssm: aws_sdk_ssm::Client,
+    kms: aws_sdk_kms::Client,
     keys: KeySource,
     calls: Arc<Gate>,
     dials: Gate,
@@ -73,6 +76,7 @@ impl Broker {
         Ok(Self {
             keys: KeySource::new(&aws, &config, Arc::clone(&place), Arc::clone(&calls)),
             ssm: aws.ssm,
+            kms: aws.kms,
             dials: Gate::dials(Arc::clone(&metrics)),
             starts: StartQueue::new(config.starts_per_second, metrics),
             inventory: Inventory::default(),

@@ -50,7 +50,25 @@ impl Place {
                 "Condition": {"BoolIfExists": {"ssm:SessionDocumentAccessCheck": "true"}},
             }));
         }
+        statements.push(self.data_key_statement(scope, known));
         policy(&statements)
+    }
+
+    /// Keys for encrypted sessions: of any key that the role may use, but
+    /// bound to this machine and session, so good for nothing else.
+    fn data_key_statement(&self, scope: &Scope, known: Option<&str>) -> Value {
+        let session =
+            known.map_or_else(|| format!("{}-*", sanitised_name(&scope.principal.name)), str::to_owned);
+        json!({
+            "Effect": "Allow",
+            // Opened again when another process takes the session over.
+            "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+            "Resource": format!("arn:{}:kms:{}:*:key/*", self.partition, self.region),
+            "Condition": {
+                "StringEquals": {"kms:EncryptionContext:aws:ssm:TargetId": scope.target.as_str()},
+                "StringLike": {"kms:EncryptionContext:aws:ssm:SessionId": session},
+            },
+        })
     }
 
     /// What the gateway's own keys may do: look at the machines.

@@ -8,21 +8,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::socket::Socket;
+
 /// A connection to a data channel.
 #[derive(Debug)]
 pub enum UpstreamStream {
     /// Without TLS; only to this machine.
-    Plain(TcpStream),
+    Plain(Socket),
     /// With TLS; boxed, for its state is a hundred times the other's.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl UpstreamStream {
     /// The socket itself.
     pub fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(stream) => stream.tcp(),
+            Self::Tls(stream) => stream.get_ref().0.tcp(),
         }
     }
 }

@@ -2,25 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
-use tokio::time::timeout;
 
-use super::output::print_table;
-use crate::client::channel::{Dialer, PORT};
-use crate::client::terminal::{self, Ending, FAREWELL, Manner, exit_code};
-use crate::client::{Gateway, Profile};
-use crate::session::{Document, Instance, SessionRequest, Target, clean_reason, printable};
-
-/// What a name that several machines have exits with, as wrong usage does.
-const AMBIGUOUS: u8 = 2;
+use super::machine::Through;
+use crate::client::channel::{Carries, Line};
+use crate::client::terminal::{self, Manner, terminal_size};
+use crate::client::{Ending, Gateway, exit_code};
+use crate::session::{Document, printable};
 
 /// What `postern connect` can be told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     postern connect web-1\n  \
+    postern connect tag:env=dev,tag:role=web\n  \
     postern connect i-0123456789abcdef0 --reason 'INC-42 disk full'\n  \
     postern connect web-1 --document-name AWS-StartInteractiveCommand --parameters command='journalctl -f'\n  \
     echo 'uptime; exit' | postern connect web-1\n\n\
@@ -28,57 +24,44 @@ const AMBIGUOUS: u8 = 2;
     Exit code: that of the remote command if the session tells it, else 0;\n\
     255 when the session was denied, failed or was ended; 2 when a name fits several machines.")]
 pub struct Args {
-    /// A target (i-…, mi-…, ecs:…) or the name of a machine.
+    /// A target (i-…, mi-…, ecs:…), a machine's name, or tag:KEY=VALUE.
     target: String,
-    /// The AWS profile that points at the gateway.
-    #[arg(long, env = "POSTERN_PROFILE")]
-    profile: Option<String>,
+    #[command(flatten)]
+    through: Through,
     /// The session document (default: a shell).
     #[arg(long, value_name = "NAME")]
     document_name: Option<String>,
     /// A parameter of the document, KEY=VALUE or a JSON object; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     parameters: Vec<String>,
-    /// Why; policies may ask for it.
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
 }
 
 /// Opens the session and stays until it ends.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let document = args.document_name.as_deref().map_or_else(|| Ok(Document::shell()), Document::parse)?;
     if !document.kind().is_terminal() {
-        bail!("{PORT}");
+        bail!("this document opens a port: use `postern forward` or `postern ssh`");
     }
     let parameters = parameters(&args.parameters)?;
-    let gateway = Arc::new(Gateway::open(Profile::load(args.profile.as_deref()).await?).await?);
-    let target = match find(&gateway, &args.target).await? {
-        Found::One(target) => target,
-        Found::Several(instances) => return list(&args.target, &instances),
-    };
-    let reason = args.reason.as_deref().map(clean_reason);
-    let request = SessionRequest { target, document, parameters, reason };
-    let opened = gateway.start_session(&request).await?;
-    let id = opened.session_id.clone();
+    let starter = args.through.to(&args.target).await?;
+    let carries = Carries::Terminal(terminal_size());
+    let (id, line) = starter.start(document, parameters, carries).await?;
     eprintln!("Starting session with SessionId: {}", printable(&id));
-    let dialer = Dialer::new(gateway.trust.tls()?, Some(Arc::clone(&gateway)));
-    let resume = || gateway.resume_session(&id);
-    let ended = terminal::run(opened, dialer, resume, Manner::Connect).await;
-    if !matches!(ended, Ok(Ending::Closed { .. } | Ending::TimedOut)) {
-        say_farewell(&gateway, &id).await;
-    }
-    let ending = ended?;
+    let ending = carry(&starter.gateway, &id, line, Manner::Connect).await?;
     eprintln!("{}", words(&id, &ending));
     Ok(ExitCode::from(exit_code(&ending)))
 }
 
-/// Ends a session that nobody will come back to; it ends by itself later too.
-pub(super) async fn say_farewell(gateway: &Gateway, id: &str) {
-    if !matches!(timeout(FAREWELL, gateway.terminate_session(id)).await, Ok(Ok(()))) {
-        tracing::debug!("the session could not be terminated");
+/// Joins this terminal to a session, and ends what is not over then.
+pub(super) async fn carry(gateway: &Gateway, id: &str, line: Line, manner: Manner) -> anyhow::Result<Ending> {
+    let ended = terminal::run(line, manner).await;
+    if !ended.as_ref().is_ok_and(Ending::is_over) {
+        gateway.say_farewell(id).await;
     }
+    Ok(ended?)
 }
 
+/// What is said of a session at its end.
 fn words(id: &str, ending: &Ending) -> String {
     let id = printable(id);
     match ending {
@@ -89,45 +72,6 @@ fn words(id: &str, ending: &Ending) -> String {
         Ending::TimedOut => format!("\nSession: {id} timed out."),
         Ending::Unsupported(text) => format!("\npostern: {text}"),
     }
-}
-
-enum Found {
-    One(Target),
-    Several(Vec<Instance>),
-}
-
-/// A target as it is, or the machine of that name.
-async fn find(gateway: &Gateway, words: &str) -> anyhow::Result<Found> {
-    match Target::parse(words) {
-        Ok(target) => Ok(Found::One(target)),
-        Err(_) => named(words, gateway.instances().await?),
-    }
-}
-
-fn named(words: &str, instances: Vec<Instance>) -> anyhow::Result<Found> {
-    let is_named =
-        |instance: &Instance| instance.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(words));
-    let mut found: Vec<Instance> = instances.into_iter().filter(is_named).collect();
-    match found.len() {
-        0 => {
-            bail!("no machine that you may see is called {}; `postern targets` lists them", printable(words))
-        }
-        1 => Ok(Found::One(found.remove(0).target)),
-        _ => Ok(Found::Several(found)),
-    }
-}
-
-fn list(words: &str, instances: &[Instance]) -> anyhow::Result<ExitCode> {
-    eprintln!("postern: {} machines are called {}; name one by its id", instances.len(), printable(words));
-    let rows: Vec<[String; 3]> = instances
-        .iter()
-        .map(|instance| {
-            let state = if instance.online { "online" } else { "offline" };
-            [instance.target.as_str().to_owned(), instance.name.clone().unwrap_or_default(), state.to_owned()]
-        })
-        .collect();
-    print_table(["TARGET", "NAME", "STATE"], &rows)?;
-    Ok(ExitCode::from(AMBIGUOUS))
 }
 
 fn parameters(words: &[String]) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
@@ -179,33 +123,6 @@ mod tests {
         for bad in ["command", "{", r#"{"a":{}}"#, r#"{"a":[[]]}"#, r#"{"a":null}"#] {
             assert!(words(&[bad]).is_err(), "{bad} was accepted");
         }
-    }
-
-    fn instance(id: &str, name: &str) -> Instance {
-        Instance {
-            target: Target::parse(id).unwrap(),
-            account: "000000000000".to_owned(),
-            region: "us-east-1".to_owned(),
-            name: Some(name.to_owned()),
-            platform: None,
-            agent_version: None,
-            online: true,
-            tags: BTreeMap::new(),
-        }
-    }
-
-    #[test]
-    fn a_name_that_several_machines_have_is_not_guessed() {
-        let all = || {
-            vec![
-                instance("i-0000000000000000a", "web"),
-                instance("i-0000000000000000b", "db"),
-                instance("i-0000000000000000c", "Web"),
-            ]
-        };
-        assert!(matches!(named("DB", all()), Ok(Found::One(target)) if target.as_str().ends_with('b')));
-        assert!(matches!(named("web", all()), Ok(Found::Several(two)) if two.len() == 2));
-        assert!(named("we", all()).is_err_and(|error| error.to_string().contains("postern targets")));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::output::{print_json, print_line};
 use crate::client::plugin::{NAME as PLUGIN, VERSION};
+use crate::client::target::{Found, Wanted};
 use crate::client::{ClientError, Gateway, Profile, Trust};
 use crate::session::{Target, printable};
 
@@ -42,7 +43,8 @@ pub struct Args {
     /// The AWS profile that points at the gateway.
     #[arg(long, env = "POSTERN_PROFILE")]
     profile: Option<String>,
-    /// A machine to ask the policy about, without opening a session.
+    /// A machine (id, name or tag:KEY=VALUE) to ask the policy about,
+    /// without opening a session.
     #[arg(long)]
     target: Option<String>,
     /// Print JSON.
@@ -85,7 +87,7 @@ impl Check {
 /// Looks at everything and prints what it found.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut checks = Vec::new();
-    let target = args.target.as_deref().map(Target::parse).transpose()?;
+    let target = args.target.as_deref().map(Wanted::parse).transpose()?;
     match Profile::load(args.profile.as_deref()).await {
         Ok(profile) => look(&profile, target.as_ref(), &mut checks).await,
         Err(error) => {
@@ -116,7 +118,7 @@ fn lines(check: &Check) -> Vec<String> {
     [Some(first), advice].into_iter().flatten().collect()
 }
 
-async fn look(profile: &Profile, target: Option<&Target>, checks: &mut Vec<Check>) {
+async fn look(profile: &Profile, wanted: Option<&Wanted>, checks: &mut Vec<Check>) {
     checks.push(Check::ok(
         "profile",
         format!(
@@ -136,7 +138,10 @@ async fn look(profile: &Profile, target: Option<&Target>, checks: &mut Vec<Check
         None => Check::warn("aws", "the AWS CLI is not on PATH", "`postern connect` works without it"),
     });
     match sign_in(profile, checks).await {
-        Some(gateway) => checks.push(dry_run(&gateway, target).await),
+        Some(gateway) => checks.push(match found(&gateway, wanted).await {
+            Ok(target) => dry_run(&gateway, target.as_ref()).await,
+            Err(check) => check,
+        }),
         None => checks.push(Check::warn("session", "not tried", "sign in first")),
     }
 }
@@ -288,6 +293,21 @@ async fn sign_in(profile: &Profile, checks: &mut Vec<Check>) -> Option<Gateway> 
             };
             checks.push(Check::fail(name, error.to_string(), advice));
             None
+        }
+    }
+}
+
+/// The machine that was asked for.
+async fn found(gateway: &Gateway, wanted: Option<&Wanted>) -> Result<Option<Target>, Check> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    match wanted.find(gateway).await {
+        Ok(Found::One(target)) => Ok(Some(target)),
+        Ok(Found::Several(instances)) => {
+            let found = format!("{} machines {}", instances.len(), wanted.describe());
+            Err(Check::warn("session", found, "name one by its id"))
+        }
+        Err(error) => {
+            Err(Check::fail("session", error.to_string(), "`postern targets` lists what you may see"))
         }
     }
 }

@@ -12,6 +12,11 @@ pub mod credentials;
 pub mod demo;
 /// `postern doctor`: checks the way to the gateway.
 pub mod doctor;
+/// `postern exec`: runs one command.
+pub mod exec;
+/// `postern forward`: carries ports.
+pub mod forward;
+mod machine;
 mod output;
 mod plugin;
 /// `postern policy`: works on a policy folder.
@@ -23,6 +28,9 @@ pub mod replay;
 pub mod serve;
 /// `postern sessions`: looks at sessions and ends them.
 pub mod sessions;
+/// `postern ssh`: the SSH client, through a session.
+pub mod ssh;
+mod stop;
 /// `postern targets`: lists machines.
 pub mod targets;
 /// `postern verify`: finds damage in a recording.
@@ -42,6 +50,8 @@ use crate::session::printable;
 
 /// What a command that failed exits with; the AWS CLI does the same.
 const FAILED: u8 = 255;
+/// What a name that several machines have exits with, as wrong usage does.
+const AMBIGUOUS: u8 = 2;
 /// The variable with the log filter, as `tracing` reads it.
 const LOG_VARIABLE: &str = "POSTERN_LOG";
 
@@ -55,6 +65,9 @@ Examples:
   postern configure --gateway https://gw.example.com --profile gw
   postern doctor --profile gw                    is everything set up?
   postern connect web-1 --profile gw             a shell, by name or by id
+  postern forward web-1 8080:80                  a port of the machine, here
+  postern ssh web-1 -- -A                        the SSH client, scp and rsync too
+  postern exec web-1 -- uname -a                 one command, its output and exit code
   aws ssm start-session --target i-0123456789abcdef0 --profile gw
   postern sessions list                          who is where
   postern replay alice-abcdefghijklmnopqrstuvwxyz
@@ -84,6 +97,15 @@ enum Command {
     Credentials(credentials::Args),
     /// Open a session on a machine
     Connect(connect::Args),
+    /// Carry ports of a machine, or of hosts that it reaches, to this one
+    Forward(forward::Args),
+    /// Run the SSH client on a machine
+    Ssh(ssh::Args),
+    /// Carry an SSH client's bytes on standard input and output
+    #[command(hide = true)]
+    SshProxy(ssh::ProxyArgs),
+    /// Run one command on a machine, without a shell
+    Exec(exec::Args),
     /// List the machines that you may see
     Targets(targets::Args),
     /// List, show and end sessions
@@ -136,6 +158,10 @@ impl Command {
             Self::Configure(args) => configure::run(&args),
             Self::Credentials(args) => credentials::run(&args),
             Self::Connect(args) => block_on(connect::run(args)),
+            Self::Forward(args) => block_on(forward::run(args)),
+            Self::Ssh(args) => block_on(ssh::run(args)),
+            Self::SshProxy(args) => block_on(ssh::proxy(args)),
+            Self::Exec(args) => block_on(exec::run(args)),
             Self::Targets(args) => block_on(targets::run(args)),
             Self::Sessions(args) => block_on(sessions::run(args)),
             Self::Replay(args) => recording::replay(args),
@@ -183,7 +209,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!("postern: {}", printable(&format!("{error:#}")));
-    ExitCode::from(FAILED)
+    ExitCode::from(if error.is::<machine::Ambiguous>() { AMBIGUOUS } else { FAILED })
 }
 
 fn is_plugin(name: &OsString) -> bool {

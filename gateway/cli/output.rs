@@ -22,21 +22,39 @@ pub fn print_line(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints text as it is on standard output, at once.
+pub fn print_text(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// Prints rows under headings, each column as wide as its widest cell.
 pub fn print_table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    for line in table(headings, rows) {
+    write_table(&mut io::stdout().lock(), headings, rows)
+}
+
+/// Writes such a table somewhere else.
+pub fn write_table<const N: usize>(
+    out: &mut impl Write,
+    headings: [&str; N],
+    rows: &[[String; N]],
+) -> anyhow::Result<()> {
+    for line in table(Some(headings), rows) {
         writeln!(out, "{line}")?;
     }
     Ok(())
 }
 
-fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Vec<String> {
-    let headings = headings.map(str::to_owned);
-    let lines: Vec<[String; N]> = std::iter::once(&headings)
-        .chain(rows)
-        .map(|row| row.each_ref().map(|cell| printable(cell)))
-        .collect();
+/// The rows as lines, without headings.
+pub fn lines<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    table(None, rows)
+}
+
+fn table<const N: usize>(headings: Option<[&str; N]>, rows: &[[String; N]]) -> Vec<String> {
+    let headings = headings.map(|headings| headings.map(str::to_owned));
+    let lines: Vec<[String; N]> =
+        headings.iter().chain(rows).map(|row| row.each_ref().map(|cell| printable(cell))).collect();
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
@@ -63,7 +81,7 @@ mod tests {
     #[test]
     fn columns_line_up_and_control_characters_are_gone() {
         let rows = [["s-1".to_owned(), "Zoë\u{1b}[2J".to_owned()], ["session-2".to_owned(), String::new()]];
-        assert_eq!(table(["ID", "WHO"], &rows), ["ID         WHO", "s-1        Zoë[2J", "session-2"]);
+        assert_eq!(table(Some(["ID", "WHO"]), &rows), ["ID         WHO", "s-1        Zoë[2J", "session-2"]);
     }
 
     #[test]

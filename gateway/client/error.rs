@@ -44,6 +44,9 @@ pub enum ClientError {
     /// The gateway answered something that makes no sense.
     #[error("the gateway gave an answer that makes no sense: {0}")]
     Answer(String),
+    /// No machine is what was asked for.
+    #[error("{0}")]
+    Target(String),
     /// The data channel cannot go on.
     #[error("{0}")]
     Channel(String),

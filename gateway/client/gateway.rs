@@ -1,16 +1,18 @@
 //! The gateway as a client sees it: SSM operations and signed plain calls.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_ssm::config::retry::RetryConfig;
 use aws_sdk_ssm::config::timeout::TimeoutConfig;
+use aws_sdk_ssm::types::InstanceInformationStringFilter;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use reqwest::{Method, Response, Url};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::client::error::{shown, with_causes};
 use crate::client::trust::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Trust};
@@ -21,6 +23,8 @@ use crate::session::{Instance, SessionRequest, Target};
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
 /// Most pages of instances read: 50 pages of 50 are 2500 machines.
 const PAGES_MAX: usize = 50;
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Tries of one call before the caller hears of it.
 const ATTEMPTS: u32 = 3;
 
@@ -118,12 +122,30 @@ impl Gateway {
         sent.map(|_| ()).map_err(|e| ClientError::from_sdk(self.url(), e))
     }
 
+    /// Ends a session that nobody will come back to, if that is quickly done.
+    pub async fn say_farewell(&self, id: &str) {
+        if !matches!(timeout(FAREWELL, self.terminate_session(id)).await, Ok(Ok(()))) {
+            tracing::debug!("the session could not be terminated");
+        }
+    }
+
     /// The machines that this caller may see.
     pub async fn instances(&self) -> Result<Vec<Instance>, ClientError> {
+        self.instances_tagged(&[]).await
+    }
+
+    /// Those of them that have all of these tags with these values.
+    pub async fn instances_tagged(&self, tags: &[(String, String)]) -> Result<Vec<Instance>, ClientError> {
+        let filter = |(key, value): &(String, String)| {
+            InstanceInformationStringFilter::builder().key(format!("tag:{key}")).values(value).build()
+        };
+        let filters: Result<Vec<_>, _> = tags.iter().map(filter).collect();
+        let filters = filters.map_err(|e| ClientError::Target(shown(&e.to_string())))?;
         let mut found = Vec::new();
         let mut token = None;
         for _ in 0..PAGES_MAX {
             let call = self.ssm.describe_instance_information().set_next_token(token);
+            let call = call.set_filters((!filters.is_empty()).then(|| filters.clone()));
             let page = call.send().await.map_err(|e| ClientError::from_sdk(self.url(), e))?;
             let list = page.instance_information_list.unwrap_or_default();
             found.extend(list.into_iter().filter_map(|info| self.instance(info)));

@@ -34,8 +34,8 @@ pub struct Start {
     pub region: String,
     /// The profile that the person named, if any.
     pub profile: Option<String>,
-    /// What it carries, by its document.
-    pub kind: SessionKind,
+    /// What it carries; `None` if only its handshake tells.
+    pub kind: Option<SessionKind>,
     /// Where the calls that resume and end it go.
     pub endpoint: Option<String>,
 }
@@ -79,7 +79,6 @@ pub fn parse(args: &[String], variable: impl Fn(&str) -> Option<String>) -> Resu
         Some(text) => serde_json::from_str(text).map_err(|_| unusable("a request"))?,
         None => Request::default(),
     };
-    let document = request.document_name.as_deref().and_then(|name| Document::parse(name).ok());
     Ok(Asked::Start(Box::new(Start {
         opened: Opened {
             session_id: response.session_id,
@@ -88,9 +87,17 @@ pub fn parse(args: &[String], variable: impl Fn(&str) -> Option<String>) -> Resu
         },
         region: arg(2).unwrap_or_default().to_owned(),
         profile: arg(4).filter(given).map(str::to_owned),
-        kind: document.map_or(SessionKind::Shell, |document| document.kind()),
+        kind: kind_of(request.document_name.as_deref()),
         endpoint: arg(6).filter(given).map(str::to_owned),
     })))
+}
+
+/// A document of the account's own may be anything.
+fn kind_of(document: Option<&str>) -> Option<SessionKind> {
+    match document {
+        Some(name) => Document::parse(name).ok()?.known_kind(),
+        None => Some(SessionKind::Shell),
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +125,7 @@ mod tests {
             let start = start(&[NAME, first, "eu-west-1", "StartSession", "gw", request, "https://gw"]);
             assert_eq!(start.opened.token, "secret");
             assert_eq!((start.region.as_str(), start.profile.as_deref()), ("eu-west-1", Some("gw")));
-            assert_eq!(start.kind, SessionKind::InteractiveCommand);
+            assert_eq!(start.kind, Some(SessionKind::InteractiveCommand));
             assert_eq!(start.endpoint.as_deref(), Some("https://gw"));
         }
     }
@@ -126,9 +133,20 @@ mod tests {
     #[test]
     fn an_old_cli_passes_four_arguments_and_an_empty_profile_is_none() {
         let old = start(&[NAME, RESPONSE, "us-east-1", "StartSession"]);
-        assert_eq!((old.profile, old.endpoint, old.kind), (None, None, SessionKind::Shell));
+        assert_eq!((old.profile, old.endpoint, old.kind), (None, None, Some(SessionKind::Shell)));
         let unnamed = start(&[NAME, RESPONSE, "us-east-1", "StartSession", "", "{\"Target\":\"i-1\"}", ""]);
         assert_eq!((unnamed.profile, unnamed.endpoint), (None, None));
+    }
+
+    #[test]
+    fn a_document_of_the_account_s_own_may_be_anything() {
+        let kind = |name: &str| {
+            let request = format!(r#"{{"Target":"i-1","DocumentName":"{name}"}}"#);
+            start(&[NAME, RESPONSE, "r", "StartSession", "", &request, ""]).kind
+        };
+        assert_eq!(kind("SSM-SessionManagerRunShell"), Some(SessionKind::Shell));
+        assert_eq!(kind("AWS-StartSSHSession"), Some(SessionKind::Ssh));
+        assert_eq!(kind("Our-Jump-Host"), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Peer;
 use crate::lifecycle::ClientStream;
 use crate::metrics::Metrics;
+use crate::socket::Socket;
 
 /// Connections at the most; a session holds one, file descriptors three.
 const CONNECTIONS_MAX: usize = 20_000;
@@ -163,10 +164,7 @@ struct Connection {
 
 impl Connection {
     async fn serve(mut self, stream: TcpStream) {
-        // Keystrokes are small and must leave at once.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
+        let Ok(stream) = Socket::new(stream) else { return };
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await else {
             return;
         };

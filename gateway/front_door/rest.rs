@@ -108,7 +108,12 @@ pub(super) async fn session(
     let work = async {
         let call = Call::verify(&front, peer, request).await?;
         let record = front.lifecycle.session(&call.asker, &noun(SessionId::parse(&session))?).await?;
-        Ok(session_json(&record))
+        let mut json = session_json(&record);
+        if let (Some(object), Some(key)) = (json.as_object_mut(), front.lifecycle.kms_key_of(&record).await?)
+        {
+            object.insert("kms_key_id".to_owned(), Value::String(key));
+        }
+        Ok(json)
     };
     respond(work.await)
 }

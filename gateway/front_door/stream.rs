@@ -23,8 +23,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::call::signer;
 use super::{Front, Peer};
 use crate::lifecycle::{ClientSocket, ClientStream, Seat};
-use crate::relay::leg_config;
 use crate::session::{Principal, SessionId, now_ms, printable};
+use crate::socket::websocket_config;
 
 /// Time for the upgrade and the opening message.
 const OPEN_WITHIN: Duration = Duration::from_secs(15);
@@ -135,7 +135,7 @@ async fn websocket(on_upgrade: OnUpgrade) -> Option<ClientSocket> {
     let upgraded: Upgraded = on_upgrade.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<ClientStream>>().ok()?;
     let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    Some(WebSocketStream::from_partially_read(stream, read, Role::Server, Some(leg_config())).await)
+    Some(WebSocketStream::from_partially_read(stream, read, Role::Server, Some(websocket_config())).await)
 }
 
 /// The first text message; pings may come before it.

@@ -6,21 +6,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use crate::socket::Socket;
 
 /// A client's TLS connection; open, it counts among the connections.
 ///
 /// The place goes with the stream from the listener into the session, so
 /// that it is free again only when the connection is really closed.
 pub struct ClientStream {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<Socket>,
     _place: Box<dyn Any + Send>,
 }
 
 impl ClientStream {
     /// A connection that holds its place until it is dropped.
-    pub fn new(tls: TlsStream<TcpStream>, place: impl Any + Send) -> Self {
+    pub fn new(tls: TlsStream<Socket>, place: impl Any + Send) -> Self {
         Self { tls, _place: Box::new(place) }
     }
 }

@@ -60,6 +60,12 @@ impl Lifecycle {
         Err(ApiError::client(Code::DoesNotExist, format!("there is no session {id}")))
     }
 
+    /// The KMS key that a session is encrypted with upstream, if any.
+    pub async fn kms_key_of(&self, record: &SessionRecord) -> Result<Option<String>, ApiError> {
+        let key = self.rooms.registry.session_key(&record.id).await.map_err(|error| unavailable(&error))?;
+        Ok(key.map(|key| crate::session::printable(&key.kms_key_id)))
+    }
+
     /// The machines that the caller may see.
     pub async fn instances(&self, asker: &Asker) -> Result<Vec<Instance>, ApiError> {
         let instances = self.rooms.broker.instances().await?;

@@ -8,6 +8,7 @@
 mod admission;
 mod adoption;
 mod client_stream;
+mod keys;
 mod listing;
 mod live;
 mod once;
@@ -350,6 +351,8 @@ impl Lifecycle {
             rules,
             upstream: opened.socket,
             redial: self.redialler(Arc::clone(&upstream), opened.client),
+            data_keys: self.data_keys(&upstream, &id),
+            data_key: None,
             control,
             presence: self.presence_of(&live),
             meters: Arc::clone(&self.meters),

@@ -1,7 +1,14 @@
 //! One session's task: service and agent of one data channel.
 
+mod basic;
+mod destination;
+mod endpoint;
 mod events;
+mod kms;
+mod mode;
+mod mux;
 mod receive;
+mod stream;
 mod transmit;
 
 use std::collections::VecDeque;
@@ -14,20 +21,19 @@ use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use endpoint::{Endpoint, Happened};
 use events::Event;
+use kms::Encryption;
+use mode::Mode;
 use transmit::Later;
 
 use super::Service;
 use super::document::Work;
-use super::input::Input;
-use super::process::Process;
 use super::runes::Runes;
 use super::sessions::{Counters, Order, Session, Status};
 use super::settings::LocalTarget;
 use super::wire::Wire;
 
-/// What the agent says it is: new enough for every feature of a plugin.
-pub(super) const AGENT_VERSION: &str = "3.3.1957.0";
 /// How long the agent waits for the handshake's answer; its own value.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(15);
 /// How long an ended session waits for acknowledges; the agent's value.
@@ -44,11 +50,11 @@ const UNACKNOWLEDGED_MAX: usize = 10_000;
 enum Stage {
     /// The client has to answer the handshake.
     Handshake { until: Instant },
-    /// The answer is acknowledged next, then the command starts.
+    /// The answer is acknowledged next, then the endpoint starts.
     Answered { since: Instant },
-    /// The process runs.
+    /// The endpoint gives and takes bytes.
     Running,
-    /// The process has ended: what it wrote is still being delivered.
+    /// The endpoint has ended: what it wrote is still being delivered.
     Ended { ending: Ending, until: Option<Instant> },
 }
 
@@ -70,6 +76,8 @@ pub(super) struct Agent {
     delivered: Vec<Message>,
     unsent: VecDeque<(PayloadType, Vec<u8>)>,
     runes: [Runes; 2],
+    /// Whether output and errors are at the start of a line.
+    fresh: [bool; 2],
     later: VecDeque<(Instant, Later)>,
     /// The next number that was never written to a client.
     unseen: i64,
@@ -80,9 +88,13 @@ pub(super) struct Agent {
     quiet_until: Instant,
     orders: mpsc::Receiver<Order>,
     shutdown: watch::Receiver<bool>,
+    /// When the next new message may go, at the agent's pace.
+    paced_until: Duration,
+    /// What the client said it is; empty without a handshake.
+    client_version: String,
     wire: Option<Box<Wire>>,
-    process: Option<Process>,
-    input: Input,
+    endpoint: Endpoint,
+    encryption: Option<Encryption>,
 }
 
 impl Agent {
@@ -95,6 +107,11 @@ impl Agent {
         orders: mpsc::Receiver<Order>,
     ) -> Self {
         let now = Instant::now();
+        let challenges = service.habits.kms_challenge;
+        // Agents never encrypt ports.
+        let key = target.kms_key.as_deref().filter(|_| !matches!(work, Work::Port(_)));
+        let encryption = key.map(|key| Encryption::new(key, challenges));
+        let has_handshake = work.has_handshake() || encryption.is_some();
         Self {
             stage: Stage::Running,
             outgoing: Outgoing::default().with_limit(UNACKNOWLEDGED_MAX),
@@ -102,17 +119,20 @@ impl Agent {
             delivered: Vec::new(),
             unsent: VecDeque::new(),
             runes: Default::default(),
+            fresh: [true; 2],
             later: VecDeque::new(),
             unseen: 0,
             epoch: now,
             heard_at: now,
             ping_at: now + PING_EVERY,
             detached_at: now,
-            quiet_until: if work.has_handshake() { now } else { now + service.habits.initial_delay },
+            quiet_until: if has_handshake { now } else { now + service.habits.initial_delay },
             shutdown: service.shutdown.clone(),
+            paced_until: Duration::ZERO,
+            client_version: String::new(),
             wire: None,
-            process: None,
-            input: Input::default(),
+            endpoint: Endpoint::Nothing,
+            encryption,
             service,
             session,
             target,
@@ -123,13 +143,21 @@ impl Agent {
 
     /// Runs the session to its end.
     pub(super) async fn run(mut self) {
-        if self.work.has_handshake() {
-            let request =
-                HandshakeRequest::new(AGENT_VERSION, self.work.session_type(), serde_json::Value::Null);
+        if self.work.has_handshake() || self.encryption.is_some() {
+            let (kind, mut properties) = (self.work.session_type(), self.work.properties());
+            if let (Some(named), Some(lie)) =
+                (properties.get_mut("portNumber"), self.service.habits.handshake_port)
+            {
+                *named = lie.to_string().into();
+            }
+            let mut request = HandshakeRequest::new(self.target.agent_version(), kind, properties);
+            if let Some(encryption) = &self.encryption {
+                request = encryption.asked_for(request);
+            }
             self.unsent.push_back((PayloadType::HandshakeRequest, request.encode()));
             self.stage = Stage::Handshake { until: self.epoch + HANDSHAKE_WAIT };
         } else {
-            self.start_process();
+            self.start_endpoint();
         }
         let ending = loop {
             self.transmit();
@@ -146,9 +174,10 @@ impl Agent {
             Event::Order(order) => return self.obey(order),
             Event::Shutdown => return Some(Ending { status: Status::Terminated, output: String::new() }),
             Event::Heard(heard) => self.heard(heard),
-            Event::Output(kind, bytes) => self.output(kind, &bytes),
-            Event::OutputEnd => self.process_ended(),
-            Event::Typed | Event::Tick => {}
+            Event::Endpoint(Happened::Output(kind, bytes)) => self.output(kind, &bytes),
+            Event::Endpoint(Happened::ProcessEnd) => self.process_ended(),
+            Event::Endpoint(Happened::Over(status, why)) => self.ended(status, &why),
+            Event::Endpoint(Happened::Moved) | Event::Tick => {}
         }
         self.do_what_is_due();
         None
@@ -196,17 +225,26 @@ impl Agent {
         self.session.set_status(Status::Disconnected);
     }
 
-    fn start_process(&mut self) {
-        match Process::start(&self.work, &self.target) {
-            Ok(process) => {
-                self.process = Some(process);
+    fn start_endpoint(&mut self) {
+        let started = match &self.work {
+            Work::Port(port) => {
+                let mode = Mode::of(port.forwards, &self.client_version, self.target.agent_version());
+                let (target, every) = (Arc::clone(&self.target), self.service.habits.keep_alive);
+                Ok(Endpoint::port(port.clone(), target, mode, every))
+            }
+            work => Endpoint::process(work, &self.target),
+        };
+        match started {
+            Ok(endpoint) => {
+                self.endpoint = endpoint;
                 self.stage = Stage::Running;
             }
-            Err(error) => self.ended(Status::Failed, &format!("Unable to start command: {error}")),
+            Err(why) => self.ended(Status::Failed, &why),
         }
     }
 
     fn ended(&mut self, status: Status, output: &str) {
+        self.endpoint.disconnect();
         let ending = Ending { status, output: output.to_owned() };
         self.stage = Stage::Ended { ending, until: None };
     }
@@ -254,17 +292,15 @@ impl Agent {
             }
             Some(_) => {}
         }
+        if !self.unsent.is_empty() && self.paced_until > self.epoch.elapsed() {
+            times.push(self.epoch + self.paced_until);
+        }
         times.into_iter().min().unwrap_or(self.ping_at)
     }
 
     async fn finish(mut self, ending: Ending) {
         self.session.set_status(Status::Terminating);
-        let process = self.process.take();
-        let stopped = async {
-            if let Some(process) = process {
-                process.end().await;
-            }
-        };
+        let stopped = std::mem::replace(&mut self.endpoint, Endpoint::Nothing).end();
         let wire = self.wire.take();
         let closed = ChannelClosed::message(self.session.id.as_str(), &ending.output, now_ms());
         let told = async {

@@ -21,8 +21,14 @@ pub(super) fn json(body: &impl Serialize) -> Answer {
     whole(StatusCode::OK, JSON, serde_json::to_vec(body).unwrap_or_default())
 }
 
-/// An operation's error, named in `__type` as every SDK reads it.
+/// An operation's error as the gateway knows it too.
 pub(super) fn refusal(error: &ApiError) -> Answer {
+    let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    failure(status, error.code.as_str(), &error.message)
+}
+
+/// An operation's error, named in `__type` as every SDK reads it.
+pub(super) fn failure(status: StatusCode, code: &str, message: &str) -> Answer {
     #[derive(Serialize)]
     struct Body<'a> {
         #[serde(rename = "__type")]
@@ -30,8 +36,7 @@ pub(super) fn refusal(error: &ApiError) -> Answer {
         #[serde(rename = "Message")]
         message: &'a str,
     }
-    let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let body = Body { code: error.code.as_str(), message: &error.message };
+    let body = Body { code, message };
     whole(status, JSON, serde_json::to_vec(&body).unwrap_or_default())
 }
 

@@ -97,8 +97,9 @@ impl Callers {
         let region = config.region.clone();
         let named = public_url.split("://").nth(1).unwrap_or_default().to_owned();
         let mut hosts = vec![addr.to_string(), format!("localhost:{}", addr.port()), named];
-        hosts
-            .extend(["ssm", "sts", "ssmmessages"].map(|service| format!("{service}.{region}.amazonaws.com")));
+        hosts.extend(
+            ["ssm", "sts", "kms", "ssmmessages"].map(|service| format!("{service}.{region}.amazonaws.com")),
+        );
         let lasting = config.identities.iter().map(|i| (i.access_key_id.clone(), i.clone())).collect();
         Self { region, hosts, lasting, temporary: Mutex::default() }
     }

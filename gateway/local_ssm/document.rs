@@ -1,194 +1,198 @@
-//! Which documents there are and what work each one is.
+//! What work a session document is for the agent.
+
+mod content;
+mod parameters;
+mod words;
 
 use std::collections::BTreeMap;
 
-use crate::error::{ApiError, Code};
-use crate::session::{Document, SessionKind};
+use data_channel::PayloadType;
+use serde::Deserialize;
+use serde_json::Value;
 
-/// Longest command line of a command document, in bytes.
-const COMMAND_MAX: usize = 64 * 1024;
+pub(super) use content::Content;
+use content::{Resolved, SessionType};
+use words::words;
+
+use crate::error::{ApiError, Code};
+
+/// Longest prefix of a separate stream's lines, as in the agent.
+const PREFIX_MAX: usize = 30;
+/// The type of port sessions that may be multiplexed.
+const FORWARDING: &str = "LocalPortForwarding";
 
 /// What the agent runs for a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Work {
     /// The target's shell on a terminal; no handshake.
-    Shell,
+    Shell {
+        /// Typed into it first; empty for nothing.
+        profile: String,
+    },
     /// `sh -c COMMAND` on a terminal; no handshake.
     InteractiveCommand(String),
     /// A program without terminal or input; always a handshake.
     NonInteractiveCommand {
         /// The program and its arguments; no shell reads them.
         argv: Vec<String>,
-        /// Standard error and the exit code as payload types of their own.
-        separate: bool,
+        /// Standard error and exit code as payload types of their own.
+        separate: Option<Separators>,
     },
+    /// TCP connections; always a handshake.
+    Port(PortWork),
+}
+
+/// What stands before each new line of a command's separate streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Separators {
+    /// Before standard output; mostly empty.
+    pub(super) out: String,
+    /// Before standard error.
+    pub(super) err: String,
+}
+
+/// What a port session connects to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PortWork {
+    /// The document's properties, as the handshake tells them.
+    pub(super) properties: Value,
+    /// The host; the target itself if none.
+    pub(super) host: Option<String>,
+    /// The port.
+    pub(super) port: u16,
+    /// Whether it is a port forwarding: more than one connection.
+    pub(super) forwards: bool,
 }
 
 impl Work {
-    /// What a document asks for; an error if it or a parameter is unknown.
-    pub(super) fn of(document: &Document, given: &BTreeMap<String, Vec<String>>) -> Result<Self, ApiError> {
-        let mut given = Parameters::read(given)?;
-        let work = match document.kind() {
-            SessionKind::Shell if is_shell(document) => Self::Shell,
-            SessionKind::InteractiveCommand => Self::InteractiveCommand(given.command()?),
-            SessionKind::NonInteractiveCommand => {
+    /// What a document asks for with these parameters.
+    pub(super) fn of(content: &Content, given: &BTreeMap<String, Vec<String>>) -> Result<Self, ApiError> {
+        let resolved = content.resolve(given)?;
+        match resolved.session_type {
+            SessionType::StandardStream => Ok(Self::Shell { profile: resolved.inputs.shell_profile.linux }),
+            SessionType::InteractiveCommands => Ok(Self::InteractiveCommand(command(&resolved)?.commands)),
+            SessionType::NonInteractiveCommands => {
+                let command = command(&resolved)?;
                 let argv =
-                    words(&given.command()?).ok_or_else(|| invalid("the command has an open quote"))?;
-                Self::NonInteractiveCommand { argv, separate: given.flag("separateOutputStream", true)? }
+                    words(&command.commands).ok_or_else(|| invalid("The command has an open quote."))?;
+                Ok(Self::NonInteractiveCommand { argv, separate: command.separators()? })
             }
-            SessionKind::Port | SessionKind::PortToHost | SessionKind::Ssh => {
-                return Err(invalid("this machine has no port sessions yet"));
-            }
-            SessionKind::Shell => {
-                return Err(invalid(&format!("Document with name {} does not exist.", document.as_str())));
-            }
-        };
-        given.nothing_left()?;
-        Ok(work)
+            SessionType::Port => PortWork::of(resolved.properties).map(Self::Port),
+        }
     }
 
     /// The session type, as handshakes name it.
     pub(super) fn session_type(&self) -> &'static str {
         match self {
-            Self::Shell => "Standard_Stream",
+            Self::Shell { .. } => "Standard_Stream",
             Self::InteractiveCommand(_) => "InteractiveCommands",
             Self::NonInteractiveCommand { .. } => "NonInteractiveCommands",
+            Self::Port(_) => "Port",
         }
     }
 
     /// Whether the agent starts with a handshake.
     pub(super) fn has_handshake(&self) -> bool {
-        matches!(self, Self::NonInteractiveCommand { .. })
+        matches!(self, Self::NonInteractiveCommand { .. } | Self::Port(_))
+    }
+
+    /// Whether standard error and exit code have payload types of their own.
+    pub(super) fn has_separate_streams(&self) -> bool {
+        matches!(self, Self::NonInteractiveCommand { separate: Some(_), .. })
+    }
+
+    /// What stands before a new line of a stream.
+    pub(super) fn separator(&self, kind: PayloadType) -> &str {
+        match (self, kind) {
+            (Self::NonInteractiveCommand { separate: Some(before), .. }, PayloadType::StdErr) => &before.err,
+            (Self::NonInteractiveCommand { separate: Some(before), .. }, _) => &before.out,
+            _ => "",
+        }
+    }
+
+    /// What the handshake tells beside the type.
+    pub(super) fn properties(&self) -> Value {
+        match self {
+            Self::Port(port) => port.properties.clone(),
+            _ => Value::Null,
+        }
     }
 }
 
-fn is_shell(document: &Document) -> bool {
-    document.as_str().rsplit('/').next() == Some(Document::SHELL)
+impl PortWork {
+    fn of(properties: Value) -> Result<Self, ApiError> {
+        /// The agent reads texts only; a number is no port.
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Properties {
+            #[serde(default)]
+            host: String,
+            port_number: String,
+            #[serde(rename = "type", default)]
+            kind: String,
+        }
+        let read = Properties::deserialize(&properties)
+            .map_err(|error| invalid(&format!("The document's properties are not valid: {error}")))?;
+        let port = read.port_number.parse().ok().filter(|port| *port != 0);
+        let port = port.ok_or_else(|| invalid("The document's portNumber is no port."))?;
+        let host = Some(read.host).filter(|host| !host.is_empty());
+        Ok(Self { properties, host, port, forwards: read.kind == FORWARDING })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Platforms {
+    linux: Option<Command>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Command {
+    commands: String,
+    #[serde(default)]
+    separate_output_stream: Value,
+    #[serde(default)]
+    std_out_separator_prefix: String,
+    #[serde(default)]
+    std_err_separator_prefix: String,
+}
+
+impl Command {
+    fn separators(self) -> Result<Option<Separators>, ApiError> {
+        if !flag(&self.separate_output_stream)? {
+            return Ok(None);
+        }
+        let (out, err) = (self.std_out_separator_prefix, self.std_err_separator_prefix);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'\r' | b'\n' | b'_' | b':' | b'-');
+        if [&out, &err].iter().any(|prefix| prefix.len() > PREFIX_MAX || !prefix.bytes().all(plain)) {
+            return Err(invalid("The document has a separator prefix that is not valid."));
+        }
+        Ok(Some(Separators { out, err }))
+    }
+}
+
+fn command(resolved: &Resolved) -> Result<Command, ApiError> {
+    let platforms = Platforms::deserialize(&resolved.properties)
+        .map_err(|error| invalid(&format!("The document's properties are not valid: {error}")))?;
+    let command = platforms.linux.ok_or_else(|| invalid("The document has no commands for Linux."))?;
+    match command.commands.trim().is_empty() {
+        true => Err(invalid("The document's commands are empty.")),
+        false => Ok(command),
+    }
+}
+
+/// A boolean, which documents write as text too.
+fn flag(value: &Value) -> Result<bool, ApiError> {
+    match value {
+        Value::Null => Ok(false),
+        Value::Bool(flag) => Ok(*flag),
+        Value::String(text) if text.is_empty() => Ok(false),
+        Value::String(text) => text.parse().map_err(|_| invalid("separateOutputStream is no boolean.")),
+        _ => Err(invalid("separateOutputStream is no boolean.")),
+    }
 }
 
 fn invalid(why: &str) -> ApiError {
     ApiError::client(Code::InvalidDocument, why)
-}
-
-/// Parameters of type `String`: each a list of exactly one.
-struct Parameters<'a>(BTreeMap<&'a str, &'a str>);
-
-impl<'a> Parameters<'a> {
-    fn read(given: &'a BTreeMap<String, Vec<String>>) -> Result<Self, ApiError> {
-        let one = |(name, values): (&'a String, &'a Vec<String>)| match values.as_slice() {
-            [value] => Ok((name.as_str(), value.as_str())),
-            _ => Err(invalid(&format!("parameter {name} must have exactly one value"))),
-        };
-        given.iter().map(one).collect::<Result<_, _>>().map(Self)
-    }
-
-    fn command(&mut self) -> Result<String, ApiError> {
-        match self.0.remove("command") {
-            Some(command) if command.trim().is_empty() => Err(invalid("parameter command is empty")),
-            Some(command) if command.len() > COMMAND_MAX => Err(invalid("parameter command is too long")),
-            Some(command) if command.contains('\0') => Err(invalid("parameter command holds a NUL")),
-            Some(command) => Ok(command.to_owned()),
-            None => Err(invalid("parameter command is missing")),
-        }
-    }
-
-    fn flag(&mut self, name: &str, default: bool) -> Result<bool, ApiError> {
-        match self.0.remove(name) {
-            None => Ok(default),
-            Some("true") => Ok(true),
-            Some("false") => Ok(false),
-            Some(_) => Err(invalid(&format!("parameter {name} must be true or false"))),
-        }
-    }
-
-    fn nothing_left(&self) -> Result<(), ApiError> {
-        match self.0.keys().next() {
-            None => Ok(()),
-            Some(name) => Err(invalid(&format!("the document has no parameter {name}"))),
-        }
-    }
-}
-
-/// Splits a command line as the agent does: POSIX quotes, nothing else.
-fn words(line: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut characters = line.chars();
-    while let Some(c) = characters.next() {
-        match c {
-            ' ' | '\t' | '\r' | '\n' => words.extend(word.take()),
-            '\'' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match characters.next()? {
-                        '\'' => break,
-                        quoted => word.push(quoted),
-                    }
-                }
-            }
-            '"' => double_quoted(&mut characters, word.get_or_insert_default())?,
-            '\\' => word.get_or_insert_default().push(characters.next()?),
-            plain => word.get_or_insert_default().push(plain),
-        }
-    }
-    words.extend(word);
-    Some(words)
-}
-
-fn double_quoted(characters: &mut std::str::Chars<'_>, word: &mut String) -> Option<()> {
-    loop {
-        match characters.next()? {
-            '"' => return Some(()),
-            '\\' => match characters.next()? {
-                special @ ('"' | '\\' | '$' | '`') => word.push(special),
-                other => word.extend(['\\', other]),
-            },
-            quoted => word.push(quoted),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn work(document: &str, given: &[(&str, &[&str])]) -> Result<Work, ApiError> {
-        let list = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect();
-        let given = given.iter().map(|(name, values)| ((*name).to_owned(), list(values))).collect();
-        Work::of(&Document::parse(document).unwrap(), &given)
-    }
-
-    #[test]
-    fn a_document_is_found_by_name_or_arn() {
-        for name in
-            [Document::SHELL, "arn:aws:ssm:eu-west-1:111122223333:document/SSM-SessionManagerRunShell"]
-        {
-            assert_eq!(work(name, &[]), Ok(Work::Shell));
-        }
-    }
-
-    #[test]
-    fn unknown_documents_and_parameters_are_refused() {
-        let command: &[(&str, &[&str])] = &[("command", &["id"])];
-        for (document, given) in [
-            ("Custom-Shell", &[][..]),
-            ("AWS-StartSSHSession", &[]),
-            ("AWS-StartInteractiveCommand", &[]),
-            (Document::SHELL, command),
-            ("AWS-StartInteractiveCommand", &[("command", &["a", "b"][..])]),
-            ("AWS-StartNonInteractiveCommand", &[("command", &["echo 'open"][..])]),
-            ("AWS-StartInteractiveCommand", &[("command", &["id"][..]), ("user", &["root"][..])]),
-        ] {
-            let error = work(document, given).expect_err(document);
-            assert_eq!(error.code, Code::InvalidDocument, "{document}");
-        }
-    }
-
-    #[test]
-    fn a_command_line_is_split_without_a_shell() {
-        let argv = |line| words(line).unwrap();
-        assert_eq!(argv("echo  a 'b c' \"d $e\" f\\ g ''"), ["echo", "a", "b c", "d $e", "f g", ""]);
-        assert_eq!(argv("sh -c \"echo \\\"x\\\" \\n\""), ["sh", "-c", "echo \"x\" \\n"]);
-        assert_eq!(words("echo \"open"), None);
-    }
 }

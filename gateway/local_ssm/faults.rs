@@ -1,5 +1,7 @@
 //! What tests do to a running stand-in, and what they ask it.
 
+use std::sync::atomic::Ordering;
+
 use tokio::sync::oneshot;
 
 use super::Running;
@@ -39,6 +41,18 @@ impl Running {
     /// Makes every key that `AssumeRole` gave out too old.
     pub fn expire_temporary_keys(&self) {
         self.service.callers.expire_all();
+    }
+
+    /// Makes the key service fail, or work again.
+    pub fn set_keys_failing(&self, failing: bool) {
+        self.service.keys.set_failing(failing);
+    }
+
+    /// Alters the next encrypted message of a session on its way.
+    pub fn spoil_next_output(&self, session: &str) {
+        if let Some(session) = self.service.sessions.find(session) {
+            session.spoil_next.store(true, Ordering::Relaxed);
+        }
     }
 
     /// What happened to a session's messages, live or over.

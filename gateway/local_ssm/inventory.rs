@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::Service;
-use super::agent::AGENT_VERSION;
 use super::answer::{self, Answer};
 use super::callers::Caller;
 use super::settings::LocalTarget;
@@ -12,6 +11,8 @@ use super::ssm::{page, page_start, read, seconds};
 use crate::error::{ApiError, Code};
 use crate::session::Target;
 
+/// How the ids of tasks begin.
+const TASK: &str = "ecs:";
 /// Fewest and most instances of one page, as in AWS.
 const PAGE: std::ops::RangeInclusive<usize> = 5..=50;
 
@@ -67,7 +68,7 @@ struct Instance {
     instance_id: String,
     ping_status: &'static str,
     last_ping_date_time: f64,
-    agent_version: &'static str,
+    agent_version: String,
     is_latest_version: bool,
     platform_type: &'static str,
     platform_name: &'static str,
@@ -107,6 +108,9 @@ impl Service {
 
     /// The ARN that IAM knows a target by.
     pub(super) fn target_arn(&self, target: &Target) -> String {
+        if let Some((cluster, task)) = target.ecs_task() {
+            return format!("arn:aws:ecs:{}:{}:task/{cluster}/{task}", self.region, self.account);
+        }
         match target.as_str() {
             id if id.starts_with("mi-") => self.arn(&format!("managed-instance/{id}")),
             id => format!("arn:aws:ec2:{}:{}:instance/{id}", self.region, self.account),
@@ -138,7 +142,8 @@ impl Service {
         let old = old.map(|filter| Filter { key: filter.key, values: filter.value_set });
         let filters: Vec<Filter> = input.filters.into_iter().chain(old).collect();
         let mut fitting = Vec::new();
-        for target in self.targets.values() {
+        // Tasks can be connected to, but SSM does not list them.
+        for target in self.targets.values().filter(|target| !target.id.starts_with(TASK)) {
             let mut fits = true;
             for filter in &filters {
                 fits &= filter.fits(target, self.ping_status(target))?;
@@ -176,7 +181,7 @@ impl Service {
             instance_id: target.id.clone(),
             ping_status: self.ping_status(target),
             last_ping_date_time: last_ping,
-            agent_version: AGENT_VERSION,
+            agent_version: target.agent_version().to_owned(),
             is_latest_version: true,
             platform_type: "Linux",
             platform_name: "Linux",
@@ -195,7 +200,7 @@ impl Filter {
             "InstanceIds" => has(&target.id),
             "PingStatus" => has(ping_status),
             "PlatformTypes" => has("Linux"),
-            "AgentVersion" => has(AGENT_VERSION),
+            "AgentVersion" => has(target.agent_version()),
             "ResourceType" => has(resource_type(target)),
             "tag-key" => target.tags.keys().any(|key| has(key)),
             key => match key.strip_prefix("tag:") {

@@ -121,9 +121,10 @@ async fn route(service: Arc<Service>, mut request: Request<Incoming>, alive: Ali
     let headers = signed_parts(&head.headers);
     let request = signed_request(head.method.as_str(), &head.uri, &headers, &body);
     match head.headers.get("x-amz-target").map(|target| target.to_str().unwrap_or_default()) {
-        Some(target) => match target.strip_prefix("AmazonSSM.") {
-            Some(operation) => service.ssm(operation, &request, now, &alive),
-            None => answer::refusal(&ApiError::client(Code::UnknownOperation, "no such operation")),
+        Some(target) => match target.split_once('.') {
+            Some(("AmazonSSM", operation)) => service.ssm(operation, &request, now, &alive),
+            Some(("TrentService", operation)) => service.kms(operation, &request, now),
+            _ => answer::refusal(&ApiError::client(Code::UnknownOperation, "no such operation")),
         },
         None => service.sts(&request, now),
     }

@@ -1,16 +1,18 @@
-//! AWS, for one machine: SSM API, STS, message gateway and agent.
+//! AWS, for one machine: SSM API, STS, KMS, message gateway and agent.
 //!
 //! The gateway reaches it as it reaches AWS: signed calls over HTTP, a stream
-//! URL, a data channel. Behind each target is a real shell of this machine.
+//! URL, a data channel. Behind each target are a real shell and real ports.
 
 mod agent;
 mod answer;
 mod callers;
 mod channel;
 mod document;
+mod documents;
 mod faults;
 mod input;
 mod inventory;
+mod kms;
 mod listener;
 mod parking;
 mod process;
@@ -34,6 +36,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use callers::Callers;
+use documents::Documents;
+use kms::KeyService;
 use parking::Mutex;
 use sessions::Sessions;
 
@@ -56,6 +60,12 @@ pub enum LocalSsmError {
     /// Two targets have one id, or a target's id is not one.
     #[error("the target id {0:?} is not valid or is there twice")]
     Target(String),
+    /// There is nothing to seal data keys with.
+    #[error("the key service does not start")]
+    Keys,
+    /// A document is none, or has a name that it cannot have.
+    #[error("the document {0:?} is not valid: {1}")]
+    Document(String, String),
 }
 
 /// The stand-in for AWS.
@@ -68,24 +78,29 @@ impl LocalSsm {
             return Err(LocalSsmError::PlainText(config.listen));
         }
         let targets = targets(&config)?;
+        let documents = Documents::new(&config.documents)?;
         let listen = |error| LocalSsmError::Listen(config.listen, error);
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let url = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{addr}"));
         let url = url.trim_end_matches('/').to_owned();
+        let keys = KeyService::new(&config.account, &config.region, &config.kms_keys);
+        let keys = keys.ok_or(LocalSsmError::Keys)?;
         let (stop, shutdown) = watch::channel(false);
         let (alive, idle) = mpsc::channel(1);
         let service = Arc::new(Service {
             callers: Callers::new(&config, addr, &url),
             account: config.account,
             region: config.region,
+            keys,
             roles: config.roles.into_iter().collect(),
             habits: config.habits,
             stream_url: url.replacen("http", "ws", 1),
             sessions: Sessions::default(),
             offline: Mutex::default(),
             targets,
+            documents,
             shutdown,
         });
         let listening = listener::run(Arc::clone(&service), listener, config.tls, alive);
@@ -142,11 +157,13 @@ struct Service {
     region: String,
     roles: BTreeSet<String>,
     targets: BTreeMap<String, Arc<LocalTarget>>,
+    documents: Documents,
     offline: Mutex<BTreeSet<String>>,
     habits: Habits,
     /// `wss://host:port`, before the path of a data channel.
     stream_url: String,
     callers: Callers,
+    keys: KeyService,
     sessions: Sessions,
     shutdown: watch::Receiver<bool>,
 }

@@ -60,11 +60,14 @@ impl Process {
     pub(super) fn start(work: &Work, target: &LocalTarget) -> io::Result<Self> {
         let _one_at_a_time = STARTING.lock();
         match work {
-            Work::Shell => Self::on_terminal(&target.shell, target),
+            Work::Shell { .. } => Self::on_terminal(&target.shell, target),
             Work::InteractiveCommand(line) => {
                 Self::on_terminal(&["sh".to_owned(), "-c".to_owned(), line.clone()], target)
             }
-            Work::NonInteractiveCommand { argv, separate } => Self::on_pipes(argv, *separate, target),
+            Work::NonInteractiveCommand { argv, separate } => {
+                Self::on_pipes(argv, separate.is_some(), target)
+            }
+            Work::Port(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

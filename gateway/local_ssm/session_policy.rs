@@ -1,12 +1,17 @@
 //! The session policy of `AssumeRole`: what temporary keys are narrowed to.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
-/// One IAM policy document; only actions and resources are weighed.
+/// Before the name of an encryption context's entry, in a condition.
+const CONTEXT: &str = "kms:EncryptionContext:";
+
+/// One IAM policy document; actions, resources and encryption context.
 ///
-/// Conditions are accepted and count as met: AWS is the one to weigh them,
-/// this only finds a policy that forgets an action or a resource.
+/// Other conditions are accepted and count as met: AWS is the one to weigh
+/// them, this only finds a policy that forgets an action or a resource.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct SessionPolicy {
@@ -23,8 +28,8 @@ struct Statement {
     effect: Effect,
     action: OneOrMany<String>,
     resource: OneOrMany<String>,
-    #[serde(rename = "Condition", default)]
-    _condition: Option<Value>,
+    #[serde(default)]
+    condition: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -56,16 +61,35 @@ impl SessionPolicy {
     }
 
     /// Whether the action is allowed on the resource, and not denied.
-    pub(super) fn allows(&self, action: &str, resource: &str) -> bool {
+    pub(super) fn allows_in(&self, action: &str, resource: &str, context: &BTreeMap<String, String>) -> bool {
         let fits = |statement: &&Statement| {
             let actions = statement.action.as_slice().iter();
             let mut resources = statement.resource.as_slice().iter();
             let action = action.to_ascii_lowercase();
             actions.map(|a| a.to_ascii_lowercase()).any(|a| matches(a.as_bytes(), action.as_bytes()))
                 && resources.any(|r| matches(r.as_bytes(), resource.as_bytes()))
+                && statement.fits_context(context)
         };
         let mut fitting = self.statement.as_slice().iter().filter(fits).map(|s| s.effect).peekable();
         fitting.peek().is_some() && fitting.all(|effect| effect == Effect::Allow)
+    }
+}
+
+impl Statement {
+    /// Whether what it says of an encryption context is so.
+    fn fits_context(&self, context: &BTreeMap<String, String>) -> bool {
+        let conditions = self.condition.iter();
+        let mut keys =
+            conditions.flat_map(|(how, keys)| keys.iter().map(move |(key, want)| (how, key, want)));
+        keys.all(|(how, key, want)| {
+            let Some(name) = key.strip_prefix(CONTEXT) else { return true };
+            let (Some(have), Some(want)) = (context.get(name), want.as_str()) else { return false };
+            match how.as_str() {
+                "StringEquals" => have == want,
+                "StringLike" => matches(want.as_bytes(), have.as_bytes()),
+                _ => false,
+            }
+        })
     }
 }
 
@@ -109,11 +133,26 @@ mod tests {
     #[test]
     fn only_what_is_allowed_and_not_denied_passes() {
         let policy = SessionPolicy::parse(POLICY).unwrap();
-        assert!(policy.allows("ssm:StartSession", "arn:aws:ec2:eu-west-1:1:instance/i-1"));
-        assert!(policy.allows("ssm:resumesession", "arn:aws:ssm:eu-west-1:1:session/a"));
-        assert!(!policy.allows("ssm:StartSession", "arn:aws:ec2:eu-west-1:1:instance/i-12"));
-        assert!(!policy.allows("ssm:TerminateSession", "arn:aws:ssm:eu-west-1:1:session/secret-1"));
-        assert!(!policy.allows("ssm:DescribeSessions", "*"));
+        let allows = |action, resource| policy.allows_in(action, resource, &BTreeMap::new());
+        assert!(allows("ssm:StartSession", "arn:aws:ec2:eu-west-1:1:instance/i-1"));
+        assert!(allows("ssm:resumesession", "arn:aws:ssm:eu-west-1:1:session/a"));
+        assert!(!allows("ssm:StartSession", "arn:aws:ec2:eu-west-1:1:instance/i-12"));
+        assert!(!allows("ssm:TerminateSession", "arn:aws:ssm:eu-west-1:1:session/secret-1"));
+        assert!(!allows("ssm:DescribeSessions", "*"));
+    }
+
+    #[test]
+    fn a_key_is_allowed_in_its_encryption_context_only() {
+        let text = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:GenerateDataKey","Resource":"*",
+            "Condition":{"StringLike":{"kms:EncryptionContext:aws:ssm:SessionId":"alice-*"},"Bool":{"aws:x":"true"}}}}"#;
+        let policy = SessionPolicy::parse(text).unwrap();
+        let allows = |name: &str, id: &str| {
+            let context = BTreeMap::from([(name.to_owned(), id.to_owned())]);
+            policy.allows_in("kms:GenerateDataKey", "arn:aws:kms:eu-west-1:1:key/k", &context)
+        };
+        assert!(allows("aws:ssm:SessionId", "alice-0abc"));
+        assert!(!allows("aws:ssm:SessionId", "bob-0abc"));
+        assert!(!allows("aws:ssm:TargetId", "alice-0abc"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -127,6 +127,8 @@ pub(super) struct Session {
     pub(super) started: OffsetDateTime,
     /// What happened to its messages.
     pub(super) counters: Counters,
+    /// Whether the next encrypted message is to be altered.
+    pub(super) spoil_next: AtomicBool,
     facts: Mutex<Facts>,
     orders: mpsc::Sender<Order>,
     sent: Option<Mutex<Vec<u8>>>,
@@ -161,6 +163,7 @@ impl Session {
             owner: owner.to_owned(),
             started: OffsetDateTime::now_utc(),
             counters: Counters::default(),
+            spoil_next: AtomicBool::new(false),
             facts: Mutex::new(facts),
             orders,
             sent: keep_sent.then(Mutex::default),

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What an agent says it is: new enough for every feature of a plugin.
+const AGENT_VERSION: &str = "3.3.1957.0";
+
 /// Everything [`LocalSsm::start`](super::LocalSsm::start) needs.
 #[derive(Debug, Clone)]
 pub struct LocalConfig {
@@ -24,8 +27,14 @@ pub struct LocalConfig {
     pub identities: Vec<LocalIdentity>,
     /// ARNs of the roles that any caller may assume.
     pub roles: Vec<String>,
+    /// The KMS keys, by id or ARN.
+    pub kms_keys: Vec<String>,
     /// The machines; each is this machine under another name.
     pub targets: Vec<LocalTarget>,
+    /// The account's own session documents, name to JSON content.
+    ///
+    /// One named `SSM-SessionManagerRunShell` replaces the default shell's.
+    pub documents: BTreeMap<String, String>,
     /// How service and agent behave.
     pub habits: Habits,
 }
@@ -41,7 +50,9 @@ impl LocalConfig {
             region: region.to_owned(),
             identities: Vec::new(),
             roles: Vec::new(),
+            kms_keys: Vec::new(),
             targets: Vec::new(),
+            documents: BTreeMap::new(),
             habits: Habits::default(),
         }
     }
@@ -72,10 +83,10 @@ impl fmt::Debug for LocalIdentity {
     }
 }
 
-/// One machine: a shell in a folder, under an instance id.
+/// One machine: a shell in a folder and ports, under an instance id.
 #[derive(Debug, Clone)]
 pub struct LocalTarget {
-    /// Its instance id, `i-…` or `mi-…`.
+    /// Its id, `i-…`, `mi-…` or `ecs:cluster_task_runtime`.
     pub id: String,
     /// Its name, as `ComputerName` and `Name`.
     pub name: String,
@@ -87,6 +98,19 @@ pub struct LocalTarget {
     pub directory: PathBuf,
     /// Added to the small environment that every session gets.
     pub environment: BTreeMap<String, String>,
+    /// The KMS key that encrypts its sessions, by id or ARN.
+    ///
+    /// A document that names a key of its own wins.
+    pub kms_key: Option<String>,
+    /// Where its ports are; any other is the same port of this machine.
+    pub ports: BTreeMap<u16, SocketAddr>,
+    /// Where ports of hosts are that it reaches; others are looked up.
+    pub hosts: BTreeMap<(String, u16), SocketAddr>,
+    /// What its agent says it is, four numbers; a recent one if none.
+    ///
+    /// Both ends pick the mode of a port session by it, so an old agent is
+    /// old: up to 3.0.196.0 it carries one connection at a time.
+    pub agent_version: Option<String>,
 }
 
 impl LocalTarget {
@@ -99,7 +123,24 @@ impl LocalTarget {
             shell: vec!["/bin/bash".to_owned(), "-l".to_owned()],
             directory: PathBuf::from("/"),
             environment: BTreeMap::new(),
+            kms_key: None,
+            ports: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            agent_version: None,
         }
+    }
+
+    /// The machine for a session whose document may name a key.
+    pub(super) fn encrypting_with(self: &Arc<Self>, kms_key: Option<String>) -> Arc<Self> {
+        match kms_key {
+            None => Arc::clone(self),
+            Some(_) => Arc::new(Self { kms_key, ..Self::clone(self) }),
+        }
+    }
+
+    /// What its agent says it is.
+    pub(super) fn agent_version(&self) -> &str {
+        self.agent_version.as_deref().unwrap_or(AGENT_VERSION)
     }
 }
 
@@ -112,8 +153,16 @@ pub struct Habits {
     pub acknowledge_delay: Duration,
     /// A session that nobody is connected to ends after this.
     pub disconnected_end: Duration,
+    /// Wait after each message of output; the real agent waits 1 ms.
+    pub pace: Duration,
+    /// How often smux tells old clients that it lives; its own value is 10 s.
+    pub keep_alive: Duration,
+    /// Name this port in handshakes, whatever is dialled: a lying agent.
+    pub handshake_port: Option<u16>,
     /// Keep the bytes that the agent sent, for tests to compare.
     pub keep_sent: bool,
+    /// Have a random challenge bound to KMS keys, as newer agents do.
+    pub kms_challenge: bool,
 }
 
 impl Default for Habits {
@@ -124,7 +173,11 @@ impl Default for Habits {
             acknowledge_delay: Duration::from_millis(3),
             // The service's own idle timeout when nobody changed it.
             disconnected_end: Duration::from_secs(20 * 60),
+            pace: Duration::ZERO,
+            keep_alive: Duration::from_secs(10),
+            handshake_port: None,
             keep_sent: false,
+            kms_challenge: true,
         }
     }
 }

@@ -139,6 +139,7 @@ impl Service {
             "DescribeSessions" => self.describe_sessions(&caller, request.body),
             "GetConnectionStatus" => self.get_connection_status(&caller, request.body),
             "DescribeInstanceInformation" => self.describe_instances(&caller, request.body, now),
+            "GetDocument" => self.get_document(&caller, request.body),
             "ListTagsForResource" => self.list_tags(&caller, request.body),
             _ => Err(ApiError::client(Code::UnknownOperation, "no such operation")),
         });
@@ -152,8 +153,19 @@ impl Service {
 
     /// Whether a caller's session policy lets it do this.
     pub(super) fn permit(&self, caller: &Caller, action: &str, resource: &str) -> Result<(), ApiError> {
+        self.permit_in(caller, action, resource, &BTreeMap::new())
+    }
+
+    /// The same in an encryption context, which the policy may name.
+    pub(super) fn permit_in(
+        &self,
+        caller: &Caller,
+        action: &str,
+        resource: &str,
+        context: &BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
         let Some(text) = &caller.session_policy else { return Ok(()) };
-        if SessionPolicy::parse(text).is_ok_and(|policy| policy.allows(action, resource)) {
+        if SessionPolicy::parse(text).is_ok_and(|policy| policy.allows_in(action, resource, context)) {
             return Ok(());
         }
         let arn = &caller.arn;
@@ -179,13 +191,15 @@ impl Service {
             None => Document::shell(),
             Some(name) => {
                 let document = Document::parse(name).map_err(validation)?;
-                self.permit_document(caller, &document)?;
+                self.permit_document(caller, "ssm:StartSession", &document)?;
                 document
             }
         };
-        let work = Work::of(&document, &input.parameters)?;
+        let (_, _, content) = self.document(&document)?;
+        let work = Work::of(content, &input.parameters)?;
+        let kms_key = content.kms_key(&input.parameters)?;
         let known = self.targets.get(target.as_str()).filter(|t| self.is_online(&t.id));
-        let Some(machine) = known.cloned() else {
+        let Some(machine) = known.map(|machine| machine.encrypting_with(kms_key)) else {
             let why = format!("{target} is not connected.");
             return Err(ApiError::new(Code::TargetNotConnected, Blame::Target, why));
         };
@@ -255,15 +269,6 @@ impl Service {
         let (sessions, next_token) = page(sessions, start, most);
         let sessions = sessions.iter().map(|session| described(session)).collect();
         Ok(answer::json(&Sessions { sessions, next_token }))
-    }
-
-    fn permit_document(&self, caller: &Caller, document: &Document) -> Result<(), ApiError> {
-        let name = document.as_str().rsplit('/').next().unwrap_or_default();
-        let owned = self.arn(&format!("document/{name}"));
-        // Documents of AWS have no account in their ARN.
-        let public = format!("arn:aws:ssm:{}::document/{name}", self.region);
-        let action = "ssm:StartSession";
-        self.permit(caller, action, &owned).or_else(|_| self.permit(caller, action, &public))
     }
 }
 

@@ -2,4 +2,9 @@
 
 mod api;
 mod channel;
+mod kms;
+mod documents;
+mod ports;
+mod resume;
 mod support;
+mod tunnel;

@@ -23,6 +23,12 @@ const SLOTS: u32 = 8;
 const QUIET_FLUSHES: u32 = 3;
 /// Encoders kept for sessions that wake up; 0.4 MB each.
 const SPARE_ENCODERS: usize = 8;
+/// Sessions with an encoder of their own at the most: 26 MB.
+///
+/// Any further one borrows one for its turn and ends the frame with it. Its
+/// file grows faster until it is sealed, but a thousand sessions that wake
+/// up at once do not take 400 MB.
+const ENCODERS_MAX: usize = 64;
 
 /// What the compressor is told.
 pub(super) enum ToCompressor {
@@ -42,8 +48,8 @@ pub(super) fn spawn(
     inbox: Receiver<ToCompressor>,
     sealer: Sender<ToSealer>,
 ) -> Result<JoinHandle<()>, RecorderError> {
-    let (active, spare, packed) = (HashMap::new(), Vec::new(), Vec::new());
-    let compressor = Compressor { house, sealer, active, spare, packed, next_slot: 0, slot: 0 };
+    let (active, encoders, packed) = (HashMap::new(), Encoders::default(), Vec::new());
+    let compressor = Compressor { house, sealer, active, encoders, packed, next_slot: 0, slot: 0 };
     let thread = thread::Builder::new().name("compressor".into());
     thread.spawn(move || compressor.run(&inbox)).map_err(RecorderError::io("start a thread"))
 }
@@ -52,7 +58,7 @@ struct Compressor {
     house: Arc<House>,
     sealer: Sender<ToSealer>,
     active: HashMap<SessionId, Active>,
-    spare: Vec<LiveEncoder>,
+    encoders: Encoders,
     packed: Vec<u8>,
     /// The slot that the next new session gets.
     next_slot: u32,
@@ -60,10 +66,18 @@ struct Compressor {
     slot: u32,
 }
 
-/// A session with an encoder and an open file.
+/// The encoders that sessions have, and those that wait for one.
+#[derive(Default)]
+struct Encoders {
+    given: usize,
+    spare: Vec<LiveEncoder>,
+}
+
+/// A session with lines and an open file.
 struct Active {
     lines: SharedLines,
-    encoder: LiveEncoder,
+    /// None while all are given to others.
+    encoder: Option<LiveEncoder>,
     file: File,
     slot: u32,
     quiet: u32,
@@ -126,7 +140,7 @@ impl Compressor {
                 Err(error) => self.give_up(&lines, &error),
             }
         }
-        self.active.remove(lines.id());
+        self.leave(lines.id());
         let _ = self.sealer.send(ToSealer::Seal(lines, finish));
     }
 
@@ -147,7 +161,7 @@ impl Compressor {
     /// Compresses what a session has in the journal.
     fn turn(&mut self, id: &SessionId, turn: Turn) {
         let Some(active) = self.active.get_mut(id) else { return };
-        match active.turn(turn, &mut self.packed) {
+        match active.turn(turn, &mut self.encoders, &mut self.packed) {
             Ok(lines) => {
                 self.house.count_bytes("compressed", self.packed.len());
                 active.quiet = if lines == 0 { active.quiet + 1 } else { 0 };
@@ -161,12 +175,8 @@ impl Compressor {
 
     /// Takes the encoder and the file from a session that went quiet.
     fn part(&mut self, id: &SessionId) {
-        let Some(active) = self.active.remove(id) else { return };
-        let lines = active.lines;
+        let Some(lines) = self.leave(id) else { return };
         lines.active.store(false, Ordering::Release);
-        if self.spare.len() < SPARE_ENCODERS {
-            self.spare.push(active.encoder);
-        }
         // Lines that came meanwhile found the session still active.
         let missed = lines.buffer().journaled > 0;
         if missed && !lines.active.swap(true, Ordering::AcqRel) {
@@ -174,15 +184,19 @@ impl Compressor {
         }
     }
 
+    fn leave(&mut self, id: &SessionId) -> Option<SharedLines> {
+        let active = self.active.remove(id)?;
+        self.encoders.take_back(active.encoder);
+        Some(active.lines)
+    }
+
     fn open(&mut self, lines: &SharedLines) -> io::Result<()> {
         if self.active.contains_key(lines.id()) {
             return Ok(());
         }
         let file = OpenOptions::new().append(true).open(self.house.spool.path(lines.id()))?;
-        let mut encoder = self.spare.pop().map_or_else(LiveEncoder::new, Ok)?;
-        encoder.reset()?;
         self.next_slot = (self.next_slot + 1) % SLOTS;
-        let active = Active { lines: lines.clone(), encoder, file, slot: self.next_slot, quiet: 0 };
+        let active = Active { lines: lines.clone(), encoder: None, file, slot: self.next_slot, quiet: 0 };
         self.active.insert(lines.id().clone(), active);
         Ok(())
     }
@@ -191,21 +205,67 @@ impl Compressor {
         let why = format!("{} cannot be written: {error}", self.house.spool.path(lines.id()).display());
         self.house.report(&why);
         lines.fail(&why);
-        self.active.remove(lines.id());
+        self.leave(lines.id());
+    }
+}
+
+impl Encoders {
+    /// One at the start of a frame.
+    fn fresh(&mut self) -> io::Result<LiveEncoder> {
+        let mut encoder = self.spare.pop().map_or_else(LiveEncoder::new, Ok)?;
+        encoder.reset()?;
+        Ok(encoder)
+    }
+
+    /// One to keep, if there is one left.
+    fn give(&mut self) -> io::Result<Option<LiveEncoder>> {
+        if self.given >= ENCODERS_MAX {
+            return Ok(None);
+        }
+        let encoder = self.fresh()?;
+        self.given += 1;
+        Ok(Some(encoder))
+    }
+
+    fn take_back(&mut self, encoder: Option<LiveEncoder>) {
+        let Some(encoder) = encoder else { return };
+        self.given -= 1;
+        self.put_away(encoder);
+    }
+
+    fn put_away(&mut self, encoder: LiveEncoder) {
+        if self.spare.len() < SPARE_ENCODERS {
+            self.spare.push(encoder);
+        }
     }
 }
 
 impl Active {
     /// Appends the lines to the file; says how many bytes of lines.
-    fn turn(&mut self, turn: Turn, packed: &mut Vec<u8>) -> io::Result<usize> {
+    fn turn(&mut self, turn: Turn, encoders: &mut Encoders, packed: &mut Vec<u8>) -> io::Result<usize> {
         packed.clear();
         let mut buffer = self.lines.buffer();
         let (taken, end) = (buffer.take_journaled(), buffer.start);
         drop(buffer);
-        if taken.is_empty() && turn == Turn::Flush {
+        if taken.is_empty() && (turn == Turn::Flush || self.encoder.is_none()) {
             return Ok(0);
         }
-        self.encoder.compress(&taken, turn, packed)?;
+        if self.encoder.is_none() {
+            self.encoder = encoders.give()?;
+        }
+        match &mut self.encoder {
+            Some(encoder) => encoder.compress(&taken, turn, packed)?,
+            None => {
+                let mut borrowed = encoders.fresh()?;
+                borrowed.compress(&taken, Turn::End, packed)?;
+                encoders.put_away(borrowed);
+            }
+        }
+        self.append(&taken, end, packed)?;
+        Ok(taken.len())
+    }
+
+    fn append(&mut self, taken: &[u8], end: u64, packed: &[u8]) -> io::Result<()> {
         let mut open = self.lines.open_file();
         if let Err(error) = self.file.write_all(packed) {
             // What is there must stay decodable; the lines are in the journal.
@@ -213,8 +273,8 @@ impl Active {
             return Err(error);
         }
         open.length += packed.len() as u64;
-        open.digest.update(&taken);
+        open.digest.update(taken);
         self.lines.set_compressed(end);
-        Ok(taken.len())
+        Ok(())
     }
 }

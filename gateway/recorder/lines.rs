@@ -13,6 +13,8 @@ use super::evidence::Ending;
 use super::{RecorderError, Sealed};
 use crate::session::SessionId;
 
+/// Room that a session's lines get if it writes that much at a time, bytes.
+const ROOM: usize = 64 * 1024;
 /// Lines of one session that may wait, bytes: seconds of a stuck disk.
 pub(super) const BACKLOG_MAX: usize = 4 << 20;
 
@@ -172,7 +174,7 @@ impl Buffer {
     pub(super) fn take_journaled(&mut self) -> Vec<u8> {
         let rest = self.bytes.get(self.journaled..).unwrap_or_default();
         // A session that goes on writing needs room; a quiet one keeps none.
-        let room = if rest.is_empty() { 0 } else { self.bytes.len().min(16 * 1024) };
+        let room = if rest.is_empty() && self.journaled < ROOM { 0 } else { self.bytes.len().min(ROOM) };
         let mut left = Vec::with_capacity(room.max(rest.len()));
         left.extend_from_slice(rest);
         let mut taken = std::mem::replace(&mut self.bytes, left);

@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 
 mod decisions;
 mod error;
+mod keys;
 mod given;
 mod page;
 mod record;
@@ -26,6 +27,7 @@ mod tests;
 pub use decisions::DecisionFilter;
 pub use error::RegistryError;
 pub use given::{Given, Unfinished};
+pub use keys::SealedKey;
 pub use page::Page;
 pub use record::{DecisionRecord, SessionRecord, State};
 pub use sessions::{Filter, Span, Traffic};

@@ -7,7 +7,7 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[FIRST, TAKING_OVER];
+const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER];
 
 /// Sessions and decisions.
 pub(super) const FIRST: &[&str] = &[
@@ -53,6 +53,11 @@ pub(super) const FIRST: &[&str] = &[
     "CREATE INDEX sessions_of_state ON sessions (state, started_ms, id)",
 ];
 
+const SESSION_KEYS: &[&str] = &["CREATE TABLE session_keys (
+        session_id TEXT PRIMARY KEY REFERENCES sessions (id),
+        kms_key_id TEXT NOT NULL,
+        challenge TEXT,
+        sealed BLOB NOT NULL)"];
 /// What a process needs that takes over an earlier one's sessions.
 const TAKING_OVER: &[&str] = &[
     "ALTER TABLE sessions ADD COLUMN state_ms BIGINT",

@@ -102,6 +102,19 @@ fn decision(id: &str, at_ms: u64) -> DecisionRecord {
 }
 
 #[tokio::test]
+async fn a_session_is_known_to_be_encrypted_and_with_what() {
+    let home = Home::with(&[session("alice-1", 1), session("alice-2", 2)]).await;
+    let id = |id| SessionId::parse(id).unwrap();
+    let key =
+        SealedKey { kms_key_id: "alias/k".into(), challenge: Some("AAAA".into()), sealed: vec![0, 255] };
+    home.registry.add_session_key(&id("alice-1"), &key).await.unwrap();
+    assert_eq!(home.registry.session_key(&id("alice-1")).await.unwrap(), Some(key.clone()));
+    assert_eq!(home.registry.session_key(&id("alice-2")).await.unwrap(), None);
+    assert!(home.registry.add_session_key(&id("alice-1"), &key).await.is_err(), "one session, one key");
+    assert!(home.registry.add_session_key(&id("nobody-1"), &key).await.is_err());
+}
+
+#[tokio::test]
 async fn a_session_reads_back_as_it_was_written() {
     let written = SessionRecord {
         ended_ms: Some(9),

@@ -121,6 +121,7 @@ where
 
     pub(super) fn record_output(&mut self, message: Message) -> Result<(), Ended> {
         self.active = self.now;
+        let message = self.kms.downward(message)?;
         refuse_unrecordable(&message)?;
         let banner = self.banner_before(&message)?;
         let position = self.tap.output(&message, self.now).map_err(|e| recording_failed(&e))?;
@@ -186,6 +187,9 @@ where
             let Some(raw) = self.output.send_next(self.now) else { break };
             leg.queue(raw);
             moved = true;
+        }
+        if moved {
+            // One look at the clock for all: they leave together.
             self.outside.meters.relay_seconds.observe(self.now.elapsed().as_secs_f64());
         }
         if moved {
@@ -217,21 +221,18 @@ fn below_banner(message: &Message, banner: &str) -> Message {
     Message::parse(draft.encode()).unwrap_or_else(|_| message.clone())
 }
 
-/// Ends what only looks like a terminal: encrypted, or a port.
+/// Ends what only looks like a terminal and is a port.
 ///
-/// The agent names both in its handshake, before any payload.
+/// The agent names it in its handshake, before any payload.
 fn refuse_unrecordable(message: &Message) -> Result<(), Ended> {
     if message.payload_type() != PayloadType::HandshakeRequest {
         return Ok(());
     }
-    let recordable = HandshakeRequest::parse(message.payload()).is_ok_and(|request| {
-        let port = request.session_type().is_none_or(|kind| kind.session_type == "Port");
-        !port && request.kms_encryption().is_none()
-    });
+    let recordable = HandshakeRequest::parse(message.payload())
+        .is_ok_and(|request| request.session_type().is_some_and(|kind| kind.session_type != "Port"));
     if recordable {
         return Ok(());
     }
-    let sentence =
-        "the session is encrypted with KMS or carries a port, which this gateway cannot record yet";
+    let sentence = "the session carries a port, which this gateway cannot record yet";
     Err(end("not_recordable", sentence))
 }

@@ -11,6 +11,7 @@
 mod acknowledge;
 mod downward;
 mod farewell;
+mod kms;
 mod leaving;
 mod leg;
 mod meters;
@@ -27,33 +28,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_channel::encryption::DataKey;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+pub use kms::{AskedKey, DataKeys};
 pub use meters::{Counters, Meters};
 pub use pump::run;
 
 use crate::recorder::{Recording, Recovered};
 use crate::session::{SessionId, SessionKind};
-
-/// Read and write buffer of one WebSocket leg, bytes.
-///
-/// The library zero-fills its read buffer on every read, so 128 KiB (its
-/// default) costs 14 µs a message and 250 KB a session for nothing.
-const LEG_BUFFER: usize = 8 * 1024;
-/// Largest WebSocket message accepted on a leg, bytes; peers send 1.2 KB.
-const LEG_MESSAGE_MAX: usize = 256 * 1024;
-
-/// The WebSocket settings of both legs.
-pub fn leg_config() -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(LEG_BUFFER)
-        .write_buffer_size(LEG_BUFFER)
-        .max_write_buffer_size(LEG_MESSAGE_MAX * 2)
-        .max_message_size(Some(LEG_MESSAGE_MAX))
-        .max_frame_size(Some(LEG_MESSAGE_MAX))
-}
 
 /// What a session's owner tells its relay.
 pub enum Control<C> {
@@ -97,7 +81,10 @@ impl Ended {
 
     /// Whether the session broke rather than ended.
     pub fn is_failure(&self) -> bool {
-        matches!(self.reason(), "recording_failed" | "upstream_lost")
+        matches!(
+            self.reason(),
+            "recording_failed" | "upstream_lost" | "key_unavailable" | "encryption_failed"
+        )
     }
 
     /// The sentence for the session's record; may be empty.
@@ -180,6 +167,10 @@ pub struct Parts<C, U> {
     pub upstream: Option<WebSocketStream<U>>,
     /// How to get another one.
     pub redial: Redial<U>,
+    /// How to get a key when the target encrypts with KMS.
+    pub data_keys: DataKeys,
+    /// The key of an encrypted session that is taken over.
+    pub data_key: Option<DataKey>,
     /// Orders from the session's owner.
     pub control: mpsc::Receiver<Control<C>>,
     /// Told whenever a client comes or goes.

@@ -13,6 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::acknowledge::HeldAcknowledges;
 use super::farewell::Farewell;
+use super::kms::Kms;
 use super::leaving::Leaving;
 use super::leg::Leg;
 use super::notice::{Screen, Warnings};
@@ -74,6 +75,7 @@ pub(super) struct Pump<C, U> {
     /// The agent's acknowledges of keys that are not recorded yet.
     pub(super) typed: VecDeque<(Position, Bytes)>,
     pub(super) tap: Tap,
+    pub(super) kms: Kms,
     pub(super) backlog: VecDeque<Bytes>,
     pub(super) started: Instant,
     /// When payload last moved, either way.
@@ -123,6 +125,7 @@ where
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
             noted: None,
             settled: false,
+            kms: Kms::new(parts.data_keys, parts.data_key),
             typed: VecDeque::new(),
             backlog: VecDeque::new(),
             started: now,
@@ -183,6 +186,7 @@ where
     fn turn(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = self.hear_owner(cx)?;
         moved |= self.redial(cx)?;
+        moved |= self.hear_kms(cx)?;
         moved |= self.hear_upstream(cx)?;
         moved |= self.send_output(cx);
         moved |= self.hear_client(cx)?;

@@ -1,6 +1,7 @@
 //! Which input messages are new: each is recorded once, none is missed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::OccupiedEntry;
 
 use data_channel::message::Message;
 
@@ -10,8 +11,11 @@ use data_channel::message::Message;
 const AHEAD_MAX: i64 = 12_000;
 /// No client gets so far, in any number of years.
 const NUMBER_MAX: i64 = 1 << 48;
-/// Numbers remembered: all that may be ahead, and as many in doubt.
-const SEEN_MAX: usize = 24_000;
+/// Numbers remembered that the agent has not taken, about 80 bytes each.
+///
+/// A stock client forgets all but 10,000 of its own; beyond this a message
+/// has to be sent again once the agent has taken some.
+const UNTAKEN_MAX: usize = 24_000;
 /// Where a message holds the SHA-256 of its payload.
 const DIGEST: std::ops::Range<usize> = 80..112;
 
@@ -22,7 +26,7 @@ pub(super) enum Typed {
     Fresh,
     /// Seen before, or of no effect at the agent.
     Repeat,
-    /// Too far ahead of what is missing.
+    /// Too far ahead of what is missing, or of what the agent has taken.
     TooEarly,
 }
 
@@ -71,10 +75,12 @@ impl TypedMessages {
         if let Some(bytes) = message.raw().get(DIGEST) {
             digest.copy_from_slice(bytes);
         }
+        let full = self.seen.len() >= UNTAKEN_MAX && !self.forget_doubt();
         match self.seen.get_mut(&sequence) {
             Some(seen) if seen.taken || seen.digest == digest => return Typed::Repeat,
             Some(seen) => seen.digest = digest,
             None if sequence < self.next && sequence >= self.unsure_below => return Typed::Repeat,
+            None if full => return Typed::TooEarly,
             None => {
                 self.seen.insert(sequence, Seen { digest, taken: false });
                 while self.seen.contains_key(&self.next) {
@@ -97,10 +103,14 @@ impl TypedMessages {
             }
             self.seen.remove(&first);
         }
-        // What is in doubt is recorded again rather than not at all.
-        while self.seen.len() > SEEN_MAX {
-            self.seen.pop_first();
-        }
+    }
+
+    /// Makes room among what is in doubt; false if nothing is.
+    ///
+    /// It is recorded again then, rather than not at all.
+    fn forget_doubt(&mut self) -> bool {
+        let doubtful = self.seen.first_entry().filter(|first| *first.key() < self.unsure_below);
+        doubtful.map(OccupiedEntry::remove).is_some()
     }
 }
 
@@ -154,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_agent_never_takes_costs_a_bounded_amount() {
+        let mut typed = TypedMessages::default();
+        let fresh = (0..50_000).filter(|sequence| typed.arrival(&message(*sequence, b"x")) == Typed::Fresh);
+        assert_eq!(fresh.count(), UNTAKEN_MAX);
+        typed.taken(0);
+        assert_eq!(typed.arrival(&message(UNTAKEN_MAX as i64, b"x")), Typed::Fresh);
+    }
+
+    #[test]
     fn after_a_restart_what_was_recorded_is_a_repeat_and_all_else_is_new() {
         let mut before = TypedMessages::default();
         before.arrival(&message(5, b"ls"));
@@ -171,6 +190,16 @@ mod tests {
         }
         assert_eq!(typed.arrival(&message(30_000, b"z")), Typed::Repeat);
         assert!(typed.seen.len() < 10);
+    }
+
+    #[test]
+    fn what_is_in_doubt_makes_room_for_what_is_typed() {
+        let recorded = (0..UNTAKEN_MAX as i64).map(|number| (number, [0; 32]));
+        let mut typed = TypedMessages::after(recorded.collect());
+        for sequence in 100_000..100_100 {
+            assert_eq!(typed.arrival(&message(sequence, b"x")), Typed::Fresh);
+        }
+        assert_eq!(typed.seen.len(), UNTAKEN_MAX);
     }
 
     #[test]

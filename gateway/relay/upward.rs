@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::message::{Message, MessageType};
+use data_channel::payload::PayloadType;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
@@ -57,6 +58,13 @@ where
             MessageType::Acknowledge => self.client_acknowledge(&message),
             MessageType::InputStreamData => {
                 self.active = self.now;
+                if self.kms.is_too_early(&message) {
+                    self.outside.meters.dropped("too_early");
+                    return Ok(());
+                }
+                if matches!(message.payload_type(), PayloadType::Output | PayloadType::Size) {
+                    self.output.settle();
+                }
                 if !self.tap.input(&message, self.now).map_err(|e| recording_failed(&e))? {
                     self.outside.meters.dropped("too_early");
                     return Ok(());
@@ -65,7 +73,7 @@ where
                 self.outside.counters.add_input(bytes);
                 self.outside.meters.input_bytes.inc_by(bytes as u64);
                 self.outside.meters.input_messages.inc();
-                self.backlog.push_back(message.raw().clone());
+                self.backlog.extend(self.kms.upward(&message)?);
                 self.send_backlog(cx);
             }
             // Nothing else may reach the agent through a user's connection.

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from support.demo import session_of
+from support.terminal import Terminal
 
 
 def test_tilde_dot_leaves_and_ends_the_session(demo, open_shell):
@@ -109,6 +110,36 @@ def test_only_what_one_may_see_has_a_name(demo):
     done = demo.run("postern", "connect", "db-prod", profile="bob")
     assert done.returncode == 255
     assert "no machine that you may see is called db-prod" in done.stderr
+
+
+def test_several_machines_are_listed_where_nobody_can_choose(demo):
+    done = demo.run("postern", "connect", "tag:team=demo", profile="alice")
+    assert done.returncode == 2
+    assert demo.target("web-dev") in done.stderr and demo.target("db-prod") in done.stderr
+    assert done.stderr.splitlines()[-1] == "postern: 2 machines have the tags team=demo; name one by its id"
+
+
+def test_a_person_chooses_among_several_machines(demo):
+    terminal = Terminal(demo, "postern", "connect", "tag:team=demo")
+    terminal.expect("Which one?")
+    terminal.expect("db-prod")
+    terminal.type("web\r")
+    terminal.expect("web-dev$ ")
+    terminal.line("exit")
+    assert terminal.leave() == 0
+
+
+def test_a_person_who_chooses_none_goes_nowhere(demo):
+    terminal = Terminal(demo, "postern", "connect", "tag:team=demo")
+    terminal.expect("Which one?")
+    terminal.type("\x1b")
+    terminal.expect("name one by its id")
+    assert terminal.leave() == 2
+
+
+def test_all_tags_have_to_be_there(demo):
+    done = demo.run("postern", "connect", "tag:team=demo,tag:env=dev", profile="alice", input="exit\n")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_signal_gives_the_terminal_back(demo, open_shell):

@@ -1,6 +1,7 @@
 """Our session-manager-plugin, called as the AWS CLI of any generation calls it."""
 
 import json
+import re
 import uuid
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pexpect
 import pytest
 
 from support.demo import PATIENCE, eventually
+from support.network import echo, free_port, say, server
 from support.terminal import Shell
 
 VARIABLE = "AWS_SSM_START_SESSION_RESPONSE"
@@ -129,3 +131,64 @@ def test_a_used_up_session_does_not_hang(demo, client, started):
     done = demo.run("session-manager-plugin", *words)
     assert answer["SessionId"] in done.stdout
     assert answer["TokenValue"] not in done.stdout + done.stderr
+
+
+PORT = "AWS-StartPortForwardingSession"
+
+
+@pytest.fixture
+def echoing():
+    with server(echo) as port:
+        yield port
+
+
+def forwarding(demo, document: str, **parameters) -> pexpect.spawn:
+    """The stock AWS CLI with our plugin, at a terminal."""
+    words = ["ssm", "start-session", "--target", demo.target("web-dev"), "--document-name", document]
+    given = json.dumps({name: [str(value)] for name, value in parameters.items()})
+    return pexpect.spawn(
+        "aws", [*words, "--parameters", given, "--profile", "alice"], env=demo.env, encoding="utf-8", timeout=PATIENCE
+    )
+
+
+@pytest.mark.parametrize("local", ["0", None], ids=["any port", "no port"])
+def test_a_forwarded_port_has_the_stock_plugin_s_words(demo, echoing, local):
+    parameters = {"portNumber": echoing} | ({"localPortNumber": local} if local else {})
+    child = forwarding(demo, PORT, **parameters)
+    child.expect(r"\r\nStarting session with SessionId: (\S+)\r\n")
+    session = child.match.group(1)
+    child.expect(rf"Port (\d+) opened for sessionId {re.escape(session)}\.\r\nWaiting for connections\.\.\.\r\n")
+    port = int(child.match.group(1))
+    assert say(port, b"one") == b"one"
+    child.expect_exact(f"\r\nConnection accepted for session [{session}]\r\n")
+    assert say(port, b"two") == b"two"
+    child.sendintr()
+    child.expect_exact("Terminate signal received, exiting.\r\n")
+    child.expect_exact(f"\r\n\r\nExiting session with sessionId: {session}.\r\n\r\n")
+    child.expect(pexpect.EOF)
+    assert "accepted" not in child.before
+    assert demo.ended(session)["state"] == "Terminated"
+
+
+def test_a_forwarded_port_listens_where_it_is_told(demo, echoing):
+    local = free_port()
+    child = forwarding(demo, f"{PORT}ToRemoteHost", host="localhost", portNumber=echoing, localPortNumber=local)
+    child.expect(rf"Port {local} opened for sessionId \S+")
+    assert say(local, b"over there") == b"over there"
+    child.sendintr()
+    child.expect(pexpect.EOF)
+
+
+def test_a_refused_port_is_told_and_the_session_goes_on(demo):
+    child = forwarding(demo, PORT, portNumber=free_port(), localPortNumber=0)
+    child.expect(r"Port (\d+) opened")
+    assert say(int(child.match.group(1)), b"x") == b""
+    child.expect_exact("\r\nConnection to destination port failed, check SSM Agent logs.\r\n")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+
+
+def test_a_local_port_that_is_taken_is_a_sentence(demo, echoing):
+    child = forwarding(demo, PORT, portNumber=echoing, localPortNumber=echoing)
+    child.expect_exact(f"Cannot perform start session: cannot listen on 127.0.0.1:{echoing}")
+    child.expect(pexpect.EOF)

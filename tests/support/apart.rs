@@ -68,6 +68,13 @@ impl Apart {
         prlimit(Some(self.pid()), Resource::Fsize, limit).unwrap();
     }
 
+    /// The most memory that it ever held, bytes.
+    pub fn memory_peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// SIGKILL: nothing is flushed, nobody is told.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use bytes::Bytes;
-use data_channel::message::SYN;
+use data_channel::message::{CHUNK, SYN};
 use data_channel::{
     Acknowledge, Arrival, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Incoming, Message,
     MessageType, OpenDataChannel, Outgoing, PayloadType, Size, Uuid,
@@ -18,6 +18,9 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::web::{Call, Door};
 use super::{PATIENCE, Person, Ticket, within};
+
+/// Messages of a paste that may wait for their acknowledges.
+const PASTED_MAX: usize = 2000;
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -53,6 +56,11 @@ pub struct Terminal {
     pub keep_from: Option<i64>,
     /// Output messages that were acknowledged.
     pub acknowledged: BTreeSet<i64>,
+    /// Output that is dropped without a trace when its turn has come, as a
+    /// stock client does whose session handler is not registered yet.
+    pub unready: u32,
+    /// The handshake requests that were answered.
+    pub requests: Vec<Vec<u8>>,
     /// Says nothing to a message that came before, as the stock plugin.
     pub silent_on_repeats: bool,
     /// Payload types other than output, in order.
@@ -81,6 +89,8 @@ impl Terminal {
             keep: BTreeSet::new(),
             keep_from: None,
             acknowledged: BTreeSet::new(),
+            unready: 0,
+            requests: Vec::new(),
             silent_on_repeats: false,
             others: Vec::new(),
         }
@@ -147,6 +157,16 @@ impl Terminal {
 
     pub async fn type_line(&mut self, line: &str) {
         self.send(PayloadType::Output, format!("{line}\r").as_bytes()).await;
+    }
+
+    /// Types so much that it takes many messages; waits when too many wait.
+    pub async fn paste(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(CHUNK) {
+            while self.outgoing.waiting() >= PASTED_MAX {
+                self.next().await;
+            }
+            self.send(PayloadType::Output, chunk).await;
+        }
     }
 
     pub async fn resize(&mut self, cols: u16, rows: u16) {
@@ -276,6 +296,11 @@ impl Terminal {
     async fn take_output(&mut self, message: Message) -> Heard {
         let sequence = message.sequence();
         *self.arrivals.entry(sequence).or_default() += 1;
+        let spoken = message.payload_type() == PayloadType::Output;
+        if self.unready > 0 && spoken && sequence == self.incoming.expected() {
+            self.unready -= 1;
+            return Heard::Output;
+        }
         let mut delivered = Vec::new();
         let arrival = self.incoming.receive(message.clone(), &mut delivered);
         let silent = self.silent_on_repeats && matches!(arrival, Arrival::Duplicate);
@@ -290,6 +315,7 @@ impl Terminal {
             match message.payload_type() {
                 PayloadType::Output => self.output.extend_from_slice(message.payload()),
                 PayloadType::HandshakeRequest => {
+                    self.requests.push(message.payload().to_vec());
                     let request = HandshakeRequest::parse(message.payload()).unwrap();
                     let answer = HandshakeResponse::answering(&request, "1.2.764.0");
                     self.send(PayloadType::HandshakeResponse, &answer.encode()).await;

@@ -62,9 +62,19 @@ impl House {
 
     /// A house in which something is set differently.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_aws(|_| {}, change).await
+    }
+
+    /// The same, with another AWS too.
+    pub async fn with_aws(
+        change_aws: impl FnOnce(&mut LocalConfig),
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tls = certificate(folder.path());
-        let local = LocalSsm::start(local_config(&tls)).await.unwrap();
+        let mut aws = local_config(&tls);
+        change_aws(&mut aws);
+        let local = LocalSsm::start(aws).await.unwrap();
         let mut config = configuration(folder.path(), &tls, local.url());
         change(&mut config);
         let gateway = Gateway::start(config.clone()).await.unwrap();
@@ -164,7 +174,8 @@ pub fn local_config(tls: &Tls) -> LocalConfig {
     config
 }
 
-fn target(id: &str, env: &str) -> LocalTarget {
+/// A machine with a plain shell.
+pub fn target(id: &str, env: &str) -> LocalTarget {
     let mut target = LocalTarget::new(id, &format!("machine-{env}"));
     target.tags = BTreeMap::from([("env".to_owned(), env.to_owned())]);
     target.shell = ["/bin/bash", "--noprofile", "--norc", "--noediting"].map(String::from).to_vec();
@@ -202,6 +213,7 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
             role_arn: Some(BROKER_ROLE.to_owned()),
             ssm_endpoint_url: Some(local_url.to_owned()),
             sts_endpoint_url: Some(local_url.to_owned()),
+            kms_endpoint_url: Some(local_url.to_owned()),
             ca_bundle: Some(ca),
             starts_per_second: 0,
             static_keys: Some(StaticKeys {
@@ -230,7 +242,7 @@ pub fn toml_of(config: &Config) -> String {
          sts_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\
          [policy]\ndirectory = \"{}\"\n\
          [broker]\nregion = \"{REGION}\"\naccount = \"{ACCOUNT}\"\nrole_arn = \"{BROKER_ROLE}\"\n\
-         ssm_endpoint_url = \"{local}\"\nsts_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\
+         ssm_endpoint_url = \"{local}\"\nsts_endpoint_url = \"{local}\"\nkms_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\
          starts_per_second = 0\n",
         config.state_directory.display(),
         config.listen.key.display(),

@@ -1,4 +1,4 @@
-//! A hand-made STS and SSM on port 0 that verifies every signature.
+//! A hand-made STS, SSM and KMS on port 0 that verifies every signature.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -7,6 +7,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sigv4::{Presented, Request, Rules, verify};
 use time::format_description::well_known::Rfc3339;
@@ -77,6 +79,7 @@ impl FakeAws {
             account: ACCOUNT.into(),
             ssm_endpoint_url: Some(self.url.clone()),
             sts_endpoint_url: Some(self.url.clone()),
+            kms_endpoint_url: Some(self.url.clone()),
             starts_per_second: 0,
             static_keys: Some(StaticKeys {
                 access_key_id: OWN_KEY.into(),
@@ -157,10 +160,16 @@ pub fn verified(
 
 async fn answer(State(fake): State<FakeAws>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").map(|value| value.to_str().unwrap().to_owned());
-    let service = if target.is_some() { "ssm" } else { "sts" };
+    let service = match target.as_deref().and_then(|target| target.split_once('.')) {
+        None => "sts",
+        Some(("TrentService", _)) => "kms",
+        Some(_) => "ssm",
+    };
     let key = verified(&fake, service, &uri, &headers, Some(&body));
     let (operation, input) = match &target {
-        Some(target) => (target.replace("AmazonSSM.", ""), serde_json::from_slice(&body).unwrap()),
+        Some(target) => {
+            (target.rsplit('.').next().unwrap().to_owned(), serde_json::from_slice(&body).unwrap())
+        }
         None => {
             let form = form(&body);
             (form["Action"].clone(), json!(form))
@@ -213,6 +222,10 @@ fn usual(key: &Issued, operation: &str, input: &Value) -> Value {
         "ResumeSession" => json!({
             "SessionId": input["SessionId"], "StreamUrl": "wss://new.example/x", "TokenValue": "second token",
         }),
+        "GenerateDataKey" => json!({
+            "KeyId": input["KeyId"], "Plaintext": STANDARD.encode([7; 64]), "CiphertextBlob": "c2VhbGVk",
+        }),
+        "Decrypt" => json!({"KeyId": input["KeyId"], "Plaintext": STANDARD.encode([7; 64])}),
         "GetConnectionStatus" => json!({"Target": input["Target"], "Status": "connected"}),
         "DescribeInstanceInformation" => instances(input),
         "ListTagsForResource" => json!({"TagList": [

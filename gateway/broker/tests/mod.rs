@@ -4,6 +4,7 @@ mod dialled;
 mod documents;
 mod fake_aws;
 mod inventory;
+mod kms;
 mod sessions;
 
 use std::collections::BTreeMap;

@@ -64,7 +64,7 @@ async fn a_sessions_keys_open_one_machine_with_one_document() {
             "arn:aws:ssm:eu-west-1:*:document/AWS-StartSSHSession",
         ])
     );
-    assert_eq!(statements.as_array().unwrap().len(), 2);
+    assert_eq!(statements.as_array().unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn keys_about_to_expire_are_taken_anew_for_this_session_only() {
     let assumed = aws.calls("AssumeRole");
     assert_eq!(assumed.len(), 2);
     let statements = policy(&assumed[1])["Statement"].clone();
-    assert_eq!(statements.as_array().unwrap().len(), 1, "a resumed session starts no other");
+    assert_eq!(statements.as_array().unwrap().len(), 2, "a resumed session starts no other");
     let session = "arn:aws:ssm:eu-west-1:111122223333:session/alice@example.com-0abc";
     assert_eq!(statements[0]["Resource"], session);
 }
@@ -255,6 +255,7 @@ async fn a_wrong_configuration_is_told_at_the_start() {
         BrokerConfig { role_arn: Some("PosternBroker".into()), ..good() },
         BrokerConfig { ssm_endpoint_url: Some("http://ssm.example".into()), ..good() },
         BrokerConfig { sts_endpoint_url: Some("not a url".into()), ..good() },
+        BrokerConfig { kms_endpoint_url: Some("http://kms.example".into()), ..good() },
         BrokerConfig { ca_bundle: Some("/nonexistent.pem".into()), ..good() },
         BrokerConfig { ca_bundle: Some("/dev/null".into()), ..good() },
     ];

@@ -34,6 +34,8 @@ const BROKER_ROLE: &str = "arn:aws:iam::000000000000:role/PosternBroker";
 /// The machines: this one under two names.
 pub(super) const DEV: (&str, &str) = ("mi-0d0e0000000000001", "web-dev");
 pub(super) const PROD: (&str, &str) = ("mi-0d0e0000000000002", "db-prod");
+/// Sessions on the production machine are encrypted, as many accounts have it.
+const PROD_KEY: &str = "arn:aws:kms:us-east-1:000000000000:key/d0e00000-0000-0000-0000-000000000002";
 
 /// The demo's policies, compiled in so that the binary is enough.
 const POLICIES: &[(&str, &str)] = &[
@@ -142,7 +144,9 @@ async fn start_local_ssm(
     config.tls = Some(tls);
     config.identities = people.identities();
     config.roles = vec![BROKER_ROLE.to_owned()];
-    config.targets = vec![target(DEV, "dev"), target(PROD, "prod")];
+    config.kms_keys = vec![PROD_KEY.to_owned()];
+    let prod = LocalTarget { kms_key: Some(PROD_KEY.to_owned()), ..target(PROD, "prod") };
+    config.targets = vec![target(DEV, "dev"), prod];
     LocalSsm::start(config).await.context("the embedded SSM does not start")
 }
 
@@ -170,6 +174,7 @@ fn configuration(
         account: ACCOUNT.to_owned(),
         role_arn: Some(BROKER_ROLE.to_owned()),
         ssm_endpoint_url: Some(local_url.to_owned()),
+        kms_endpoint_url: Some(local_url.to_owned()),
         sts_endpoint_url: Some(local_url.to_owned()),
         ca_bundle: Some(trust.authority.clone()),
         starts_per_second: 0,

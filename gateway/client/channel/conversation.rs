@@ -10,14 +10,15 @@ use data_channel::payload::exit_code;
 use data_channel::sequence::{Incoming, Outgoing};
 use data_channel::{Acknowledge, ChannelClosed, Draft, Flag, Message, MessageType, PayloadType, Size, Uuid};
 
+use crate::client::channel::window::Window;
 use crate::client::error::{shown, shown_lines};
 
 /// The version this client gives itself: above every feature switch of the
 /// agent (1.2.331) and the least that AWS supports (1.2.764), of four parts.
 pub const CLIENT_VERSION: &str = "1.2.999.0";
 
-/// Most input messages without acknowledge: 256 KB, one second of an agent.
-const INPUT_WINDOW: usize = 256;
+/// The session type of everything that carries a port.
+pub const PORT_SESSION: &str = "Port";
 /// An agent that has said nothing by then is taken for a plain, silent
 /// program; handshakes begin at once.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -31,10 +32,21 @@ pub struct Moment {
     pub ms: u64,
 }
 
+/// What a session is for, as far as this end must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// Keys and output of a terminal of this size.
+    Terminal(Size),
+    /// Bytes of a port; always begins with a handshake.
+    Port,
+}
+
 /// What the far side said.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Bytes for the terminal.
+    /// The agent's version, the session's type and its properties.
+    Handshake(HandshakeRequest),
+    /// Bytes for the terminal, or of the port.
     Output(Bytes),
     /// Bytes for standard error.
     StdErr(Bytes),
@@ -71,7 +83,8 @@ pub struct Conversation {
     outgoing: Outgoing,
     incoming: Incoming,
     phase: Phase,
-    size: Size,
+    window: Window,
+    carries: Carries,
     delivered: Vec<Message>,
     to_send: VecDeque<Bytes>,
     events: VecDeque<Event>,
@@ -80,12 +93,17 @@ pub struct Conversation {
 
 impl Conversation {
     /// A session that has just been started.
-    pub fn new(size: Size) -> Self {
+    pub fn new(carries: Carries) -> Self {
+        let window = match carries {
+            Carries::Terminal(_) => Window::for_keys(),
+            Carries::Port => Window::for_a_port(),
+        };
         Self {
-            outgoing: Outgoing::default().with_limit(INPUT_WINDOW),
+            outgoing: Outgoing::default().with_limit(window.most()),
             incoming: Incoming::default(),
             phase: Phase::Quiet,
-            size,
+            window,
+            carries,
             delivered: Vec::new(),
             to_send: VecDeque::new(),
             events: VecDeque::new(),
@@ -105,7 +123,7 @@ impl Conversation {
             MessageType::OutputStreamData => self.take_output(message, now),
             MessageType::Acknowledge => {
                 if let Ok(acknowledge) = Acknowledge::parse(message.payload()) {
-                    self.heard |= self.outgoing.acknowledged(acknowledge.sequence, now.since);
+                    self.take_acknowledge(acknowledge.sequence, now);
                 }
             }
             MessageType::ChannelClosed => {
@@ -126,21 +144,32 @@ impl Conversation {
     }
 
     /// Tells the far side the terminal's size, once it can be told.
+    ///
+    /// A port has none: there the size goes nowhere.
     pub fn resize(&mut self, size: Size, now: Moment) {
-        if self.size != size {
-            self.size = size;
+        if matches!(self.carries, Carries::Terminal(old) if old != size) {
+            self.carries = Carries::Terminal(size);
             self.send_size(now);
+        }
+    }
+
+    /// Raises a flag of a port session, behind all that was typed.
+    ///
+    /// Shells take a flag for keys, so there it goes nowhere.
+    pub fn raise(&mut self, flag: Flag, now: Moment) {
+        if self.carries == Carries::Port {
+            self.send(PayloadType::Flag, &flag.encode(), now);
         }
     }
 
     /// Whether input can be taken from the person now.
     pub fn may_type(&self) -> bool {
-        self.phase == Phase::Open && self.outgoing.waiting() + 1 < INPUT_WINDOW && !self.outgoing.is_full()
+        self.phase == Phase::Open && self.window.has_room(&self.outgoing)
     }
 
     /// Does what is due by now: silence ends, messages are sent again.
     pub fn tick(&mut self, now: Moment) {
-        if self.phase == Phase::Quiet && now.since >= SILENCE {
+        if self.waits_in_silence() && now.since >= SILENCE {
             self.open(now);
         }
         while let Some(raw) = self.outgoing.due(now.since) {
@@ -150,7 +179,7 @@ impl Conversation {
 
     /// When [`Conversation::tick`] has something to do next.
     pub fn next_tick(&self) -> Option<Duration> {
-        let silence = (self.phase == Phase::Quiet).then_some(SILENCE);
+        let silence = self.waits_in_silence().then_some(SILENCE);
         [silence, self.outgoing.next_due()].into_iter().flatten().min()
     }
 
@@ -170,6 +199,11 @@ impl Conversation {
         self.to_send.pop_front()
     }
 
+    /// Whether the far side has said something that nobody took yet.
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// The next thing the far side said.
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -183,6 +217,23 @@ impl Conversation {
     /// Whether the far side has shown that it is there.
     pub fn was_heard(&self) -> bool {
         self.heard
+    }
+
+    /// A port never begins without a handshake, however long it takes.
+    fn waits_in_silence(&self) -> bool {
+        self.phase == Phase::Quiet && self.carries != Carries::Port
+    }
+
+    fn take_acknowledge(&mut self, sequence: i64, now: Moment) {
+        let was_used = self.window.is_used(&self.outgoing);
+        let waited = self.outgoing.waiting_since().map(|sent| now.since.saturating_sub(sent));
+        if !self.outgoing.acknowledged(sequence, now.since) {
+            return;
+        }
+        self.heard = true;
+        if let Some(waited) = waited {
+            self.window.acknowledged(waited, was_used, now.since);
+        }
     }
 
     fn take_output(&mut self, message: Message, now: Moment) {
@@ -227,14 +278,22 @@ impl Conversation {
         };
         let answer = HandshakeResponse::answering(&request, CLIENT_VERSION);
         self.send(PayloadType::HandshakeResponse, &answer.encode(), now);
-        let session_type = request.session_type().map(|action| action.session_type).unwrap_or_default();
-        let refusal = match (request.kms_encryption(), session_type.as_str()) {
-            (Some(_), _) => KMS.to_owned(),
-            (None, "Port") => PORT.to_owned(),
-            (None, _) if answer.is_success() => return,
-            (None, name) => format!("this client cannot do what the target asks for ({})", shown(name)),
-        };
-        self.events.push_back(Event::Unsupported(refusal));
+        let action = request.session_type();
+        let session_type = action.map(|action| action.session_type).unwrap_or_default();
+        if session_type == PORT_SESSION && self.carries != Carries::Port {
+            // A document of the account's own can turn out to be a port.
+            self.carries = Carries::Port;
+            self.window = Window::for_a_port();
+            self.outgoing = std::mem::take(&mut self.outgoing).with_limit(self.window.most());
+        }
+        self.events.push_back(match request.kms_encryption() {
+            Some(_) => Event::Unsupported(KMS.to_owned()),
+            None if answer.is_success() => Event::Handshake(request),
+            None => Event::Unsupported(format!(
+                "this client cannot do what the target asks for ({})",
+                shown(&session_type)
+            )),
+        });
     }
 
     fn handshake_done(&mut self, message: &Message, now: Moment) {
@@ -251,9 +310,8 @@ impl Conversation {
     }
 
     fn send_size(&mut self, now: Moment) {
-        if self.phase == Phase::Open {
-            let size = self.size.encode();
-            self.send(PayloadType::Size, &size, now);
+        if let (Phase::Open, Carries::Terminal(size)) = (self.phase, self.carries) {
+            self.send(PayloadType::Size, &size.encode(), now);
         }
     }
 
@@ -281,6 +339,70 @@ impl Conversation {
 
 const KMS: &str = "the session asks for KMS encryption, which the gateway does and this client does not; \
                    connect through a gateway";
-/// Said of sessions that carry a port.
-pub const PORT: &str = "port forwarding and SSH sessions are not supported by this version of postern; \
-                        use the session-manager-plugin of AWS for them";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data_channel::handshake::HandshakeComplete;
+
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+
+    fn at(since: Duration) -> Moment {
+        Moment { since, ms: 1 }
+    }
+
+    fn say(sequence: i64, payload_type: PayloadType, payload: &[u8]) -> Bytes {
+        let message_type = MessageType::OutputStreamData;
+        let id = Uuid::new_v4();
+        Draft { message_type, created_ms: 1, sequence, flags: 0, id, payload_type, payload }.encode()
+    }
+
+    /// Acknowledges of what is on its way, but for acknowledges.
+    fn answers(conversation: &mut Conversation) -> Vec<Bytes> {
+        let sent = std::iter::from_fn(|| conversation.next_message()).filter_map(|raw| Message::parse(raw).ok());
+        let input = sent.filter(|message| message.message_type() == MessageType::InputStreamData);
+        input.map(|message| Acknowledge::of(&message).encode(1)).collect()
+    }
+
+    /// Types for so many round trips; how many messages the last one took.
+    fn typed(conversation: &mut Conversation, trips: u32, now: &mut Duration) -> usize {
+        let mut last = 0;
+        for _ in 0..trips {
+            while conversation.may_type() {
+                conversation.type_input(&[7; CHUNK], at(*now));
+            }
+            *now += ROUND_TRIP;
+            let answers = answers(conversation);
+            last = answers.len();
+            answers.into_iter().for_each(|answer| conversation.receive(answer, at(*now)));
+        }
+        last
+    }
+
+    #[test]
+    fn distance_does_not_slow_a_port_down_and_keys_are_never_far_ahead() {
+        for (carries, session_type, most) in [
+            (Carries::Port, "Port", 4095),
+            (Carries::Terminal(Size { cols: 80, rows: 24 }), "NonInteractiveCommands", 255),
+        ] {
+            let (mut conversation, mut now) = (Conversation::new(carries), Duration::ZERO);
+            let request = HandshakeRequest::new("3.3.0.0", session_type, serde_json::Value::Null);
+            conversation.receive(say(0, PayloadType::HandshakeRequest, &request.encode()), at(now));
+            let complete = HandshakeComplete::default().encode();
+            conversation.receive(say(1, PayloadType::HandshakeComplete, &complete), at(now));
+            now += ROUND_TRIP;
+            for answer in answers(&mut conversation) {
+                conversation.receive(answer, at(now));
+            }
+            assert_eq!(typed(&mut conversation, 30, &mut now), most, "{session_type}");
+        }
+    }
+
+    #[test]
+    fn a_port_says_nothing_before_its_handshake_however_late_that_is() {
+        let mut conversation = Conversation::new(Carries::Port);
+        conversation.tick(at(Duration::from_secs(50)));
+        assert!(!conversation.may_type() && conversation.next_message().is_none());
+        assert_eq!(conversation.next_tick(), None);
+    }
+}

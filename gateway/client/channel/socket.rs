@@ -29,6 +29,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
 const KEYS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes read at once: a message has about one kilobyte.
 const READ_BUFFER: usize = 16 * 1024;
+/// Bytes that are written at once when much is sent: one flush of messages.
+const WRITE_BUFFER: usize = 32 * 1024;
 /// Largest message taken, bytes; real ones have 1.2 KB.
 const MESSAGE_MAX: usize = 1 << 20;
 /// The service that stream URLs belong to, for signatures.
@@ -85,7 +87,7 @@ impl Dialer {
         };
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
+            .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(MESSAGE_MAX))
             .max_frame_size(Some(MESSAGE_MAX));
         Ok(client_async_with_config(request, stream, Some(config)).await?.0)

@@ -8,6 +8,7 @@ use data_channel::handshake::{HandshakeComplete, HandshakeRequest, HandshakeResp
 use data_channel::{
     Acknowledge, ChannelClosed, Draft, Message, MessageType, OpenDataChannel, PayloadType, Uuid,
 };
+use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -129,7 +130,7 @@ fn near(opened: Opened, fresh_tokens: usize) -> Near {
     let (commands, take_commands) = mpsc::channel(64);
     let (give_events, events) = mpsc::channel(64);
     let dialer = Dialer::new(Trust::system().tls().unwrap(), None);
-    let channel = Channel::new(opened, dialer, resume, SIZE, (take_commands, give_events));
+    let channel = Channel::new(opened, dialer, resume, Carries::Terminal(SIZE), (take_commands, give_events));
     Near { commands, events, resumes, task: tokio::spawn(channel.run()) }
 }
 
@@ -215,6 +216,7 @@ async fn a_handshake_is_answered_before_anything_is_typed() {
     agent.acknowledge(&answer).await;
     let done = HandshakeComplete { customer_message: "Hello\u{1b}[2J\nyou".to_owned(), ..Default::default() };
     agent.say(1, PayloadType::HandshakeComplete, &done.encode()).await;
+    assert_eq!(near.event().await, Event::Handshake(request));
     assert_eq!(near.event().await, Event::Message("Hello[2J\nyou".to_owned()));
     assert_eq!(agent.input().await.payload_type(), PayloadType::Size);
     assert_eq!(agent.input().await.payload(), b"early");
@@ -225,8 +227,28 @@ async fn a_handshake_is_answered_before_anything_is_typed() {
 }
 
 #[tokio::test]
+async fn a_second_handshake_request_is_answered_like_the_first() {
+    // So a gateway keeps the numbers of a session that it has the key of.
+    let (far, opened) = Far::start().await;
+    let near = near(opened, 0);
+    near.type_text("early").await;
+    let mut agent = far.accept().await;
+    let request = HandshakeRequest::new("3.3.0.0", "Standard_Stream", Value::Null);
+    for sequence in 0..2 {
+        agent.say(sequence, PayloadType::HandshakeRequest, &request.encode()).await;
+        let answer = agent.input().await;
+        assert_eq!((answer.sequence(), answer.payload_type()), (sequence, PayloadType::HandshakeResponse));
+        assert!(HandshakeResponse::parse(answer.payload()).unwrap().is_success());
+        agent.acknowledge(&answer).await;
+    }
+    agent.say(2, PayloadType::HandshakeComplete, &HandshakeComplete::default().encode()).await;
+    assert_eq!(agent.input().await.payload_type(), PayloadType::Size);
+    assert_eq!(agent.input().await.payload(), b"early");
+}
+
+#[tokio::test]
 async fn what_this_client_cannot_do_is_said_clearly() {
-    for (session_type, kms, word) in [("Port", false, "port forwarding"), ("Standard_Stream", true, "KMS")] {
+    for (session_type, kms, word) in [("Telepathy", false, "Telepathy"), ("Standard_Stream", true, "KMS")] {
         let (far, opened) = Far::start().await;
         let mut near = near(opened, 0);
         let mut agent = far.accept().await;
@@ -241,8 +263,37 @@ async fn what_this_client_cannot_do_is_said_clearly() {
         let Event::Unsupported(text) = near.event().await else { panic!("{session_type} was accepted") };
         assert!(text.contains(word), "{text}");
         let answer = HandshakeResponse::parse(agent.input().await.payload()).unwrap();
-        assert_eq!(answer.is_success(), !kms);
+        assert!(!answer.is_success());
     }
+}
+
+#[tokio::test]
+async fn a_port_has_no_size_and_its_bytes_and_flags_are_as_they_were() {
+    let (far, opened) = Far::start().await;
+    let mut near = near(opened, 0);
+    let mut agent = far.accept().await;
+    // It was expected to be a shell: only the handshake tells.
+    let request = HandshakeRequest::new("3.3.0.0", "Port", json!({"portNumber": "22"}));
+    agent.say(0, PayloadType::HandshakeRequest, &request.encode()).await;
+    assert_eq!(near.event().await, Event::Handshake(request));
+    let answer = agent.input().await;
+    assert!(HandshakeResponse::parse(answer.payload()).unwrap().is_success());
+    agent.acknowledge(&answer).await;
+    agent.say(1, PayloadType::HandshakeComplete, &HandshakeComplete::default().encode()).await;
+    near.commands.send(Command::Resize(Size { cols: 1, rows: 1 })).await.unwrap();
+    near.type_text("\n").await;
+    near.commands.send(Command::Flag(Flag::TerminateSession)).await.unwrap();
+    let first = agent.input().await;
+    assert_eq!(
+        (first.sequence(), first.payload_type(), first.payload()),
+        (1, PayloadType::Output, &b"\n"[..])
+    );
+    let flag = agent.input().await;
+    assert_eq!((flag.payload_type(), flag.payload()), (PayloadType::Flag, &[0, 0, 0, 2][..]));
+    agent.say(2, PayloadType::Output, b"\n").await;
+    agent.say(3, PayloadType::Flag, &Flag::ConnectToPortError.encode()).await;
+    assert_eq!(near.event().await, Event::Output(Bytes::from_static(b"\n")));
+    assert_eq!(near.event().await, Event::Flag(Flag::ConnectToPortError));
 }
 
 #[tokio::test]
@@ -308,7 +359,7 @@ async fn a_refused_resume_ends_with_the_reason() {
         Err(ClientError::Api { code: "AccessDeniedException".to_owned(), message: "not any more".to_owned() })
     };
     let dialer = Dialer::new(Trust::system().tls().unwrap(), None);
-    let channel = Channel::new(opened, dialer, resume, SIZE, (take_commands, give_events));
+    let channel = Channel::new(opened, dialer, resume, Carries::Terminal(SIZE), (take_commands, give_events));
     let task = tokio::spawn(channel.run());
     drop(far.accept().await);
     assert_eq!(task.await.unwrap().unwrap_err().to_string(), "not any more (AccessDeniedException)");

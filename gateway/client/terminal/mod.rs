@@ -6,9 +6,6 @@ mod raw_mode;
 mod streams;
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::pin;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,95 +13,47 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::client::channel::{Channel, Command, Dialer, End, Event};
-use crate::client::{ClientError, Opened};
+use crate::client::channel::{Command, End, Event, Line};
+use crate::client::ports::is_port;
+use crate::client::{ClientError, Ending};
 use end_of_input::EndOfInput;
 use escape::{Escape, Escapes, HELP};
 pub use raw_mode::{RawMode, terminal_size};
 use streams::Shown;
 
-/// Events and keys on their way between channel and terminal.
-const QUEUE: usize = 256;
 /// Keys sent as signals that may wait; more say nothing new.
 const SIGNALS_WAITING: usize = 16;
 /// `SIGTSTP`, which Ctrl-Z sends.
 const STOP: i32 = if cfg!(target_os = "macos") { 18 } else { 20 };
+
+/// Said of a document that turns out to be a port's.
+const PORT: &str = "this document opens a port: use `postern forward` or `postern ssh`";
 
 /// Who is at the near end; decides where words go and what is passed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     /// `postern connect`: words to standard error, escapes, exit codes.
     Connect,
+    /// `postern exec`: no terminal, no input, only the command's output.
+    Command,
     /// The stock plugin: its words, all of them on standard output.
     Plugin,
-}
-
-/// How a session ended at the terminal.
-#[derive(Debug)]
-pub enum Ending {
-    /// The far side closed it, with a text or without.
-    Closed {
-        /// What it said, safe to show.
-        text: String,
-        /// The exit code that it reported.
-        exit_code: Option<i32>,
-    },
-    /// The gateway says that the session is over.
-    TimedOut,
-    /// The person left with `~.`, or nobody reads the output any more.
-    Left,
-    /// This program was told to end by a signal.
-    Signal(i32),
-    /// The session cannot be carried by this client; safe to show.
-    Unsupported(String),
 }
 
 /// Joins the terminal to a session until either ends.
 ///
 /// The terminal is as before when this returns, panics or is dropped.
-pub async fn run<R, F>(
-    opened: Opened,
-    dialer: Dialer,
-    resume: R,
-    manner: Manner,
-) -> Result<Ending, ClientError>
-where
-    R: Fn() -> F,
-    F: Future<Output = Result<Option<Opened>, ClientError>>,
-{
-    let raw_mode = RawMode::enter()?;
-    let (commands, take_commands) = mpsc::channel(QUEUE);
-    let (give_events, events) = mpsc::channel(QUEUE);
-    let channel = Channel::new(opened, dialer, resume, terminal_size(), (take_commands, give_events));
-    let mut desk = Desk::new(manner, commands, raw_mode.is_some())?;
-    let ending = join(&mut desk, events, channel.run()).await;
+pub async fn run(mut line: Line, manner: Manner) -> Result<Ending, ClientError> {
+    let raw_mode = if manner == Manner::Command { None } else { RawMode::enter()? };
+    let mut desk = Desk::new(manner, line.commands.clone(), raw_mode.is_some())?;
+    let ending = match desk.work(&mut line).await {
+        Some(ending) => Ok(ending),
+        None => line.end().await.map(|end| desk.ending_of(&end)),
+    };
+    drop(line);
     desk.finish().await;
     drop(raw_mode);
     ending
-}
-
-/// Works until the person leaves, or the channel ends and all is heard.
-async fn join(
-    desk: &mut Desk,
-    events: mpsc::Receiver<Event>,
-    channel: impl Future<Output = Result<End, ClientError>>,
-) -> Result<Ending, ClientError> {
-    let mut channel = pin!(channel);
-    let end = {
-        let mut work = pin!(desk.work(events));
-        tokio::select! {
-            ending = &mut work => match ending {
-                Some(ending) => return Ok(ending),
-                None => channel.await,
-            },
-            // What the channel said before it ended is still on its way.
-            end = &mut channel => match work.await {
-                Some(ending) => return Ok(ending),
-                None => end,
-            },
-        }
-    };
-    end.map(|end| desk.ending_of(&end))
 }
 
 /// Everything around the terminal while a session lasts.
@@ -130,10 +79,11 @@ struct Desk {
 impl Desk {
     fn new(manner: Manner, commands: mpsc::Sender<Command>, is_terminal: bool) -> Result<Self, ClientError> {
         let (output, written) = streams::output();
+        let reads = manner != Manner::Command;
         Ok(Self {
             manner,
             commands,
-            input: streams::input(),
+            input: if reads { streams::input() } else { mpsc::channel(1).1 },
             output: Some(output),
             written,
             signals: Signals::listen()?,
@@ -141,7 +91,7 @@ impl Desk {
             end_of_input: EndOfInput::default(),
             typed: VecDeque::new(),
             shown: VecDeque::new(),
-            input_is_open: true,
+            input_is_open: reads,
             closed: None,
             exit_code: None,
             began: Instant::now(),
@@ -149,7 +99,7 @@ impl Desk {
     }
 
     /// Carries keys and output; `None` when the channel has ended.
-    async fn work(&mut self, mut events: mpsc::Receiver<Event>) -> Option<Ending> {
+    async fn work(&mut self, line: &mut Line) -> Option<Ending> {
         let output = self.output.clone()?;
         let commands = self.commands.clone();
         loop {
@@ -160,7 +110,7 @@ impl Desk {
                     (Ok(room), Some(shown)) => room.send(shown),
                     _ => return Some(Ending::Left),
                 },
-                event = events.recv(), if self.shown.is_empty() => {
+                event = line.event(), if self.shown.is_empty() => {
                     if let Some(ending) = self.hear(event?) {
                         return Some(ending);
                     }
@@ -254,7 +204,8 @@ impl Desk {
             }
             Event::Lost => self.remark("postern: connection lost, reconnecting (~. ends the session)"),
             Event::Back => self.remark("postern: connected again"),
-            Event::Flag(_) => {}
+            Event::Handshake(asked) if is_port(&asked) => return Some(Ending::Unsupported(PORT.to_owned())),
+            Event::Handshake(_) | Event::Flag(_) => {}
         }
         None
     }
@@ -274,11 +225,11 @@ impl Desk {
     }
 
     fn ending_of(&mut self, end: &End) -> Ending {
-        match end {
-            End::TimedOut => Ending::TimedOut,
-            End::Closed | End::Left => {
+        match Ending::of(end) {
+            Ending::Closed { .. } => {
                 Ending::Closed { text: self.closed.take().unwrap_or_default(), exit_code: self.exit_code }
             }
+            other => other,
         }
     }
 
@@ -341,45 +292,5 @@ impl Signals {
 
     async fn told_to_end(&mut self) {
         while matches!(self.next().await, Heard::Resize) {}
-    }
-}
-
-/// The exit code that tells a script how a session ended.
-pub fn exit_code(ending: &Ending) -> u8 {
-    const FAILED: u8 = 255;
-    match ending {
-        Ending::Closed { exit_code: Some(code), .. } => u8::try_from(*code).unwrap_or(FAILED),
-        Ending::Closed { text, .. } if text.is_empty() => 0,
-        Ending::Left => 0,
-        Ending::Signal(number) => u8::try_from(128 + number).unwrap_or(FAILED),
-        Ending::Closed { .. } | Ending::TimedOut | Ending::Unsupported(_) => FAILED,
-    }
-}
-
-/// How long a farewell call to the gateway may take.
-pub const FAREWELL: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn closed(text: &str, exit_code: Option<i32>) -> Ending {
-        Ending::Closed { text: text.to_owned(), exit_code }
-    }
-
-    #[test]
-    fn the_exit_code_tells_scripts_how_it_ended() {
-        for (ending, code) in [
-            (closed("", None), 0),
-            (closed("", Some(3)), 3),
-            (closed("", Some(-1)), 255),
-            (closed("ended by policy", None), 255),
-            (Ending::Left, 0),
-            (Ending::TimedOut, 255),
-            (Ending::Signal(15), 143),
-            (Ending::Unsupported("ports".to_owned()), 255),
-        ] {
-            assert_eq!(exit_code(&ending), code, "{ending:?}");
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! The handshake: what the agent asks before a session, and the answers.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -56,6 +58,13 @@ pub struct KmsAction {
     pub challenge: Option<String>,
 }
 
+impl KmsAction {
+    /// Whether the agent wants its challenge bound to the key.
+    pub fn has_challenge(&self) -> bool {
+        self.challenge.as_ref().is_some_and(|challenge| !challenge.is_empty())
+    }
+}
+
 impl HandshakeRequest {
     /// A request with the one action that every session needs.
     pub fn new(agent_version: &str, session_type: &str, properties: Value) -> Self {
@@ -77,6 +86,26 @@ impl HandshakeRequest {
     /// The session's key, if it is to be encrypted.
     pub fn kms_encryption(&self) -> Option<KmsAction> {
         self.action(KMS_ENCRYPTION)
+    }
+
+    /// Whether encryption is asked for, in words that can be read or not.
+    pub fn asks_for_encryption(&self) -> bool {
+        self.requested_client_actions.iter().any(|action| action.action_type == KMS_ENCRYPTION)
+    }
+
+    /// The same request with encryption asked for too.
+    pub fn encrypted_with(mut self, key: &KmsAction) -> Self {
+        self.requested_client_actions.push(RequestedAction {
+            action_type: KMS_ENCRYPTION.to_owned(),
+            action_parameters: serde_json::to_value(key).unwrap_or_default(),
+        });
+        self
+    }
+
+    /// The same request for a client that is to know of no encryption.
+    pub fn without_encryption(mut self) -> Self {
+        self.requested_client_actions.retain(|action| action.action_type != KMS_ENCRYPTION);
+        self
     }
 
     /// Reads the payload.
@@ -128,6 +157,32 @@ pub struct ProcessedAction {
     pub error: String,
 }
 
+/// What a client answers when it has the session's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KmsResult {
+    /// Base64 of the data key as KMS sealed it; the agent has it opened.
+    #[serde(rename = "KMSCipherTextKey")]
+    pub sealed: String,
+    /// Never seen other than `null`.
+    #[serde(rename = "KMSCipherTextHash", default)]
+    pub hash: Option<String>,
+    /// Whether the agent's challenge is bound to the key; newer peers only.
+    #[serde(rename = "ChallengeAcknowledgement", default, skip_serializing_if = "std::ops::Not::not")]
+    pub challenge_acknowledged: bool,
+}
+
+impl KmsResult {
+    /// The answer with a key as KMS sealed it.
+    pub fn new(sealed: &[u8], challenge_acknowledged: bool) -> Self {
+        Self { sealed: STANDARD.encode(sealed), hash: None, challenge_acknowledged }
+    }
+
+    /// The key as KMS sealed it.
+    pub fn sealed_key(&self) -> Result<Vec<u8>, MessageError> {
+        STANDARD.decode(&self.sealed).map_err(|_| MessageError::Payload("KMSCipherTextKey"))
+    }
+}
+
 /// Whether an action worked; a number on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActionStatus {
@@ -154,6 +209,24 @@ impl HandshakeResponse {
             processed_client_actions: actions,
             errors: (!errors.is_empty()).then_some(errors),
         }
+    }
+
+    /// The same answer with the key's result, whatever it said of it before.
+    pub fn with_key(mut self, key: &KmsResult) -> Self {
+        self.processed_client_actions.retain(|action| action.action_type != KMS_ENCRYPTION);
+        self.processed_client_actions.push(ProcessedAction {
+            action_type: KMS_ENCRYPTION.to_owned(),
+            action_status: ActionStatus::Success,
+            action_result: serde_json::to_value(key).unwrap_or_default(),
+            error: String::new(),
+        });
+        self
+    }
+
+    /// What the client says of the key, if it has one.
+    pub fn key(&self) -> Option<KmsResult> {
+        let action = self.processed_client_actions.iter().find(|a| a.action_type == KMS_ENCRYPTION)?;
+        KmsResult::deserialize(&action.action_result).ok()
     }
 
     /// Whether every answered action worked.
@@ -248,6 +321,16 @@ pub struct EncChallenge {
 }
 
 impl EncChallenge {
+    /// A challenge, or the answer to one, from its encrypted bytes.
+    pub fn new(encrypted: &[u8]) -> Self {
+        Self { challenge: STANDARD.encode(encrypted) }
+    }
+
+    /// The encrypted bytes.
+    pub fn encrypted(&self) -> Result<Vec<u8>, MessageError> {
+        STANDARD.decode(&self.challenge).map_err(|_| MessageError::Payload("EncChallenge"))
+    }
+
     /// Reads the payload.
     pub fn parse(payload: &[u8]) -> Result<Self, MessageError> {
         json::read("EncChallenge", payload)

@@ -12,11 +12,13 @@
 //! | [`acknowledge`] | the one message that is sent most |
 //! | [`control`] | open, closed, agent state |
 //! | [`handshake`] | what a handshake asks and answers |
+//! | [`encryption`] | the two keys of a session with KMS, and their use |
 //! | [`sequence`] | what to send again, what to deliver in order |
 //! | [`smux`] | the connections that a port session carries |
 
 pub mod acknowledge;
 pub mod control;
+pub mod encryption;
 pub mod handshake;
 mod json;
 pub mod message;
@@ -26,7 +28,10 @@ pub mod smux;
 
 pub use acknowledge::Acknowledge;
 pub use control::{AgentSessionState, ChannelClosed, OpenDataChannel, SessionState};
-pub use handshake::{EncChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse};
+pub use encryption::{Cipher, DataKey, EncryptionError};
+pub use handshake::{
+    EncChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse, KmsAction, KmsResult,
+};
 pub use message::{Draft, Message, MessageError, MessageType};
 pub use payload::{Flag, PayloadType, Size};
 pub use sequence::{Arrival, Incoming, Outgoing, QueueFull};

@@ -244,6 +244,12 @@ impl Message {
         Self { raw: raw.freeze(), sequence, ..self.clone() }
     }
 
+    /// The message under its number, id, date and flags with another payload.
+    pub fn with_payload(&self, payload_type: PayloadType, payload: &[u8]) -> Bytes {
+        let Self { message_type, created_ms, sequence, flags, id, .. } = *self;
+        Draft { message_type, created_ms, sequence, flags, id, payload_type, payload }.encode()
+    }
+
     /// Whether the payload has the SHA-256 digest that the header says.
     ///
     /// Always true for an empty payload and for start and pause publications,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use data_channel::{Acknowledge, HandshakeResponse, Message, MessageType, PayloadType, Size};
+use data_channel::{Acknowledge, Flag, HandshakeResponse, Message, MessageType, PayloadType, Size};
 
 use super::transmit::Later;
 use super::{Agent, Stage};
@@ -51,13 +51,16 @@ impl Agent {
         // What cannot be handled now is neither taken nor acknowledged; the
         // client sends it again.
         let next = message.sequence() == self.incoming.expected();
-        let stuck = !self.input.has_room() || matches!(self.stage, Stage::Ended { .. });
+        let stuck = !self.endpoint.has_room() || matches!(self.stage, Stage::Ended { .. });
         let unread =
             self.later.len() >= LATER_MAX || self.wire.as_ref().is_some_and(|wire| wire.is_stuffed());
         if (next && stuck) || unread {
             return;
         }
         let acknowledge = Acknowledge::of(&message);
+        let Some(message) = self.opened(message) else {
+            return Counters::count(&self.session.counters.rejects);
+        };
         let duplicate = message.sequence() < self.incoming.expected();
         let mut delivered = std::mem::take(&mut self.delivered);
         let arrival = self.incoming.receive(message, &mut delivered);
@@ -74,39 +77,46 @@ impl Agent {
         self.delivered = delivered;
     }
 
+    /// Handles a message whose turn it is; its payload is read here only.
     fn deliver(&mut self, message: &Message) {
         match (&self.stage, message.payload_type()) {
             (Stage::Handshake { .. }, PayloadType::HandshakeResponse) => self.answered(message.payload()),
+            (Stage::Handshake { .. }, PayloadType::EncChallengeResponse) => self.proved(message.payload()),
             // Before the handshake is complete all else is discarded.
-            (Stage::Running, PayloadType::Output) => self.typed(message),
+            (Stage::Running, PayloadType::Output) => self.endpoint.take(message.payload_bytes()),
             (Stage::Running, PayloadType::Size) => {
-                if let (Some(process), Ok(size)) = (&self.process, Size::parse(message.payload())) {
-                    process.resize(size);
+                if let Ok(size) = Size::parse(message.payload()) {
+                    self.endpoint.resize(size);
                 }
             }
+            (Stage::Running, PayloadType::Flag) => self.flagged(message.payload()),
             _ => {}
         }
     }
 
-    fn typed(&mut self, message: &Message) {
-        let Some(process) = &self.process else { return };
-        if process.has_terminal() {
-            self.input.push(message.payload_bytes());
-        } else {
-            self.input.interrupt(process, message.payload());
+    fn flagged(&mut self, payload: &[u8]) {
+        if Flag::parse(payload).is_ok_and(|flag| self.endpoint.flag(flag)) {
+            self.ended(Status::Terminated, "");
         }
     }
 
     fn answered(&mut self, payload: &[u8]) {
-        let answer = HandshakeResponse::parse(payload);
-        if answer.is_ok_and(|answer| answer.is_success()) {
-            let now = Instant::now();
-            self.stage = Stage::Answered { since: now };
-            // The acknowledge goes first: a plugin does not expect anything
-            // between HandshakeComplete and the session's first output.
-            self.later.push_back((now + self.service.habits.acknowledge_delay, Later::CompleteHandshake));
-        } else {
-            self.ended(Status::Failed, "Handshake with the client failed.");
+        let answer = HandshakeResponse::parse(payload).ok().filter(HandshakeResponse::is_success);
+        let Some(answer) = answer else {
+            return self.ended(Status::Failed, "Handshake with the client failed.");
+        };
+        self.client_version.clone_from(&answer.client_version);
+        match self.encryption {
+            Some(_) => self.take_key(&answer),
+            None => self.handshake_answered(),
         }
+    }
+
+    pub(super) fn handshake_answered(&mut self) {
+        let now = Instant::now();
+        self.stage = Stage::Answered { since: now };
+        // The acknowledge goes first: a plugin does not expect anything
+        // between HandshakeComplete and the session's first output.
+        self.later.push_back((now + self.service.habits.acknowledge_delay, Later::CompleteHandshake));
     }
 }

@@ -3,17 +3,21 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use data_channel::message::SYN;
+use data_channel::message::{CHUNK, SYN};
 use data_channel::payload::encode_exit_code;
 use data_channel::sequence::Outgoing;
 use data_channel::{Acknowledge, Draft, HandshakeComplete, Message, MessageType, PayloadType};
 use uuid::Uuid;
 
-use super::{Agent, PING_EVERY, SILENCE_MAX, Stage, now_ms};
+use super::{Agent, PING_EVERY, SILENCE_MAX, Stage, mode, now_ms};
 use crate::local_ssm::document::Work;
-use crate::local_ssm::process::Process;
 use crate::local_ssm::runes::payloads;
 use crate::local_ssm::sessions::{Counters, Session, Status};
+
+/// What a client is told that prints standard error as output.
+const OLD_CLIENT: &str = "Standard output and error are separate from session manager plugin 1.2.312.0 on.";
+/// What a client prints of a session with a key.
+const ENCRYPTED: &str = "This session is encrypted using AWS KMS.";
 
 /// What is done a few milliseconds after it could be.
 pub(super) enum Later {
@@ -22,11 +26,19 @@ pub(super) enum Later {
 }
 
 impl Agent {
-    /// Cuts what the process wrote into payloads.
+    /// Cuts what the endpoint gave into payloads: text where runes end.
     pub(super) fn output(&mut self, kind: PayloadType, bytes: &[u8]) {
-        let [out, err] = &mut self.runes;
-        let runes = if kind == PayloadType::StdErr { err } else { out };
-        let whole = runes.take(bytes);
+        if matches!(self.work, Work::Port(_)) {
+            return self.unsent.extend(bytes.chunks(CHUNK).map(|payload| (kind, payload.to_vec())));
+        }
+        let ([out, err], [fresh_out, fresh_err]) = (&mut self.runes, &mut self.fresh);
+        let (runes, fresh) = if kind == PayloadType::StdErr { (err, fresh_err) } else { (out, fresh_out) };
+        let mut whole = if std::mem::replace(fresh, bytes.ends_with(b"\n")) {
+            runes.take(self.work.separator(kind).as_bytes())
+        } else {
+            Vec::new()
+        };
+        whole.extend(runes.take(bytes));
         self.unsent.extend(payloads(&whole).map(|payload| (kind, payload.to_vec())));
     }
 
@@ -38,14 +50,14 @@ impl Agent {
                 self.unsent.push_back((kind, rest));
             }
         }
-        let code = self.process.as_ref().and_then(Process::exit_code);
-        if let (Work::NonInteractiveCommand { separate: true, .. }, Some(code)) = (&self.work, code) {
+        let code = self.endpoint.exit_code();
+        if let (true, Some(code)) = (self.work.has_separate_streams(), code) {
             self.unsent.push_back((PayloadType::ExitCode, encode_exit_code(code)));
         }
         self.ended(Status::Terminated, "");
     }
 
-    /// Whether the process may be read: nothing it wrote has to queue.
+    /// Whether the endpoint may be read: nothing it gave has to queue.
     pub(super) fn wants_output(&self) -> bool {
         let running = matches!(self.stage, Stage::Running);
         running && self.unsent.is_empty() && !self.outgoing.is_full() && self.has_room()
@@ -63,12 +75,18 @@ impl Agent {
             }
         }
         while self.has_room()
+            && self.paced_until <= now
             && let Some((payload_type, payload)) = self.unsent.front()
         {
-            let draft = draft(&self.outgoing, *payload_type, payload);
+            let encryption = self.encryption.as_ref();
+            let sealed = encryption.and_then(|e| e.sealed(*payload_type, payload, &self.session));
+            let draft = draft(&self.outgoing, *payload_type, sealed.as_deref().unwrap_or(payload));
             let Ok(raw) = self.outgoing.send(draft, now) else { break };
             if matches!(payload_type, PayloadType::Output | PayloadType::StdErr) {
                 self.session.keep(payload);
+                if !self.service.habits.pace.is_zero() {
+                    self.paced_until = now + self.service.habits.pace;
+                }
             }
             self.unsent.pop_front();
             if let Some(wire) = &mut self.wire {
@@ -109,10 +127,14 @@ impl Agent {
     fn complete_handshake(&mut self) {
         let Stage::Answered { since } = self.stage else { return };
         let took = i64::try_from((since - self.epoch).as_nanos()).unwrap_or(i64::MAX);
-        let complete =
-            HandshakeComplete { handshake_time_to_complete: took, customer_message: String::new() };
+        let old = self.work.has_separate_streams() && mode::cannot_separate(&self.client_version);
+        let mut customer_message = if old { OLD_CLIENT.to_owned() } else { String::new() };
+        if self.encryption.is_some() {
+            customer_message.push_str(ENCRYPTED);
+        }
+        let complete = HandshakeComplete { handshake_time_to_complete: took, customer_message };
         self.unsent.push_back((PayloadType::HandshakeComplete, complete.encode()));
-        self.start_process();
+        self.start_endpoint();
     }
 }
 

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use aws_sdk_ssm::config::{BehaviorVersion, Region};
 use aws_smithy_http_client::tls;
+use bytes::Bytes;
 use data_channel::sequence::{Incoming, Outgoing};
 use data_channel::{
-    Acknowledge, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Message, MessageType,
+    Acknowledge, ChannelClosed, Cipher, Draft, HandshakeRequest, HandshakeResponse, Message, MessageType,
     OpenDataChannel, PayloadType, Size,
 };
 use futures_util::{SinkExt, StreamExt};
@@ -88,9 +89,22 @@ pub(super) fn sts(running: &Running, keys: Credentials) -> aws_sdk_sts::Client {
 
 /// Starts a session for alice and connects to it.
 pub(super) async fn connect(running: &Running, document: Option<(&str, &str)>) -> Client {
+    match document {
+        None => connect_with(running, None, &[]).await,
+        Some((name, command)) => connect_with(running, Some(name), &[("command", command)]).await,
+    }
+}
+
+/// Starts a session with any document and parameters.
+pub(super) async fn connect_with(
+    running: &Running,
+    document: Option<&str>,
+    parameters: &[(&str, &str)],
+) -> Client {
     let mut call = ssm(running, alice()).start_session().target(WEB);
-    if let Some((name, command)) = document {
-        call = call.document_name(name).parameters("command", vec![command.to_owned()]);
+    call = call.set_document_name(document.map(str::to_owned));
+    for (name, value) in parameters {
+        call = call.parameters(*name, vec![(*value).to_owned()]);
     }
     let opened = call.send().await.unwrap();
     Client::dial(opened.session_id().unwrap(), opened.stream_url().unwrap(), opened.token_value().unwrap())
@@ -101,6 +115,8 @@ pub(super) async fn connect(running: &Running, document: Option<(&str, &str)>) -
 pub(super) struct Client {
     pub(super) session: String,
     pub(super) client_id: String,
+    /// What it says it is in the handshake.
+    pub(super) client_version: String,
     socket: WebSocketStream<TcpStream>,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -111,6 +127,9 @@ pub(super) struct Client {
     pub(super) acknowledges: BTreeSet<i64>,
     /// Numbers to acknowledge only from the second time on.
     pub(super) ignore_once: BTreeSet<i64>,
+    /// Whom to ask for the key of an encrypted session, and the key.
+    pub(super) keys: Option<aws_sdk_kms::Client>,
+    pub(super) cipher: Option<Cipher>,
 }
 
 impl Client {
@@ -120,6 +139,7 @@ impl Client {
         Self {
             session: session.to_owned(),
             client_id,
+            client_version: "1.2.764.0".to_owned(),
             socket,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
@@ -128,6 +148,8 @@ impl Client {
             received: Vec::new(),
             acknowledges: BTreeSet::new(),
             ignore_once: BTreeSet::new(),
+            keys: None,
+            cipher: None,
         }
     }
 
@@ -143,6 +165,8 @@ impl Client {
     }
 
     pub(super) async fn send(&mut self, payload_type: PayloadType, payload: &[u8]) {
+        let sealed = self.sealed(payload_type, payload);
+        let payload = sealed.as_deref().unwrap_or(payload);
         let draft = Draft {
             message_type: MessageType::InputStreamData,
             created_ms: 1,
@@ -212,7 +236,7 @@ impl Client {
                     let _ = self.socket.next().await;
                     return output;
                 }
-                Next::Data => {}
+                Next::Data | Next::Pong => {}
                 Next::Gone => panic!("gone before it was closed: {}", self.state()),
             }
         }
@@ -221,6 +245,35 @@ impl Client {
     /// Reads until the connection is gone.
     pub(super) async fn gone(&mut self) {
         while !matches!(self.next().await, Next::Gone) {}
+    }
+
+    /// Reads until a payload of this type has come.
+    pub(super) async fn until_type(&mut self, wanted: PayloadType) {
+        while !self.received.iter().any(|(kind, _)| *kind == wanted) {
+            let next = self.next().await;
+            assert!(matches!(next, Next::Data), "{next:?} before {wanted:?}: {}", self.state());
+        }
+    }
+
+    /// Waits until the agent has read all that was sent so far.
+    pub(super) async fn barrier(&mut self) {
+        // The first pong may overtake acknowledges, the second cannot.
+        for _ in 0..2 {
+            self.send_raw(tungstenite::Message::Ping(Bytes::new())).await;
+            while !matches!(self.next().await, Next::Pong) {}
+        }
+    }
+
+    /// How many messages sent are not acknowledged.
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.outgoing.waiting()
+    }
+
+    /// Sends again what is due.
+    pub(super) async fn send_due(&mut self) {
+        while let Some(raw) = self.outgoing.due(self.epoch.elapsed()) {
+            let _ = self.socket.send(tungstenite::Message::Binary(raw)).await;
+        }
     }
 
     /// Reads until every message sent is acknowledged.
@@ -242,11 +295,12 @@ impl Client {
     }
 
     pub(super) async fn next(&mut self) -> Next {
-        let heard = timeout(PATIENCE, self.socket.next()).await;
+        let heard = timeout(PATIENCE, self.heard()).await;
         let Ok(heard) = heard else { panic!("nothing comes; {}", self.state()) };
         let raw = match heard {
             Some(Ok(tungstenite::Message::Binary(raw))) => raw,
             Some(Ok(tungstenite::Message::Close(_)) | Err(_)) | None => return Next::Gone,
+            Some(Ok(tungstenite::Message::Pong(_))) => return Next::Pong,
             Some(Ok(_)) => return Next::Data,
         };
         let message = Message::parse(raw).unwrap();
@@ -266,6 +320,17 @@ impl Client {
         Next::Data
     }
 
+    /// What comes next; meanwhile what is due is sent again.
+    async fn heard(&mut self) -> Option<Result<tungstenite::Message, tungstenite::Error>> {
+        loop {
+            let rto = self.outgoing.rto();
+            if let Ok(heard) = timeout(rto, self.socket.next()).await {
+                return heard;
+            }
+            self.send_due().await;
+        }
+    }
+
     async fn take(&mut self, message: Message) {
         if self.ignore_once.remove(&message.sequence()) {
             return;
@@ -277,9 +342,10 @@ impl Client {
             let _ = self.socket.send(tungstenite::Message::Binary(acknowledge)).await;
         }
         for message in delivered {
+            let Some(message) = self.opened(message).await else { continue };
             if message.payload_type() == PayloadType::HandshakeRequest {
                 let request = HandshakeRequest::parse(message.payload()).unwrap();
-                let answer = HandshakeResponse::answering(&request, "1.2.764.0");
+                let answer = HandshakeResponse::answering(&request, &self.client_version);
                 self.send(PayloadType::HandshakeResponse, &answer.encode()).await;
             }
             if message.payload_type() == PayloadType::Output {
@@ -293,6 +359,7 @@ impl Client {
 #[derive(Debug)]
 pub(super) enum Next {
     Data,
+    Pong,
     Closed(String),
     Gone,
 }

@@ -4,6 +4,8 @@
 //! acknowledges that come within 2 ms, and acknowledges repeats again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +40,7 @@ enum Event {
     ToAgent(Bytes),
     /// The connection ends, by a close or without a word.
     Break(u64),
-    /// The shell has ended and everything is acknowledged.
+    /// Everything is acknowledged; is everything printed?
     Over,
 }
 
@@ -62,6 +64,10 @@ pub(super) struct Agent {
     expected: i64,
     early: BTreeMap<i64, Message>,
     over: bool,
+    ending: bool,
+    /// Bytes that the plugin has printed, of how many.
+    pub(super) printed: Arc<AtomicUsize>,
+    said_bytes: usize,
     /// What was said, by payload.
     pub(super) said: Vec<(i64, Vec<u8>)>,
     /// What arrived, in order.
@@ -93,6 +99,9 @@ impl Agent {
             expected: 0,
             early: BTreeMap::new(),
             over: false,
+            ending: false,
+            printed: Arc::default(),
+            said_bytes: 0,
             said: Vec::new(),
             heard: Vec::new(),
             wanted,
@@ -190,6 +199,10 @@ impl Agent {
                 _ => self.link = None,
             },
             Event::Break(_) => {}
+            // A client that is gone without a word is not left without the rest.
+            Event::Over if self.printed.load(Ordering::Relaxed) < self.said_bytes => {
+                self.at(Duration::from_secs(1), Event::Over);
+            }
             Event::Over => {
                 self.over = true;
                 self.close();
@@ -215,6 +228,7 @@ impl Agent {
             }
             _ => (PayloadType::Output, self.dice.bytes(len)),
         };
+        self.said_bytes += payload.len();
         self.said.push((self.next, payload.clone()));
         self.say(payload_type, &payload);
         let left = self.weather.output - self.said.len() as u64;
@@ -329,7 +343,9 @@ impl Agent {
 
     fn end_if_done(&mut self) {
         let said = self.said.len() as u64 >= self.weather.output;
-        if said && self.listed.is_empty() && self.unlisted.is_empty() && self.heard.len() >= self.wanted {
+        let waits = !self.listed.is_empty() || !self.unlisted.is_empty() || self.heard.len() < self.wanted;
+        if said && !waits && !self.ending {
+            self.ending = true;
             self.at(Duration::from_millis(300), Event::Over);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use data_channel::message::MessageType;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::{Control, Ending, Presence, Rules, Times};
 use super::rig::{Rig, acknowledge, hear, press};
@@ -119,6 +119,39 @@ async fn an_upstream_that_sends_and_does_not_read_is_dialled_again() {
     };
     assert!(heard > 8_000 && heard < MORE - 5_000, "{heard} were read");
     assert!(rig.acknowledged().await > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_window_whose_acknowledges_are_all_lost_does_not_jam() {
+    let (mut rig, client) = Rig::lit(Rules::default()).await;
+    press(&client, 0, b"x");
+    assert_eq!(hear(&mut rig.upstream).await.payload(), b"x");
+    for number in 1..=MORE {
+        rig.say(number, b"x");
+    }
+    // It prints whatever fits into the window, and loses its connection with every acknowledge.
+    let mut client = rig.comes_back(client).await;
+    let mut printed = 0;
+    while let Ok(message) = timeout(Duration::from_secs(1), hear(&mut client)).await {
+        printed = message.sequence();
+    }
+    assert!(printed > 8_000 && printed < MORE, "{printed}");
+    let mut client = rig.comes_back(client).await;
+    let mut acknowledged = 0;
+    while acknowledged < MORE {
+        tokio::select! {
+            biased;
+            message = hear(&mut client) => {
+                // A stock client is silent about what it has printed.
+                if message.sequence() > printed {
+                    printed = message.sequence();
+                    acknowledge(&client, printed);
+                }
+            }
+            number = rig.acknowledged() => acknowledged = acknowledged.max(number),
+        }
+    }
+    assert_eq!(printed, MORE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
-use super::super::leg_config;
+use crate::socket::websocket_config;
 
 /// What one direction of a connection holds, bytes.
 const PIPE: usize = 64 * 1024;
@@ -105,8 +105,8 @@ pub(super) async fn connect(lives: Lives, role: Role) -> (WebSocketStream<Link>,
     let near = Link::new(near, lives.near_reads, lives.near_writes);
     let far = Link::new(far, lives.far_reads, usize::MAX);
     let other = if role == Role::Server { Role::Client } else { Role::Server };
-    let near = WebSocketStream::from_raw_socket(near, role, Some(leg_config())).await;
-    let far = WebSocketStream::from_raw_socket(far, other, Some(leg_config())).await;
+    let near = WebSocketStream::from_raw_socket(near, role, Some(websocket_config())).await;
+    let far = WebSocketStream::from_raw_socket(far, other, Some(websocket_config())).await;
     (near, Far::new(far))
 }
 

@@ -11,11 +11,17 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::DataKeys;
 use weather::Weather;
 use world::{BANNER, Outcome, live};
 
 /// Sessions that every run lives through; `POSTERN_SEEDS=5000` for more.
 const SEEDS: u64 = 300;
+
+/// The targets of these tests encrypt nothing.
+fn no_keys() -> DataKeys {
+    Box::new(|_| Box::pin(async { Err("there are no keys".to_owned()) }))
+}
 
 #[test]
 fn whatever_the_weather_nothing_is_lost_repeated_or_jammed() {
@@ -31,6 +37,7 @@ fn whatever_the_weather_nothing_is_lost_repeated_or_jammed() {
             judge(&weather, &outcome);
         }));
         if lived.is_err() {
+            eprintln!("that was seed {seed}");
             failed.push(seed);
         }
     }
@@ -40,7 +47,8 @@ fn whatever_the_weather_nothing_is_lost_repeated_or_jammed() {
 fn judge(weather: &Weather, outcome: &Outcome) {
     let Outcome { ended, agent, plugin, hand, typed } = outcome;
     let said: Vec<u8> = agent.said.iter().flat_map(|(_, payload)| payload.clone()).collect();
-    assert_eq!(ended.reason(), "target_closed", "{weather:?}");
+    let state = || format!("{}; {}; {weather:?}", agent.state(), plugin.state());
+    assert_eq!(ended.reason(), "target_closed", "{}", state());
 
     let banner = if weather.banner { format!("{BANNER}\r\n") } else { String::new() };
     let printed = plugin.printed.strip_prefix(banner.as_bytes()).expect("the banner is not printed first");

@@ -1,7 +1,7 @@
 //! A simulated stock plugin: what it prints, ignores, loses and repeats.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::super::Control;
 use super::agent::{at, hear};
 use super::link::{Far, Link, connect};
 use super::weather::{Dice, Weather};
+use super::world::BANNER;
 
 const LISTED_AFTER: Duration = Duration::from_millis(2);
 const RESEND_EVERY: Duration = Duration::from_millis(100);
@@ -65,11 +66,12 @@ pub(super) struct Plugin {
     unlisted: HashMap<i64, Bytes>,
     resending: bool,
     to_type: VecDeque<Vec<u8>>,
+    /// How many bytes it has printed, for whoever waits for that.
+    pub(super) count: Arc<AtomicUsize>,
     /// What it printed of the agent's.
     pub(super) printed: Vec<u8>,
     /// What it printed of the gateway's, with when.
     pub(super) notices: Vec<(Instant, String)>,
-    /// When it last sent something that is not an acknowledge.
     pub(super) closed: bool,
     /// Whether it was ever there.
     pub(super) attached: Arc<AtomicBool>,
@@ -97,6 +99,7 @@ impl Plugin {
             unlisted: HashMap::new(),
             resending: false,
             to_type,
+            count: Arc::default(),
             printed: Vec::new(),
             notices: Vec::new(),
             closed: false,
@@ -329,7 +332,11 @@ impl Plugin {
             Some(sentence) => {
                 self.notices.push((Instant::now(), String::from_utf8(sentence.to_vec()).unwrap()));
             }
-            None => self.printed.extend_from_slice(payload),
+            None => {
+                self.printed.extend_from_slice(payload);
+                let banner = if self.weather.banner { BANNER.len() + 2 } else { 0 };
+                self.count.store(self.printed.len().saturating_sub(banner), Ordering::Relaxed);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::super::{Control, Counters, Ended, Meters, Parts, Presence, Rules, Times, run};
 use super::link::{Far, Link, Lives, connect};
+use super::no_keys;
 use super::weather::Dice;
 use super::world::recorded_by_hand;
 use crate::metrics::Metrics;
@@ -55,6 +56,8 @@ impl Rig {
                     Ok(Some(near))
                 })
             }),
+            data_keys: no_keys(),
+            data_key: None,
             control,
             presence: Box::new(move |presence| {
                 let _ = tell.send(presence);

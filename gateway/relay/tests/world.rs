@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::super::{Control, Counters, Ended, Meters, Parts, Redial, Resumed, Rules, Times, run};
 use super::agent::Agent;
 use super::link::{Far, Link, connect};
+use super::no_keys;
 use super::plugin::{Door, Plugin};
 use super::weather::{Dice, Weather};
 use crate::metrics::Metrics;
@@ -65,6 +66,7 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
 
     let mut agent = Agent::new(weather, dice.fork(), typed.len());
     let mut plugin = Plugin::new(weather, dice.fork(), to_type, Arc::clone(&door));
+    plugin.count = Arc::clone(&agent.printed);
     let mut written = Written { hand: Arc::clone(&hand), seen: 0, numbers: HashSet::new() };
     let gateway = Gateway {
         service,
@@ -212,6 +214,8 @@ impl Gateway {
                 idle_timeout: weather.idle_timeout,
                 max_duration: weather.max_duration,
             },
+            data_keys: no_keys(),
+            data_key: None,
             upstream,
             redial: self.service.redial(),
             control,

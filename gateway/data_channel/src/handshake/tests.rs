@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{ActionStatus, EncChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse, KmsAction};
+use super::{
+    ActionStatus, EncChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse, KmsAction, KmsResult,
+};
 use crate::message::MessageError;
 
 const REQUEST: &[u8] = br#"{"AgentVersion":"3.3.0.0","RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":{"SessionType":"Port","Properties":{"portNumber":"22"}}},{"ActionType":"KMSEncryption","ActionParameters":{"KMSKeyId":"alias/k","Challenge":"AAAA"}}]}"#;
@@ -100,4 +102,33 @@ fn what_is_not_a_handshake_is_refused() {
     }
     let no_number = br#"{"ProcessedClientActions":[{"ActionType":"X","ActionStatus":"1"}]}"#;
     assert_eq!(HandshakeResponse::parse(no_number), Err(MessageError::Payload("HandshakeResponse")));
+}
+
+#[test]
+fn a_key_is_asked_for_and_given_as_real_peers_do() {
+    let key = KmsAction { kms_key_id: "alias/k".to_owned(), challenge: Some("AAAA".to_owned()) };
+    let request = HandshakeRequest::new("3.3.0.0", "Port", json!({"portNumber": "22"})).encrypted_with(&key);
+    assert!(same_json(&request.encode(), REQUEST));
+    let clear = request.without_encryption();
+    assert!(!clear.asks_for_encryption());
+    assert!(same_json(
+        &clear.encode(),
+        &HandshakeRequest::new("3.3.0.0", "Port", json!({"portNumber": "22"})).encode()
+    ));
+
+    let response = HandshakeResponse::answering(&clear, "1.2.677.0");
+    assert_eq!(response.key(), None);
+    let response = response.with_key(&KmsResult::new(&[0, 0, 0], false));
+    assert!(same_json(&response.encode(), RESPONSE));
+    assert_eq!(response.key().unwrap().sealed_key(), Ok(vec![0, 0, 0]));
+    let newer = response.with_key(&KmsResult::new(&[0], true));
+    assert_eq!(newer.processed_client_actions.len(), 2);
+    assert_eq!(newer.processed_client_actions[1].action_result["ChallengeAcknowledgement"], true);
+}
+
+#[test]
+fn an_unreadable_wish_for_encryption_is_still_one() {
+    let odd = br#"{"AgentVersion":"3.3.0.0","RequestedClientActions":[{"ActionType":"KMSEncryption","ActionParameters":7}]}"#;
+    let request = HandshakeRequest::parse(odd).unwrap();
+    assert!(request.asks_for_encryption() && request.kms_encryption().is_none());
 }

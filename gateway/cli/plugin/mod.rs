@@ -1,5 +1,7 @@
 //! The drop-in for `session-manager-plugin`: same arguments, same words.
 
+mod port;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,12 +9,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
-use super::connect::say_farewell;
-use super::output::print_line;
-use crate::client::channel::{Dialer, PORT};
+use crate::cli::connect;
+use crate::cli::output::print_line;
+use crate::client::channel::{Carries, Line};
 use crate::client::plugin::{Asked, NAME, RESPONSE_VARIABLE, Start, VERSION, parse};
-use crate::client::terminal::{self, Ending, Manner, exit_code};
-use crate::client::{Gateway, Profile};
+use crate::client::ports::{Begun, Mode, PortSession};
+use crate::client::terminal::{Manner, terminal_size};
+use crate::client::{Ending, Gateway, Profile, exit_code};
 use crate::session::printable;
 
 /// Names the descriptor with the session after the variable was unset.
@@ -27,7 +30,7 @@ const FAILED: u8 = 1;
 
 /// Runs as the plugin; the token stays out of arguments and environment.
 pub fn main(args: &[OsString]) -> ExitCode {
-    super::start_log("off");
+    crate::cli::start_log("off");
     let args: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     forget_variable(&args);
     match parse(&args, response) {
@@ -41,36 +44,53 @@ pub fn main(args: &[OsString]) -> ExitCode {
 
 fn carry(start: Start) -> ExitCode {
     let id = printable(&start.opened.session_id);
-    match super::block_on(session(start)) {
-        Ok(Ending::Closed { text, .. }) if !text.is_empty() => {
-            say(&format!("\n\nSessionId: {id} : {text}\n"), 0)
-        }
-        Ok(Ending::Closed { .. } | Ending::Left) => {
-            say(&format!("\n\nExiting session with sessionId: {id}.\n"), 0)
-        }
-        Ok(Ending::TimedOut) => say(&format!("Session: {id} timed out."), 0),
-        Ok(Ending::Unsupported(text)) => failed(&anyhow::anyhow!(text)),
-        Ok(ending @ Ending::Signal(_)) => ExitCode::from(exit_code(&ending)),
+    match crate::cli::block_on(session(start)) {
+        Ok(Some(ending)) => told(&id, ending),
+        Ok(None) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
 }
 
-async fn session(start: Start) -> anyhow::Result<Ending> {
+fn told(id: &str, ending: Ending) -> ExitCode {
+    match ending {
+        Ending::Closed { text, .. } if !text.is_empty() => say(&format!("\n\nSessionId: {id} : {text}\n"), 0),
+        Ending::Closed { .. } | Ending::Left => {
+            say(&format!("\n\nExiting session with sessionId: {id}.\n"), 0)
+        }
+        Ending::TimedOut => say(&format!("Session: {id} timed out."), 0),
+        Ending::Unsupported(text) => failed(&anyhow::anyhow!(text)),
+        ending @ Ending::Signal(_) => ExitCode::from(exit_code(&ending)),
+    }
+}
+
+/// Carries the session; nothing is said at the end if there is no ending.
+async fn session(start: Start) -> anyhow::Result<Option<Ending>> {
     let id = start.opened.session_id.clone();
     let profile = Profile::load_for(start.profile.as_deref(), Some(&start.region), start.endpoint.as_deref());
     let gateway = Arc::new(Gateway::open(profile.await?).await?);
-    if !start.kind.is_terminal() {
-        say_farewell(&gateway, &id).await;
-        return Ok(Ending::Unsupported(PORT.to_owned()));
-    }
     print_line(&format!("\nStarting session with SessionId: {}", printable(&id)))?;
-    let dialer = Dialer::new(gateway.trust.tls()?, Some(Arc::clone(&gateway)));
-    let resume = || gateway.resume_session(&id);
-    let ended = terminal::run(start.opened, dialer, resume, Manner::Plugin).await;
-    if !matches!(ended, Ok(Ending::Closed { .. } | Ending::TimedOut)) {
-        say_farewell(&gateway, &id).await;
+    let carries = match start.kind {
+        Some(kind) if !kind.is_terminal() => Carries::Port,
+        _ => Carries::Terminal(terminal_size()),
+    };
+    let line = Line::through(&gateway, start.opened, carries)?;
+    if start.kind.is_some() && carries != Carries::Port {
+        return connect::carry(&gateway, &id, line, Manner::Plugin).await.map(Some);
     }
-    Ok(ended?)
+    match PortSession::begin(id.clone(), line).await {
+        Ok(Begun::Port(session)) => {
+            let is_standard = session.mode() == Mode::Standard;
+            let ending = port::carry(session).await?;
+            // At the end of input SSH has gone: nobody is told anything.
+            Ok(Some(ending).filter(|ending| !(is_standard && matches!(ending, Ending::Left))))
+        }
+        Ok(Begun::Other(line)) => connect::carry(&gateway, &id, line, Manner::Plugin).await.map(Some),
+        Ok(Begun::Over(ending)) => Ok(Some(ending)),
+        Err(error) => {
+            gateway.say_farewell(&id).await;
+            Err(error.into())
+        }
+    }
 }
 
 /// Starts this program anew without the variable that holds the token.

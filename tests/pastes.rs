@@ -1,0 +1,44 @@
+//! Much that is typed at once arrives, each byte once and in order.
+
+use ring::digest::{SHA256, digest};
+
+use crate::support::{DEV, House, Recorded, Terminal, until};
+
+/// Megabytes that are pasted; `POSTERN_PASTE_MB=50` for the whole promise.
+const MEGABYTES: usize = 4;
+
+/// Bytes that do not repeat, and that no terminal in raw mode acts upon.
+fn text(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    (0..len).map(|_| b"etaoin shrdlu 0123456789\n"[next() % 25]).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_huge_paste_arrives_to_the_byte_though_upstream_breaks_in_the_middle() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    let upstream = alice.upstream(&terminal.session).await;
+    let megabytes = std::env::var("POSTERN_PASTE_MB").ok().map_or(MEGABYTES, |text| text.parse().unwrap());
+    let pasted = text(megabytes << 20);
+
+    terminal
+        .type_line(&format!("stty raw -echo; echo g''o; head -c {} | sha256sum; stty sane", pasted.len()))
+        .await;
+    terminal.until("go\n").await;
+    let (first, rest) = pasted.split_at(pasted.len() / 2);
+    terminal.paste(first).await;
+    house.local.drop_connections(&upstream).await;
+    terminal.paste(rest).await;
+    let sum = digest(&SHA256, &pasted).as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    // What is typed before the terminal is sane again has no end of line.
+    terminal.until(&format!("{sum}  -\n$ ")).await;
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    until("the end upstream", || house.local.live_sessions().is_empty()).await;
+    Recorded::of(&house, &terminal.session).await.assert_once();
+}
