@@ -69,6 +69,11 @@ pub(super) struct Pump<C, U> {
     pub(super) upstream: Upstream<U>,
     pub(super) output: Output,
     pub(super) held: HeldAcknowledges,
+    /// From where on the client may lack what the agent does not keep, as the
+    /// recording says, and where it does.
+    pub(super) noted: Option<(i64, Position)>,
+    /// Whether the recording says that the client acknowledges in order.
+    pub(super) settled: bool,
     /// The agent's acknowledges of keys that are not recorded yet.
     pub(super) typed: VecDeque<(Position, Bytes)>,
     pub(super) tap: Tap,
@@ -122,6 +127,8 @@ where
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
+            noted: None,
+            settled: false,
             kms: Kms::new(parts.data_keys, parts.data_key),
             typed: VecDeque::new(),
             flows: match parts.carries {
