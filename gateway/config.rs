@@ -153,6 +153,19 @@ pub struct SessionsConfig {
     pub client_away_seconds: u64,
     /// This node's name in records; the host's name if empty.
     pub node: String,
+    /// What happens to sessions when the gateway is stopped.
+    pub on_stop: OnStop,
+}
+
+/// What happens to sessions when the gateway is stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStop {
+    /// They are left as they are; the next start goes on with them.
+    #[default]
+    HandOver,
+    /// They are ended and their recordings sealed.
+    End,
 }
 
 impl Default for AdminConfig {
@@ -171,6 +184,7 @@ impl Default for SessionsConfig {
             first_client_seconds: 60,
             client_away_seconds: 1200,
             node: String::new(),
+            on_stop: OnStop::HandOver,
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Metrics {
     pub sessions_started: IntCounterVec,
     /// Sessions ended, by `reason`.
     pub sessions_ended: IntCounterVec,
+    /// Sessions of an earlier process, by `result` (adopted, denied, ended).
+    pub sessions_adopted: IntCounterVec,
     /// API calls, by `operation` and `code` (`ok` or the AWS code).
     pub api_requests: IntCounterVec,
     /// Sign-ins, by `result`.
@@ -72,6 +74,11 @@ impl Metrics {
             sessions: table.gauges("sessions", "Sessions now, by state.", &["state"])?,
             sessions_started: table.counters("sessions_started_total", "Sessions started.", &["kind"])?,
             sessions_ended: table.counters("sessions_ended_total", "Sessions ended.", &["reason"])?,
+            sessions_adopted: table.counters(
+                "sessions_adopted_total",
+                "Sessions of an earlier process.",
+                &["result"],
+            )?,
             api_requests: table.counters(
                 "api_requests_total",
                 "API calls answered.",

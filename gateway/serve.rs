@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::broker::{Broker, BrokerError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, OnStop};
 use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
 use crate::lifecycle::{Lifecycle, Rooms, Settings};
@@ -75,6 +75,7 @@ pub struct Gateway {
     pub admin_address: SocketAddr,
     lifecycle: Arc<Lifecycle>,
     registry: Registry,
+    on_stop: OnStop,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
 }
@@ -96,7 +97,7 @@ impl Gateway {
             Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
         let registry = Registry::open(&RegistryConfig { url: config.registry_url() }).await?;
         let node = node_name(&config);
-        let orphans = registry.end_orphans(&node, crate::session::now_ms()).await?;
+        let unfinished = registry.unfinished(&node).await?;
         let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
 
         let listener =
@@ -126,7 +127,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
         };
         let lifecycle = Lifecycle::new(rooms, settings);
-        tokio::spawn(Arc::clone(&lifecycle).end_orphans_upstream(orphans));
+        lifecycle.adopt(unfinished);
         let front = Arc::new(Front {
             identity,
             seen: SeenSignatures::new(),
@@ -134,6 +135,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             recording_keys,
         });
+        let on_stop = config.sessions.on_stop;
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
         let listeners = vec![
@@ -141,12 +143,20 @@ impl Gateway {
             tokio::spawn(serve_admin(admin, admin_pages, stopped)),
         ];
         tracing::info!(%public_url, %address, %admin_address, "listening");
-        Ok(Self { public_url, address, admin_address, lifecycle, registry, stop, listeners })
+        Ok(Self { public_url, address, admin_address, lifecycle, registry, on_stop, stop, listeners })
     }
 
-    /// Ends the sessions, seals their recordings, then stops listening.
+    /// What a stop does to the sessions.
+    pub fn on_stop(&self) -> OnStop {
+        self.on_stop
+    }
+
+    /// Hands the sessions over or ends them, then stops listening.
     pub async fn stop(self) {
-        self.lifecycle.drain().await;
+        match self.on_stop {
+            OnStop::HandOver => self.lifecycle.hand_over().await,
+            OnStop::End => self.lifecycle.drain().await,
+        }
         self.stop.send_replace(true);
         for listener in self.listeners {
             // A listener that panicked has been reported by the runtime.

@@ -18,6 +18,7 @@ mod pastes;
 mod ports;
 mod record_before_acknowledge;
 mod replay;
+mod restart;
 mod resume;
 mod sdk;
 mod shell;

@@ -1,5 +1,6 @@
 //! What operators see: metrics, readiness, a stop that loses nothing.
 
+use postern::config::OnStop;
 use postern::recorder::PublicKey;
 use serde_json::json;
 
@@ -48,7 +49,7 @@ async fn the_metrics_tell_of_sessions_decisions_bytes_and_times() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_is_announced_and_seals_what_runs() {
-    let mut house = House::start().await;
+    let mut house = House::with(|config| config.sessions.on_stop = OnStop::End).await;
     let alice = house.alice().await;
     assert_eq!(house.admin("/readyz").await, (200, "ready\n".to_owned()));
     let keys = Call::get("/v1/recording-keys").send(&house.door).await.ok();
@@ -71,17 +72,4 @@ async fn a_stop_is_announced_and_seals_what_runs() {
     assert!(!recorded.evidence.end.recovered);
     assert_eq!(recorded.bytes(), house.local.sent(&upstream));
     assert!(house.local.live_sessions().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_is_terminated_seals_and_exits_cleanly() {
-    let mut house = House::apart().await;
-    let alice = house.alice().await;
-    let mut terminal = Terminal::shell(&alice, DEV).await;
-    let gateway = house.apart.take().unwrap();
-    let (code, told) = tokio::join!(gateway.terminate(), terminal.closed());
-    assert_eq!((code, told.as_str()), (Some(0), "the gateway is stopping"));
-    house.again().await;
-    let recorded = Recorded::of(&house, &terminal.session).await;
-    assert_eq!(recorded.evidence.end.reason, "gateway_stopped");
 }

@@ -76,6 +76,8 @@ async fn what_was_acknowledged_survives_the_death_of_the_gateway() {
     }
     house.apart.take().unwrap().kill();
     let acknowledged = house.local.counts(&upstream).unwrap().acknowledges;
+    // Without its row nobody goes on with the session: the recording is all there is.
+    std::fs::remove_file(house.folder.path().join("state/postern.db")).unwrap();
     house.again().await;
 
     let recorded = Recorded::of(&house, &terminal.session).await;
@@ -83,8 +85,5 @@ async fn what_was_acknowledged_survives_the_death_of_the_gateway() {
     recorded.assert_once();
     assert!(recorded.sequences().len() as u64 >= acknowledged, "{acknowledged} were acknowledged");
     assert!(house.local.sent(&upstream).starts_with(&recorded.bytes()));
-    let alice = house.alice().await;
-    let session = alice.session(&terminal.session).await;
-    assert!(["Terminated", "Failed"].contains(&session["state"].as_str().unwrap()), "{session}");
-    assert!(alice.resume(&terminal.session).await.is_none());
+    assert!(house.alice().await.resume(&terminal.session).await.is_none());
 }

@@ -5,6 +5,10 @@
 //! before it says otherwise: `s 17` (this one is 17), `s stderr 17`, `s exit 17`
 //! or `s -` (no message; the gateway's own). So the lines alone tell what a
 //! recording covers, through re-compression and after a crash.
+//!
+//! Two more `s` lines are for a gateway that takes a session over: `s owed 17`
+//! (the client may lack messages from 17 on; `s owed -`: none any more) and
+//! `s input 5` (the next `i` line is input message 5).
 
 use std::borrow::Cow;
 
@@ -80,6 +84,41 @@ impl Marks {
     }
 }
 
+/// What an `s` line says to a gateway that takes the session over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// The client may lack output from this number on; `None`: it has all.
+    Owed(Option<i64>),
+    /// The next input event is the input message of this number.
+    Input(i64),
+}
+
+impl Handover {
+    /// Appends the line.
+    pub fn encode(self, into: &mut Vec<u8>, time_ms: u64) {
+        begin(into, time_ms, EventCode::SEQUENCE);
+        let (word, sequence) = match self {
+            Self::Owed(sequence) => (b"owed ".as_slice(), sequence),
+            Self::Input(sequence) => (b"input ".as_slice(), Some(sequence)),
+        };
+        into.extend_from_slice(word);
+        number(into, sequence);
+        into.extend_from_slice(b"\"]\n");
+    }
+
+    /// Reads the data of an `s` line; `None` if it says something else.
+    pub fn parse(data: &[u8]) -> Option<Self> {
+        let parsed = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse().ok();
+        if let Some(digits) = data.strip_prefix(b"input ") {
+            return parsed(digits).map(Self::Input);
+        }
+        match data.strip_prefix(b"owed ")? {
+            b"-" => Some(Self::Owed(None)),
+            digits => parsed(digits).map(|sequence| Self::Owed(Some(sequence))),
+        }
+    }
+}
+
 /// Appends an `s` line; `None` says that the next event is no message.
 pub fn encode_mark(into: &mut Vec<u8>, time_ms: u64, stream: Stream, sequence: Option<i64>) {
     begin(into, time_ms, EventCode::SEQUENCE);
@@ -88,16 +127,16 @@ pub fn encode_mark(into: &mut Vec<u8>, time_ms: u64, stream: Stream, sequence: O
         Stream::StdErr => into.extend_from_slice(b"stderr "),
         Stream::ExitCode => into.extend_from_slice(b"exit "),
     }
-    match sequence {
-        None => into.push(b'-'),
-        Some(number) => {
-            if number < 0 {
-                into.push(b'-');
-            }
-            decimal(into, number.unsigned_abs());
-        }
-    }
+    number(into, sequence);
     into.extend_from_slice(b"\"]\n");
+}
+
+fn number(into: &mut Vec<u8>, sequence: Option<i64>) {
+    let Some(number) = sequence else { return into.push(b'-') };
+    if number < 0 {
+        into.push(b'-');
+    }
+    decimal(into, number.unsigned_abs());
 }
 
 fn parse_mark(data: &[u8]) -> Option<(Stream, Option<i64>)> {
@@ -116,7 +155,7 @@ fn parse_mark(data: &[u8]) -> Option<(Stream, Option<i64>)> {
 /// Rebuilds the exact bytes of every output event, in order.
 ///
 /// What is no output is skipped. The bytes of one stream, joined, are what
-/// the agent sent on it; a rune split between messages is in the later one.
+/// the agent sent on it.
 pub fn exact_output<'a, I>(events: I) -> impl Iterator<Item = Covered<Cow<'a, [u8]>>>
 where
     I: IntoIterator<Item = &'a Event>,

@@ -18,7 +18,7 @@ pub use encode::encode_event;
 pub use event::{Event, EventCode, Peek, peek};
 pub use flow::{Direction, FlowEvent, Guess, Mode, Side, Traffic, encode_flow, encode_traffic};
 pub use header::Header;
-pub use marks::{Covered, Marks, Stream, encode_mark, exact_output};
+pub use marks::{Covered, Handover, Marks, Stream, encode_mark, exact_output};
 pub use runes::{Piece, Runes, encode_piece};
 
 /// Why a line is not asciicast v2.

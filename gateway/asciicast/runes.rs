@@ -18,9 +18,10 @@ pub struct Runes {
 /// What one message gives: its exact bytes and their text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// The bytes, a tail of the message before included.
+    /// The message's own bytes.
     pub exact: &'a [u8],
-    /// Their text; U+FFFD for every byte sequence that is not UTF-8.
+    /// What is shown: a rune split between messages is in the later one,
+    /// and U+FFFD stands for every byte sequence that is not UTF-8.
     pub text: Cow<'a, str>,
 }
 
@@ -38,19 +39,20 @@ impl Runes {
             scratch.as_slice()
         };
         let kept = incomplete_tail(whole);
-        let (exact, tail) = whole.split_at_checked(whole.len() - kept).unwrap_or((whole, &[]));
+        let (shown, tail) = whole.split_at_checked(whole.len() - kept).unwrap_or((whole, &[]));
         self.len = tail.len() as u8;
         for (place, byte) in self.tail.iter_mut().zip(tail) {
             *place = *byte;
         }
-        Piece { exact, text: text_of(exact) }
+        // Each event has all of its message, so that a crash after it loses nothing.
+        Piece { exact: bytes, text: text_of(shown) }
     }
 
-    /// Gives up waiting: the bytes kept back, at the end of a stream.
+    /// Gives up waiting: what is shown of the bytes kept back, at the end.
     pub fn finish(&mut self) -> Option<Piece<'_>> {
-        let exact = self.tail.get(..usize::from(self.len)).filter(|tail| !tail.is_empty())?;
+        let tail = self.tail.get(..usize::from(self.len)).filter(|tail| !tail.is_empty())?;
         self.len = 0;
-        Some(Piece { exact, text: text_of(exact) })
+        Some(Piece { exact: &[], text: text_of(tail) })
     }
 }
 

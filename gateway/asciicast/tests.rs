@@ -103,6 +103,37 @@ fn a_line_says_which_message_it_is() {
     assert_eq!(seen, expected);
 }
 
+#[test]
+fn what_is_for_a_later_gateway_disturbs_no_reader() {
+    let mut cast = Vec::new();
+    encode_mark(&mut cast, 1, Stream::Output, Some(7));
+    encode_event(&mut cast, 1, EventCode::Output, "a");
+    let said = [Handover::Owed(Some(3)), Handover::Owed(None), Handover::Input(12)];
+    said.iter().for_each(|said| said.encode(&mut cast, 2));
+    encode_event(&mut cast, 2, EventCode::Output, "b");
+    let events = lines(&cast);
+    let seen: Vec<_> = exact_output(&events).map(|covered| covered.sequence).collect();
+    assert_eq!(seen, [Some(7), Some(8)]);
+    let marks = events.iter().filter(|event| event.code == EventCode::SEQUENCE);
+    let read: Vec<_> = marks.filter_map(|event| Handover::parse(event.data.as_bytes())).collect();
+    assert_eq!(read, said);
+}
+
+#[test]
+fn every_event_has_all_bytes_of_its_own_message() {
+    let (mut runes, mut scratch, mut cast) = (Runes::default(), Vec::new(), Vec::new());
+    let messages: [&[u8]; 3] = [b"caf\xc3", b"\xa9\r\n", b"x"];
+    for message in messages {
+        encode_piece(&mut cast, 0, EventCode::Output, &runes.take(message, &mut scratch));
+    }
+    let events = lines(&cast);
+    let exact: Vec<_> = exact_output(&events).map(|covered| covered.content.into_owned()).collect();
+    assert_eq!(exact, messages);
+    let shown: String =
+        events.iter().filter(|e| e.code == EventCode::Output).map(|e| e.data.as_str()).collect();
+    assert_eq!(shown, "café\r\nx");
+}
+
 proptest! {
     #[test]
     fn every_text_round_trips(ms in 0u64..100_000_000_000, text in any::<String>(), code in any::<char>()) {

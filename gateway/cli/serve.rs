@@ -39,7 +39,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     }
     let gateway = Gateway::start(config).await?;
     told_to_stop().await?;
-    tracing::info!("stopping: ending sessions and sealing their recordings");
+    tracing::info!(on_stop = ?gateway.on_stop(), "stopping");
     gateway.stop().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -106,10 +106,13 @@ impl Opening {
         };
         match self.seat(&opened).await {
             Ok(seat) => {
-                if let Some(socket) = seat.take(socket).await {
+                let back = seat.take(socket).await;
+                // A session that is left goes on elsewhere: hanging up makes the client look there.
+                if let Some(socket) = back.filter(|_| !self.front.lifecycle.is_leaving()) {
                     refuse(socket, &self.session, "the session has ended").await;
                 }
             }
+            Err(_) if self.front.lifecycle.is_leaving() => {}
             Err(sentence) => refuse(socket, &self.session, &sentence).await,
         }
     }

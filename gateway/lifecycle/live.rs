@@ -24,6 +24,8 @@ pub(super) struct Live {
     /// Where a port session goes.
     pub(super) destination: Option<Destination>,
     ended: AtomicBool,
+    attached: AtomicBool,
+    dismissed: AtomicBool,
     holder: Mutex<Holder>,
 }
 
@@ -32,17 +34,18 @@ impl Live {
         id: SessionId,
         principal: Principal,
         instance: Instance,
-        orders: mpsc::Sender<Control<ClientStream>>,
+        (orders, counters): (mpsc::Sender<Control<ClientStream>>, Counters),
     ) -> Self {
-        let counters = Arc::new(Counters::default());
         Self {
             id,
             principal,
             instance,
             orders,
-            counters,
+            counters: Arc::new(counters),
             destination: None,
             ended: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
             holder: Mutex::default(),
         }
     }
@@ -64,6 +67,24 @@ impl Live {
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// A client is or was there, here or in an earlier process.
+    pub(super) fn set_attached(&self) {
+        self.attached.store(true, Ordering::Release);
+    }
+
+    pub(super) fn was_attached(&self) -> bool {
+        self.attached.load(Ordering::Acquire)
+    }
+
+    /// It is over; its owner may still come and read why.
+    pub(super) fn set_dismissed(&self) {
+        self.dismissed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Acquire)
     }
 
     /// Asks the relay to end; it may have ended already.
@@ -126,6 +147,16 @@ impl LiveSessions {
         table.opening.push(principal.id.clone());
         drop(table);
         Ok(Place { sessions: self, principal: principal.id.clone() })
+    }
+
+    /// Keeps a place for a session that is there already, limit or not.
+    pub(super) fn expect(&self, principal: &Principal) {
+        self.lock().opening.push(principal.id.clone());
+    }
+
+    /// The place that was kept, to be given back.
+    pub(super) fn expected(&self, principal: &Principal) -> Place<'_> {
+        Place { sessions: self, principal: principal.id.clone() }
     }
 
     pub(super) fn insert(&self, live: Arc<Live>) {

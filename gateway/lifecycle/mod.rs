@@ -3,8 +3,10 @@
 //! Read `start`, `attach`, `resume`, `end` and `live_through` from top to
 //! bottom: decide, begin recording, open upstream, hand out the stream URL;
 //! relay until a side, the policy or the recorder says stop; seal and count.
+//! `adopt` and `hand_over` carry sessions over the end of a process.
 
 mod admission;
+mod adoption;
 mod client_stream;
 mod keys;
 mod listing;
@@ -13,12 +15,13 @@ mod once;
 mod patience;
 mod ports;
 mod recordings;
+mod stopping;
 mod token;
 mod upstream;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
@@ -35,8 +38,8 @@ use crate::metrics::Metrics;
 use crate::policy::{Action, Policy};
 use crate::recorder::{End, Recorder, Recording};
 use crate::registry::{Registry, SessionRecord, State};
-use crate::relay::{self, Carries, Control, Ended, Ending, Meters, Parts, Presence, Rules, Times};
-use crate::session::{Instance, Principal, SessionId, SessionRequest, now_ms};
+use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Presence, Rules, Times};
+use crate::session::{Principal, SessionId, SessionRequest, now_ms};
 use crate::store::Store;
 
 pub use self::admission::Asker;
@@ -46,9 +49,6 @@ pub use self::recordings::RecordingFile;
 
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
-
-/// How long a stopping gateway lets its sessions say goodbye.
-const DRAIN_FOR: Duration = Duration::from_secs(10);
 
 /// The rooms that a session passes through.
 pub struct Rooms {
@@ -104,6 +104,9 @@ pub struct Lifecycle {
     live: LiveSessions,
     started: Once<Result<Ticket, ApiError>>,
     draining: AtomicBool,
+    leaving: AtomicBool,
+    /// Sessions of an earlier process that are not taken over yet.
+    adopting: watch::Sender<HashSet<SessionId>>,
 }
 
 impl Lifecycle {
@@ -117,6 +120,8 @@ impl Lifecycle {
             live: LiveSessions::default(),
             started: Once::new(),
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            adopting: watch::Sender::default(),
         })
     }
 
@@ -198,24 +203,28 @@ impl Lifecycle {
             &id,
             asker,
             &request,
-            ((&instance, plan.kind), &decision, &opened.upstream),
+            ((&instance, plan.kind), &decision, &opened.upstream.session_id),
             &self.settings.node,
         );
-        if let Err(error) = self.rooms.registry.add_session(&record).await {
+        let given = recordings::given(asker, &plan, &decision, &opened.client);
+        if let Err(error) = self.rooms.registry.add_started(&record, &given).await {
             tracing::error!(session = %id, %error, "the session could not be registered");
             self.never_opened(recording).await;
-            self.terminate_upstream(&opened.upstream.reference()).await;
+            self.terminate_upstream(&opened.upstream).await;
             return Err(ApiError::gateway("the gateway could not register the session; try again"));
         }
         let rules = admission::rules(&decision.obligations);
-        self.run_session(record, instance, (recording, rules, carries), opened);
+        self.run_session(record, (recording, rules, carries), opened);
         self.ticket(&id)
     }
 
     /// A client opened the stream: let it in if token and client fit.
     ///
-    /// The error is the sentence for the `channel_closed` message.
+    /// The error is the sentence for the `channel_closed` message. While the
+    /// session is being taken over this waits; the caller sets the limit.
     pub async fn attach(&self, id: &SessionId, token: &str, client_id: &str) -> Result<Seat, &'static str> {
+        // Nobody else holds the sender, so this ends only when it is settled.
+        let _ = self.adopting.subscribe().wait_for(|ids| !ids.contains(id)).await;
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let Some(token) = StreamToken::open(&self.rooms.keys, token, id, now) else {
             return Err("the token is not valid any more; start or resume the session again");
@@ -234,7 +243,11 @@ impl Lifecycle {
     /// A refusal is no error: stock clients hang for ever on one. An error
     /// is the gateway's own, and clients try again.
     pub async fn resume(&self, asker: &Asker, id: &SessionId) -> Result<Option<Ticket>, ApiError> {
+        self.settled(id).await?;
         let Some(live) = self.live.get(id).filter(|live| !live.has_ended()) else { return Ok(None) };
+        if live.is_dismissed() && live.principal.id == asker.principal.id {
+            return self.ticket(id).map(Some);
+        }
         match self.admit_on_session(Action::ResumeSession, asker, &live).await {
             Ok(_) => self.ticket(id).map(Some),
             Err(error) if error.blame == Blame::Gateway => Err(error),
@@ -247,6 +260,7 @@ impl Lifecycle {
 
     /// TerminateSession, by its owner or by whom policy allows.
     pub async fn end(&self, asker: &Asker, id: &SessionId, why: Option<&str>) -> Result<(), ApiError> {
+        self.settled(id).await?;
         let Some(live) = self.live.get(id) else {
             return match self.rooms.registry.session(id).await {
                 // Ending twice is no error, to whoever may know of the session.
@@ -263,21 +277,6 @@ impl Lifecycle {
         };
         live.end(Ending { reason: "terminated", sentence }).await;
         Ok(())
-    }
-
-    /// Stops taking sessions, ends the running ones, waits for the seals.
-    pub async fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        for live in self.live.all() {
-            live.end(Ending { reason: "gateway_stopped", sentence: "the gateway is stopping".to_owned() })
-                .await;
-        }
-        if tokio::time::timeout(DRAIN_FOR, self.live.empty()).await.is_err() {
-            tracing::warn!(
-                left = self.live.count(),
-                "sessions did not end in time; their recordings will be recovered"
-            );
-        }
     }
 
     /// Whether sessions can start: not draining, and recordings work.
@@ -312,24 +311,32 @@ impl Lifecycle {
     fn run_session(
         self: &Arc<Self>,
         record: SessionRecord,
-        instance: Instance,
         recording: (Recording, Rules, Carries),
-        opened: Opened,
+        mut opened: Opened,
     ) {
         let (orders, control) = mpsc::channel(ORDERS_MAX);
-        let destination = match &recording.2 {
-            Carries::Terminal => None,
-            Carries::Port(forward) => Some(forward.destination.clone()),
-        };
-        let live = Live::new(record.id.clone(), record.principal.clone(), instance, orders);
-        let live = Arc::new(live.to(destination));
+        let resumed = opened.resumed.as_ref();
+        let counters =
+            Counters::from(record.bytes_in, resumed.map_or(0, |resumed| resumed.recovered.output_bytes));
+        let (id, principal) = (record.id.clone(), record.principal.clone());
+        let live = Live::new(id, principal, record.instance, (orders, counters));
+        let live = Arc::new(live.to(recording.2.destination()));
+        if let Some(ending) = opened.dismissed.take() {
+            live.set_dismissed();
+            let _ = live.orders.try_send(Control::End(ending));
+        }
         self.live.insert(Arc::clone(&live));
-        let kind = admission::kind_label(record.kind);
-        self.rooms.metrics.sessions_started.with_label_values(&[kind]).inc();
-        tracing::info!(session = %record.id, principal = %record.principal.arn, target = %record.target, "session started");
+        let resumed = opened.resumed.as_ref();
+        if resumed.is_none() {
+            let kind = admission::kind_label(record.kind);
+            self.rooms.metrics.sessions_started.with_label_values(&[kind]).inc();
+        }
+        let what = if resumed.is_some() { "session taken over" } else { "session started" };
+        tracing::info!(session = %record.id, principal = %record.principal.arn, target = %record.target, "{what}");
         // A session that was being opened while the drain began is not in its list.
         if self.draining.load(Ordering::Acquire) {
-            let _ = live.orders.try_send(Control::End(stopping()));
+            let order = if self.is_leaving() { Control::Leave } else { Control::End(stopping()) };
+            let _ = live.orders.try_send(order);
         }
         tokio::spawn(Arc::clone(self).live_through(live, control, recording, opened));
     }
@@ -343,7 +350,7 @@ impl Lifecycle {
         opened: Opened,
     ) {
         let id = live.id.clone();
-        let upstream = Arc::new(opened.upstream.reference());
+        let upstream = Arc::new(opened.upstream);
         let parts = Parts {
             session: id.clone(),
             recording,
@@ -354,13 +361,18 @@ impl Lifecycle {
             data_keys: self.data_keys(&upstream, &id),
             data_key: None,
             control,
-            presence: self.presence_of(id.clone()),
+            presence: self.presence_of(&live),
             meters: Arc::clone(&self.meters),
             counters: Arc::clone(&live.counters),
             times: self.settings.times,
+            resumed: opened.resumed,
         };
         let (recording, age_ms, ended) = relay::run(parts).await;
         live.set_ended();
+        if ended == Ended::Left {
+            self.leave(&live, recording).await;
+            return self.live.remove(&id);
+        }
         let terminate = async {
             if matches!(ended, Ended::ByGateway(_)) {
                 self.terminate_upstream(&upstream).await;
@@ -387,8 +399,8 @@ impl Lifecycle {
     }
 
     /// Keeps the registry and the gauge in step with the client's presence.
-    fn presence_of(self: &Arc<Self>, id: SessionId) -> Box<dyn FnMut(Presence) + Send> {
-        let registry = self.rooms.registry.clone();
+    fn presence_of(self: &Arc<Self>, live: &Arc<Live>) -> Box<dyn FnMut(Presence) + Send> {
+        let (id, live, registry) = (live.id.clone(), Arc::clone(live), self.rooms.registry.clone());
         let mut gauge = admission::StateGauge::new(&self.rooms.metrics);
         let (states, mut changed) = watch::channel(State::Connecting);
         // One task writes them, so that the last state is the one that stays.
@@ -405,6 +417,7 @@ impl Lifecycle {
                 Presence::Connected => State::Connected,
                 Presence::Disconnected => State::Disconnected,
             };
+            live.set_attached();
             gauge.set(state);
             states.send_replace(state);
         })

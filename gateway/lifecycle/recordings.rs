@@ -11,11 +11,11 @@ use super::admission::Asker;
 use super::live::Live;
 use super::ports;
 use crate::asciicast::Header;
-use crate::broker::Upstream;
+use crate::broker::{ClientIds, Plan};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Decision;
 use crate::recorder::{End, RecorderError};
-use crate::registry::{SessionRecord, State, Traffic};
+use crate::registry::{Given, SessionRecord, State, Traffic};
 use crate::relay::{Carries, Ended};
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
 
@@ -110,7 +110,7 @@ pub(super) fn record(
     id: &SessionId,
     asker: &Asker,
     request: &SessionRequest,
-    ((instance, kind), decision, upstream): ((&Instance, SessionKind), &Decision, &Upstream),
+    ((instance, kind), decision, upstream_id): ((&Instance, SessionKind), &Decision, &str),
     node: &str,
 ) -> SessionRecord {
     SessionRecord {
@@ -125,12 +125,23 @@ pub(super) fn record(
         started_ms: now_ms(),
         ended_ms: None,
         end_reason: None,
-        upstream_id: Some(upstream.session_id.clone()),
+        upstream_id: Some(upstream_id.to_owned()),
         decision_id: decision.id.clone(),
         node: node.to_owned(),
         recording_sha256: None,
         bytes_in: 0,
         bytes_out: 0,
+    }
+}
+
+/// What a later process needs to take the session over.
+pub(super) fn given(asker: &Asker, plan: &Plan, decision: &Decision, client: &ClientIds) -> Given {
+    Given {
+        source_ip: asker.source_ip.to_string(),
+        parameters: plan.parameters.clone(),
+        obligations: serde_json::to_value(&decision.obligations).unwrap_or_default(),
+        client_id: client.client_id.clone(),
+        client_version: client.client_version.clone(),
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Lifecycle;
 use super::admission::Asker;
 use super::patience::{Patience, REDIAL_FOR, REDIAL_PAUSE, REDIAL_PAUSE_MAX};
-use crate::broker::{ClientIds, Scope, Upstream, UpstreamRef, UpstreamSocket, UpstreamStream};
+use crate::broker::{ClientIds, UpstreamRef, UpstreamSocket, UpstreamStream};
 use crate::error::ApiError;
 use crate::relay;
 use crate::session::{SessionId, SessionRequest};
@@ -18,25 +18,19 @@ use crate::session::{SessionId, SessionRequest};
 /// through in the handshake.
 const CLIENT_VERSION: &str = "1.2.707.0";
 
-/// A session opened upstream, with its first connection.
+/// A session that is open upstream.
 pub(super) struct Opened {
-    pub(super) upstream: Upstream,
+    pub(super) upstream: UpstreamRef,
     pub(super) client: ClientIds,
-    pub(super) socket: UpstreamSocket,
+    /// Its first connection, if there is one yet.
+    pub(super) socket: Option<UpstreamSocket>,
+    /// What an earlier process did, if it opened the session.
+    pub(super) resumed: Option<relay::Resumed>,
+    /// Why it may not go on; its user is only told so.
+    pub(super) dismissed: Option<relay::Ending>,
 }
 
 impl Lifecycle {
-    /// Ends at AWS what a crash of this node left running, unrecorded.
-    pub async fn end_orphans_upstream(self: Arc<Self>, orphans: Vec<SessionId>) {
-        for id in orphans {
-            let Ok(Some(record)) = self.rooms.registry.session(&id).await else { continue };
-            let Some(upstream_id) = record.upstream_id else { continue };
-            let (session, principal) = (record.id, record.principal);
-            let scope = Scope { session, principal, target: record.target, document: record.document };
-            self.terminate_upstream(&UpstreamRef::new(upstream_id, scope)).await;
-        }
-    }
-
     pub(super) async fn open_upstream(
         &self,
         asker: &Asker,
@@ -47,7 +41,10 @@ impl Lifecycle {
         let client =
             ClientIds { client_id: Uuid::new_v4().to_string(), client_version: CLIENT_VERSION.to_owned() };
         match self.rooms.broker.dial(&upstream, &client).await {
-            Ok(socket) => Ok(Opened { upstream, client, socket }),
+            Ok(socket) => {
+                let upstream = upstream.reference();
+                Ok(Opened { upstream, client, socket: Some(socket), resumed: None, dismissed: None })
+            }
             Err(error) => {
                 self.terminate_upstream(&upstream.reference()).await;
                 Err(error.into())

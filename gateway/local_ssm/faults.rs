@@ -23,6 +23,11 @@ impl Running {
         self.order(session, Order::Bye).await
     }
 
+    /// Ends a session as the service does, at anybody's request.
+    pub fn terminate(&self, session: &str) -> bool {
+        self.service.sessions.find(session).is_some_and(|session| session.order(Order::Terminate))
+    }
+
     /// Takes a target's agent off the network, or puts it back.
     pub fn set_online(&self, target: &str, online: bool) {
         let mut offline = self.service.offline.lock();

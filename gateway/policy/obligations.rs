@@ -49,7 +49,7 @@ pub struct Obligations {
 
 impl Obligations {
     /// Both together, the stricter of each.
-    pub(super) fn and(mut self, other: &Self) -> Self {
+    pub fn and(mut self, other: &Self) -> Self {
         self.record = self.record.max(other.record);
         self.record_input |= other.record_input;
         self.idle_timeout = shorter(self.idle_timeout, other.idle_timeout);

@@ -7,10 +7,13 @@ use std::sync::mpsc::{Receiver, channel};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Recording;
-use super::lines::{Lines, SharedLines};
+use ring::digest::{Context, SHA256};
+
+use super::lines::{Lines, OpenFile, SharedLines};
+use super::memory::Memory;
 use super::writer::ToWriter;
-use crate::asciicast::{Covered, Event, EventCode, Marks};
+use super::{Recording, Recovered};
+use crate::asciicast::{Covered, Event, EventCode, Handover, Marks};
 use crate::session::SessionId;
 
 /// The writer's side of one recording, for tests with simulated time.
@@ -23,6 +26,10 @@ pub(crate) struct ByHand {
     pub(crate) output: Vec<Covered<Vec<u8>>>,
     /// What was written beside output, in order.
     pub(crate) others: Vec<Event>,
+    /// Input messages that were written, with their numbers.
+    pub(crate) typed: Vec<(i64, Vec<u8>)>,
+    next_typed: i64,
+    lines: Vec<u8>,
 }
 
 impl ByHand {
@@ -37,8 +44,25 @@ impl ByHand {
             exact: None,
             output: Vec::new(),
             others: Vec::new(),
+            typed: Vec::new(),
+            next_typed: 0,
+            lines: Vec::new(),
         };
         (Recording::new(lines, writer), hand)
+    }
+
+    /// The process is gone; what another one makes of what was written.
+    pub(crate) fn restart(&mut self) -> (Recording, Recovered) {
+        self.waiting.clear();
+        let (writer, inbox) = channel();
+        self.inbox = inbox;
+        self.exact = None;
+        let mut memory = Memory::default();
+        self.lines.split_inclusive(|byte| *byte == b'\n').for_each(|line| memory.line(line));
+        let (state, recovered) = memory.finish();
+        let file = OpenFile { length: 0, digest: Context::new(&SHA256) };
+        let lines = Lines::after(SessionId::parse("alice-1").unwrap(), self.lines.len() as u64, file);
+        (Recording::going_on(Arc::new(lines), writer, state), recovered)
     }
 
     /// Whether there is something to write.
@@ -61,6 +85,7 @@ impl ByHand {
             buffer.journaled = buffer.bytes.len();
             let (fresh, end) = (buffer.take_journaled(), buffer.end());
             drop(buffer);
+            self.lines.extend_from_slice(&fresh);
             for line in fresh.split_inclusive(|byte| *byte == b'\n') {
                 self.take(Event::parse(line).unwrap());
             }
@@ -75,9 +100,17 @@ impl ByHand {
         }
         let covered = self.marks.follow(event.code, event.data.as_bytes());
         if event.code == EventCode::SEQUENCE {
+            if let Some(Handover::Input(number)) = Handover::parse(event.data.as_bytes()) {
+                self.next_typed = number;
+            }
             return;
         }
         let exact = self.exact.take();
+        if event.code == EventCode::Input {
+            let bytes = exact.clone().unwrap_or_else(|| event.data.clone().into_bytes());
+            self.typed.push((self.next_typed, bytes));
+            self.next_typed += 1;
+        }
         match covered {
             Some(Covered { sequence, stream, .. }) => {
                 let content = exact.unwrap_or_else(|| event.data.into_bytes());

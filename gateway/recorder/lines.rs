@@ -70,9 +70,13 @@ pub(super) struct OpenFile {
 impl Lines {
     /// The lines of a session whose file holds only the header line.
     pub(super) fn new(id: SessionId, header: &[u8], file_length: u64) -> Self {
-        let start = header.len() as u64;
         let mut digest = digest::Context::new(&SHA256);
         digest.update(header);
+        Self::after(id, header.len() as u64, OpenFile { length: file_length, digest })
+    }
+
+    /// The lines of a session whose file holds `start` bytes of them.
+    pub(super) fn after(id: SessionId, start: u64, file: OpenFile) -> Self {
         let buffer = Buffer { bytes: Vec::new(), start, journaled: 0, waiting_since: None };
         Self {
             id,
@@ -84,7 +88,7 @@ impl Lines {
             compressed: AtomicU64::new(start),
             failure: OnceLock::new(),
             waker: AtomicWaker::new(),
-            open_file: Mutex::new(OpenFile { length: file_length, digest }),
+            open_file: Mutex::new(file),
         }
     }
 

@@ -5,7 +5,8 @@
 //! sessions to one shared journal with one `write(2)` (they then survive
 //! SIGKILL); the *compressor* thread moves them, about once a second, into
 //! the session's `.cast.zst`; the *sealer* thread re-compresses a finished
-//! recording and signs it. What a crash leaves is put together at open.
+//! recording and signs it. What a crash or a stop leaves is put together
+//! again: reopened if its session goes on, sealed if not.
 
 #[cfg(test)]
 mod by_hand;
@@ -15,9 +16,11 @@ mod evidence;
 mod frames;
 mod journal;
 mod lines;
+mod memory;
 pub mod read;
 mod recording;
 mod recovery;
+mod reopen;
 mod seal;
 mod sealer;
 mod seek_table;
@@ -41,6 +44,7 @@ pub use crate::asciicast::{Direction, FlowEvent, Guess, Mode, Side, Stream};
 pub(crate) use by_hand::ByHand;
 pub use evidence::{Ending, Evidence, Segment};
 pub use recording::{Position, Recording};
+pub use reopen::{Recorded, Recovered};
 pub use seal::Sealed;
 pub use signing::{PublicKey, SigningKey};
 pub use spool::{RECORDING_SUFFIX, Spool, is_sealed};
@@ -50,6 +54,7 @@ use crate::asciicast::{CastError, Header};
 use crate::metrics::Metrics;
 use crate::session::SessionId;
 use lines::Lines;
+use recovery::Past;
 use writer::ToWriter;
 
 /// Where the recorder keeps what it writes.
@@ -106,6 +111,9 @@ pub enum RecorderError {
     /// The open file does not hold the lines that were written to it.
     #[error("the open recording of session {0} was altered on disk")]
     Altered(SessionId),
+    /// Lines are missing, so nobody can say what the session's next one is.
+    #[error("lines of the recording of session {0} are lost, so it cannot go on")]
+    Hole(SessionId),
     /// A signing or public key cannot be used.
     #[error("the key {0}")]
     Key(String),
@@ -141,6 +149,8 @@ pub(crate) struct House {
     trouble: Mutex<Option<String>>,
     /// The recordings that are not sealed.
     open: Mutex<HashMap<SessionId, Weak<Lines>>>,
+    /// What an earlier process left.
+    past: Mutex<Past>,
 }
 
 impl House {
@@ -163,6 +173,10 @@ impl House {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn forget(&self, id: &SessionId) {
         self.open().remove(id);
     }
@@ -177,9 +191,9 @@ impl House {
 }
 
 impl Recorder {
-    /// Seals what a crash left in the spool, then starts the threads.
+    /// Looks at what an earlier process left, then starts the threads.
     ///
-    /// Blocks for as long as that takes (about 50 MB of lines a second).
+    /// What it left stays as it is until it is reopened or sealed.
     pub fn open(
         config: RecorderConfig,
         key: SigningKey,
@@ -187,9 +201,10 @@ impl Recorder {
     ) -> Result<Self, RecorderError> {
         let spool = Spool::open(&config.spool)?;
         let lock = spool.lock()?;
-        let house =
-            Arc::new(House { spool, key, metrics, trouble: Mutex::new(None), open: Mutex::default() });
-        let first_journal = recovery::recover(&house)?;
+        let (past, first_journal) = recovery::look(&spool)?;
+        let (trouble, open, past) = (Mutex::new(None), Mutex::default(), Mutex::new(past));
+        let house = Arc::new(House { spool, key, metrics, trouble, open, past });
+        house.tidy_past();
         let journal = journal::Journal::open(house.spool.clone(), first_journal, lock)?;
         let (to_sealer, sealing) = channel();
         let (to_compressor, compressing) = channel();
@@ -216,6 +231,33 @@ impl Recorder {
         let lines = Arc::new(Lines::new(id.clone(), &line, bytes));
         self.house.open().insert(id.clone(), Arc::downgrade(&lines));
         Ok(Recording::new(lines, self.writer.clone()))
+    }
+
+    /// Open recordings of an earlier process that nobody took up yet.
+    pub fn left(&self) -> Vec<SessionId> {
+        self.house.left()
+    }
+
+    /// Goes on with the recording of a session; `None` if there is none.
+    ///
+    /// Blocks (about 100 MB of lines a second). It fails if lines are known
+    /// to be missing; what is there is then still to be sealed.
+    pub fn reopen(&self, id: &SessionId) -> Result<Option<(Recording, Recovered)>, RecorderError> {
+        if let Some(why) = self.house.trouble() {
+            return Err(RecorderError::Unhealthy(why));
+        }
+        let Some(reopened) = reopen::reopen(&self.house, id)? else { return Ok(None) };
+        let lines = Arc::new(reopened.lines);
+        self.house.open().insert(id.clone(), Arc::downgrade(&lines));
+        let recording = Recording::going_on(lines, self.writer.clone(), reopened.state);
+        Ok(Some((recording, reopened.recovered)))
+    }
+
+    /// Seals a recording of an earlier process that nobody goes on with.
+    ///
+    /// Blocks (about 50 MB of lines a second).
+    pub fn seal_left(&self, id: &SessionId) {
+        recovery::seal_left(&self.house, id);
     }
 
     /// Whether sessions can be recorded now; if not, why.

@@ -13,7 +13,8 @@ use super::lines::{BACKLOG_MAX, Buffer, Finish, Lines};
 use super::writer::ToWriter;
 use super::{Direction, End, FlowEvent, RecorderError, Sealed, Stream};
 use crate::asciicast::{
-    EventCode, Marks, Piece, Runes, encode_event, encode_flow, encode_mark, encode_piece, encode_traffic,
+    EventCode, Handover, Marks, Piece, Runes, encode_event, encode_flow, encode_mark, encode_piece,
+    encode_traffic,
 };
 
 /// Longest marker text, bytes; a marker is a label.
@@ -40,6 +41,15 @@ pub struct Recording {
     sealed: bool,
 }
 
+/// Where a recording that goes on stands.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) marks: Marks,
+    pub(super) output: Runes,
+    pub(super) error_output: Runes,
+    pub(super) last_ms: u64,
+}
+
 impl Recording {
     pub(super) fn new(lines: Arc<Lines>, writer: Sender<ToWriter>) -> Self {
         Self {
@@ -53,6 +63,14 @@ impl Recording {
             last_ms: 0,
             sealed: false,
         }
+    }
+
+    /// A recording that another process began.
+    pub(super) fn going_on(lines: Arc<Lines>, writer: Sender<ToWriter>, state: State) -> Self {
+        let mut recording = Self::new(lines, writer);
+        (recording.marks, recording.last_ms) = (state.marks, state.last_ms);
+        (recording.output, recording.error_output) = (state.output, state.error_output);
+        recording
     }
 
     /// Records one output message; each sequence number once, ascending.
@@ -142,6 +160,23 @@ impl Recording {
         self.hand_over(buffer)
     }
 
+    /// Notes for a later process from where on the client may lack output.
+    pub fn owed(&mut self, at_ms: u64, sequence: Option<i64>) -> Result<Position, RecorderError> {
+        self.handover(at_ms, Handover::Owed(sequence))
+    }
+
+    /// Notes for a later process which input message the next event is.
+    pub fn input_is(&mut self, at_ms: u64, sequence: i64) -> Result<Position, RecorderError> {
+        self.handover(at_ms, Handover::Input(sequence))
+    }
+
+    /// Leaves the recording open for a later process.
+    ///
+    /// What was handed over before is written; nothing is sealed.
+    pub fn leave(mut self) {
+        self.sealed = true;
+    }
+
     /// Up to where the recording survives the end of the process.
     pub fn recorded(&self) -> Position {
         Position(self.lines.recorded())
@@ -180,6 +215,14 @@ impl Recording {
         let lines = self.lines.clone();
         let mut buffer = room(&lines)?;
         encode_event(&mut buffer.bytes, at_ms, code, text);
+        self.hand_over(buffer)
+    }
+
+    fn handover(&mut self, at_ms: u64, note: Handover) -> Result<Position, RecorderError> {
+        let at_ms = self.time(at_ms);
+        let lines = self.lines.clone();
+        let mut buffer = room(&lines)?;
+        note.encode(&mut buffer.bytes, at_ms);
         self.hand_over(buffer)
     }
 

@@ -1,47 +1,99 @@
 //! Puts together what a crash or an error left, and seals it.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::evidence::Ending;
 use super::journal::Index;
 use super::read::{LineReader, ReadError};
 use super::seal::{Seal, Sealed};
-use super::{House, RecorderError, frames, is_sealed};
+use super::{House, RecorderError, Spool, frames, is_sealed};
 use crate::asciicast::{EventCode, Header, encode_event, peek};
 use crate::session::SessionId;
 
-/// Seals every open recording of an earlier process.
-///
-/// Gives the number of the first journal segment that is free. A recording
-/// that cannot be recovered now stays as it is, with the journal.
-pub(super) fn recover(house: &House) -> Result<u64, RecorderError> {
-    let failed = || RecorderError::io("recover the spool");
-    house.spool.remove_drafts().map_err(failed())?;
-    let numbers = house.spool.journal_numbers().map_err(failed())?;
-    let index = Index::read(&house.spool).map_err(failed())?;
-    let mut all_well = true;
-    for id in house.spool.ids().map_err(failed())? {
-        let path = house.spool.path(&id);
-        if is_sealed(&path).map_err(RecorderError::io(format!("read {}", path.display())))? {
-            continue;
-        }
-        all_well &= recover_one(house, &id, &index);
-    }
-    if all_well {
-        for number in &numbers {
-            fs::remove_file(house.spool.journal_path(*number)).map_err(failed())?;
-        }
-    }
-    Ok(numbers.last().map_or(1, |last| last + 1))
+/// What an earlier process left: open recordings, and the journal's lines.
+#[derive(Default)]
+pub(super) struct Past {
+    /// Recordings that are neither sealed nor reopened yet.
+    left: HashSet<SessionId>,
+    index: Arc<Index>,
+    /// Journal segments that hold lines of those.
+    segments: Vec<u64>,
+    /// A recording could not be recovered: the segments stay.
+    kept: bool,
 }
 
-/// Seals one; says whether its journal is needed no more.
-fn recover_one(house: &House, id: &SessionId, index: &Index) -> bool {
+/// Finds every open recording of an earlier process.
+///
+/// Also gives the number of the first journal segment that is free.
+pub(super) fn look(spool: &Spool) -> Result<(Past, u64), RecorderError> {
+    let failed = || RecorderError::io("recover the spool");
+    spool.remove_drafts().map_err(failed())?;
+    let segments = spool.journal_numbers().map_err(failed())?;
+    let index = Arc::new(Index::read(spool).map_err(failed())?);
+    let mut left = HashSet::new();
+    for id in spool.ids().map_err(failed())? {
+        let path = spool.path(&id);
+        if !is_sealed(&path).map_err(RecorderError::io(format!("read {}", path.display())))? {
+            left.insert(id);
+        }
+    }
+    let free = segments.last().map_or(1, |last| last + 1);
+    Ok((Past { left, index, segments, kept: false }, free))
+}
+
+impl House {
+    /// Recordings of an earlier process that nobody took up yet.
+    pub(super) fn left(&self) -> Vec<SessionId> {
+        self.past().left.iter().cloned().collect()
+    }
+
+    /// What the journal has of an open recording of an earlier process.
+    pub(super) fn past_lines(&self, id: &SessionId) -> Option<Arc<Index>> {
+        let past = self.past();
+        past.left.contains(id).then(|| Arc::clone(&past.index))
+    }
+
+    /// A recording needs the old journal no more; or it has to be kept.
+    pub(super) fn past_done(&self, id: &SessionId, well: bool) {
+        let mut past = self.past();
+        past.left.remove(id);
+        past.kept |= !well;
+        if past.left.is_empty() {
+            past.index = Arc::default();
+            if !past.kept {
+                self.forget_segments(&std::mem::take(&mut past.segments));
+            }
+        }
+    }
+
+    /// With nothing left to recover the old journal goes at once.
+    pub(super) fn tidy_past(&self) {
+        let mut past = self.past();
+        if past.left.is_empty() && !past.kept {
+            self.forget_segments(&std::mem::take(&mut past.segments));
+        }
+    }
+
+    fn forget_segments(&self, numbers: &[u64]) {
+        for number in numbers {
+            if let Err(error) = fs::remove_file(self.spool.journal_path(*number)) {
+                // Its lines are in their files; it is read again at the next start.
+                tracing::warn!(number, %error, "an old journal segment cannot be removed");
+            }
+        }
+    }
+}
+
+/// Seals a recording of an earlier process that nobody goes on with.
+pub(super) fn seal_left(house: &House, id: &SessionId) {
+    let Some(index) = house.past_lines(id) else { return };
     let reason = "gateway stopped".to_owned();
     let ending = Ending { reason, at_ms: 0, recovered: true, missing_bytes: 0 };
-    match assemble(house, id, index, ending) {
+    let well = match assemble(house, id, &index, ending) {
         Ok(Some(_)) => {
             tracing::warn!(%id, "recovered a recording that was not sealed");
             house.count_recording("recovered");
@@ -53,7 +105,8 @@ fn recover_one(house: &House, id: &SessionId, index: &Index) -> bool {
             house.count_recording("failed");
             false
         }
-    }
+    };
+    house.past_done(id, well);
 }
 
 /// Seals what file and journal have of a recording that failed.
@@ -63,30 +116,68 @@ pub(super) fn salvage(house: &House, id: &SessionId, ending: Ending) -> Result<S
     sealed.ok_or_else(|| RecorderError::Failed("nothing of it is on disk".into()))
 }
 
-/// Joins file and journal; `None` if there is nothing to join.
 fn assemble(
     house: &House,
     id: &SessionId,
     index: &Index,
     ending: Ending,
 ) -> Result<Option<Sealed>, RecorderError> {
-    let path = house.spool.path(id);
-    let failed = || RecorderError::io(format!("recover {}", path.display()));
-    let first = index.places(id).first();
-    let checksum = start(&path).map_err(failed())?;
-    // A sealed file that was cut must never be signed again.
-    if checksum == Some(true) || checksum.is_none() && first.is_none() {
-        return set_aside(house, id, &path).map_err(failed());
+    if !is_there(house, id, index)? {
+        return Ok(None);
     }
     let mut seal = Seal::begin(house, id, ending)?;
+    join(house, id, index, &mut |part| match part {
+        Part::Line(line) => seal.line(line),
+        Part::Lost(bytes) => {
+            seal.lost(bytes);
+            Ok(())
+        }
+    })?;
+    seal.finish().map(Some)
+}
+
+/// Whether there is anything to join; what is no recording is set aside.
+pub(super) fn is_there(house: &House, id: &SessionId, index: &Index) -> Result<bool, RecorderError> {
+    let path = house.spool.path(id);
+    let failed = || RecorderError::io(format!("recover {}", path.display()));
+    let checksum = start(&path).map_err(failed())?;
+    // A sealed file that was cut must never be signed again.
+    if checksum == Some(true) || checksum.is_none() && index.places(id).is_empty() {
+        set_aside(house, id, &path).map_err(failed())?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// A piece of what file and journal hold together.
+pub(super) enum Part<'a> {
+    /// A line with its line feed; the first one is the header.
+    Line(&'a [u8]),
+    /// So many bytes of lines are known to be lost.
+    Lost(u64),
+}
+
+/// Where the parts of a recording go.
+pub(super) type Take<'a> = dyn FnMut(Part<'_>) -> Result<(), RecorderError> + 'a;
+
+/// Joins file and journal, in order and without a line twice.
+pub(super) fn join(
+    house: &House,
+    id: &SessionId,
+    index: &Index,
+    take: &mut Take<'_>,
+) -> Result<(), RecorderError> {
+    let path = house.spool.path(id);
+    let failed = || RecorderError::io(format!("recover {}", path.display()));
     let file = File::open(&path).map_err(failed())?;
-    let mut join = Join { seal: &mut seal, position: 0, last_ms: 0 };
+    let mut join = Join { take, position: 0, last_ms: 0 };
     join.file(file)?;
     if join.position == 0 {
         let mut header = Vec::new();
         lost_header(id).write(&mut header)?;
-        join.seal.line(&header)?;
-        join.position = first.map_or(0, |place| place.position);
+        (join.take)(Part::Line(&header))?;
+        join.position = index.places(id).first().map_or(0, |place| place.position);
+        (join.take)(Part::Lost(0))?;
     }
     for place in index.places(id) {
         if place.position + u64::from(place.length) > join.position {
@@ -95,12 +186,12 @@ fn assemble(
             join.lines(&lines)?;
         }
     }
-    seal.finish().map(Some)
+    Ok(())
 }
 
-/// Adds lines to a seal and knows where in the stream of lines it is.
+/// Knows where in the stream of lines it is.
 struct Join<'a, 'b> {
-    seal: &'a mut Seal<'b>,
+    take: &'a mut Take<'b>,
     position: u64,
     last_ms: u64,
 }
@@ -129,7 +220,7 @@ impl Join<'_, '_> {
     fn line(&mut self, line: &[u8]) -> Result<(), RecorderError> {
         self.position += line.len() as u64;
         self.last_ms = peek(line).map_or(self.last_ms, |peeked| peeked.time_ms);
-        self.seal.line(line)
+        (self.take)(Part::Line(line))
     }
 
     /// Says in recording and evidence that lines before `position` are lost.
@@ -140,8 +231,8 @@ impl Join<'_, '_> {
         let mut mark = Vec::new();
         let text = format!("{missing} bytes of this recording were lost here");
         encode_event(&mut mark, self.last_ms, EventCode::Marker, &text);
-        self.seal.line(&mark)?;
-        self.seal.lost(missing);
+        (self.take)(Part::Line(&mark))?;
+        (self.take)(Part::Lost(missing))?;
         self.position = position;
         Ok(())
     }
@@ -155,16 +246,14 @@ fn start(path: &Path) -> std::io::Result<Option<bool>> {
 }
 
 /// Removes an empty file; puts one that is no recording out of the way.
-fn set_aside(house: &House, id: &SessionId, path: &Path) -> std::io::Result<Option<Sealed>> {
+fn set_aside(house: &House, id: &SessionId, path: &Path) -> std::io::Result<()> {
     if fs::metadata(path)?.len() == 0 {
-        fs::remove_file(path)?;
-        return Ok(None);
+        return fs::remove_file(path);
     }
     tracing::error!(%id, "a file in the spool is no open recording; set aside as .broken");
     house.metrics.recorder_errors.inc();
     house.count_recording("failed");
-    house.spool.set_aside(id)?;
-    Ok(None)
+    house.spool.set_aside(id)
 }
 
 fn lost_header(id: &SessionId) -> Header {

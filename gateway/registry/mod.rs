@@ -16,6 +16,7 @@ use sqlx::sqlite::{
 mod decisions;
 mod error;
 mod keys;
+mod given;
 mod page;
 mod record;
 mod schema;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use decisions::DecisionFilter;
 pub use error::RegistryError;
+pub use given::{Given, Unfinished};
 pub use keys::SealedKey;
 pub use page::Page;
 pub use record::{DecisionRecord, SessionRecord, State};

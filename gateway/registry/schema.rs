@@ -7,9 +7,10 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS];
+const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER];
 
-const FIRST: &[&str] = &[
+/// Sessions and decisions.
+pub(super) const FIRST: &[&str] = &[
     "CREATE TABLE decisions (
         id TEXT PRIMARY KEY,
         at_ms BIGINT NOT NULL,
@@ -57,6 +58,13 @@ const SESSION_KEYS: &[&str] = &["CREATE TABLE session_keys (
         kms_key_id TEXT NOT NULL,
         challenge TEXT,
         sealed BLOB NOT NULL)"];
+/// What a process needs that takes over an earlier one's sessions.
+const TAKING_OVER: &[&str] = &[
+    "ALTER TABLE sessions ADD COLUMN state_ms BIGINT",
+    "CREATE TABLE session_starts (
+        session_id TEXT PRIMARY KEY REFERENCES sessions (id),
+        given TEXT NOT NULL)",
+];
 
 /// Applies the steps the file lacks; refuses a file from the future.
 pub(super) async fn migrate(pool: &SqlitePool) -> Result<(), RegistryError> {

@@ -4,15 +4,13 @@ use std::fmt::Debug;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::{Sqlite, SqliteRow};
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 use sqlx::{QueryBuilder, Row};
 
 use super::page::{Cut, Page};
 use super::{Registry, RegistryError, SessionRecord, State};
 use crate::session::{Document, SessionId, Target};
-
-/// Why sessions of a crashed node are over.
-const ORPHANED: &str = "gateway stopped";
 
 /// Which sessions `DescribeSessions` lists: its two `State` values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,31 +54,7 @@ pub struct Traffic {
 impl Registry {
     /// Records a session; its decision must be recorded already.
     pub async fn add_session(&self, session: &SessionRecord) -> Result<(), RegistryError> {
-        let statement = "INSERT INTO sessions (id, principal, owner, target, document, kind, reason, state, \
-             started_ms, ended_ms, end_reason, upstream_id, decision_id, node, recording_sha256, bytes_in, \
-             bytes_out, instance) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-             $17, $18)";
-        sqlx::query(statement)
-            .bind(session.id.as_str())
-            .bind(json(&session.principal))
-            .bind(&session.principal.arn)
-            .bind(session.target.as_str())
-            .bind(session.document.as_str())
-            .bind(json(&session.kind))
-            .bind(&session.reason)
-            .bind(session.state.as_str())
-            .bind(signed(session.started_ms))
-            .bind(session.ended_ms.map(signed))
-            .bind(&session.end_reason)
-            .bind(&session.upstream_id)
-            .bind(&session.decision_id)
-            .bind(&session.node)
-            .bind(&session.recording_sha256)
-            .bind(signed(session.bytes_in))
-            .bind(signed(session.bytes_out))
-            .bind(json(&session.instance))
-            .execute(&self.writer)
-            .await?;
+        insert(session).execute(&self.writer).await?;
         Ok(())
     }
 
@@ -96,6 +70,7 @@ impl Registry {
         reason: Option<&str>,
     ) -> Result<bool, RegistryError> {
         let statement = "UPDATE sessions SET state = $2, \
+             state_ms = CASE WHEN state = $2 THEN COALESCE(state_ms, $4) ELSE $4 END, \
              ended_ms = CASE WHEN $3 THEN $4 ELSE ended_ms END, \
              end_reason = COALESCE(end_reason, $5) \
              WHERE id = $1 AND state NOT IN ('Terminated', 'Failed')";
@@ -164,20 +139,33 @@ impl Registry {
         let count: i64 = sqlx::query_scalar(statement).fetch_one(&self.reader).await?;
         Ok(unsigned(count))
     }
+}
 
-    /// Ends what a crash of this node left open; gives their ids.
-    pub async fn end_orphans(&self, node: &str, at_ms: u64) -> Result<Vec<SessionId>, RegistryError> {
-        let statement = "UPDATE sessions SET state = 'Terminated', ended_ms = $2, \
-             end_reason = COALESCE(end_reason, $3) \
-             WHERE node = $1 AND state NOT IN ('Terminated', 'Failed') RETURNING id";
-        let ids: Vec<String> = sqlx::query_scalar(statement)
-            .bind(node)
-            .bind(signed(at_ms))
-            .bind(ORPHANED)
-            .fetch_all(&self.writer)
-            .await?;
-        ids.into_iter().map(|id| noun(SessionId::parse(&id), &id, "id")).collect()
-    }
+/// The statement that adds a session.
+pub(super) fn insert(session: &SessionRecord) -> Query<'_, Sqlite, SqliteArguments> {
+    let statement = "INSERT INTO sessions (id, principal, owner, target, document, kind, reason, state, \
+         started_ms, ended_ms, end_reason, upstream_id, decision_id, node, recording_sha256, bytes_in, \
+         bytes_out, instance, state_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
+         $15, $16, $17, $18, $9)";
+    sqlx::query(statement)
+        .bind(session.id.as_str())
+        .bind(json(&session.principal))
+        .bind(&session.principal.arn)
+        .bind(session.target.as_str())
+        .bind(session.document.as_str())
+        .bind(json(&session.kind))
+        .bind(&session.reason)
+        .bind(session.state.as_str())
+        .bind(signed(session.started_ms))
+        .bind(session.ended_ms.map(signed))
+        .bind(&session.end_reason)
+        .bind(&session.upstream_id)
+        .bind(&session.decision_id)
+        .bind(&session.node)
+        .bind(&session.recording_sha256)
+        .bind(signed(session.bytes_in))
+        .bind(signed(session.bytes_out))
+        .bind(json(&session.instance))
 }
 
 fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
@@ -208,7 +196,7 @@ fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
     query
 }
 
-fn read(row: &SqliteRow) -> Result<SessionRecord, RegistryError> {
+pub(super) fn read(row: &SqliteRow) -> Result<SessionRecord, RegistryError> {
     let id: String = row.try_get("id")?;
     let text = |column: &str| row.try_get::<String, _>(column);
     let optional = |column: &str| row.try_get::<Option<String>, _>(column);

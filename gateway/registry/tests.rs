@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use super::sessions::json;
 use super::*;
 use crate::session::{AuthMethod, Document, Instance, Principal, SessionId, SessionKind, Target};
 
@@ -274,20 +275,55 @@ async fn decisions_read_back_and_are_found() {
 }
 
 #[tokio::test]
-async fn a_crash_leaves_no_session_open() {
+async fn a_later_process_finds_what_is_not_over_and_what_it_was_given() {
     let home = Home::with(&[
-        SessionRecord { state: State::Connected, ..session("alice-1", 1) },
         SessionRecord { state: State::Terminated, ended_ms: Some(2), ..session("alice-2", 1) },
         SessionRecord { node: "node-b".into(), ..session("alice-3", 1) },
+        session("alice-4", 7),
     ])
     .await;
-    assert_eq!(home.registry.active().await.unwrap(), 2);
-    let ended = home.registry.end_orphans("node-a", 9).await.unwrap();
-    assert_eq!(ended, [SessionId::parse("alice-1").unwrap()]);
-    let found = home.registry.session(&ended[0]).await.unwrap().unwrap();
-    assert_eq!((found.state, found.ended_ms), (State::Terminated, Some(9)));
-    assert_eq!(found.end_reason.as_deref(), Some("gateway stopped"));
-    assert_eq!(home.registry.active().await.unwrap(), 1);
+    let given = Given {
+        source_ip: "192.0.2.7".into(),
+        parameters: [("command".to_owned(), vec!["top".to_owned()])].into(),
+        obligations: serde_json::json!({"record_input": true}),
+        client_id: "c-1".into(),
+        client_version: "1.2.707.0".into(),
+    };
+    home.registry.add_started(&session("alice-1", 5), &given).await.unwrap();
+    let id = SessionId::parse("alice-1").unwrap();
+    home.registry.set_state(&id, State::Disconnected, 9, None).await.unwrap();
+    let found = home.registry.unfinished("node-a").await.unwrap();
+    let record = SessionRecord { state: State::Disconnected, ..session("alice-1", 5) };
+    let older = Unfinished { record: session("alice-4", 7), given: None, since_ms: Some(7) };
+    assert_eq!(found, [Unfinished { record, given: Some(given), since_ms: Some(9) }, older]);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = super::options(&folder.path().join("registry.db")).create_if_missing(true);
+    let old = super::pool(1).connect_with(options).await.unwrap();
+    sqlx::query("CREATE TABLE schema_version (version BIGINT NOT NULL)").execute(&old).await.unwrap();
+    sqlx::query("INSERT INTO schema_version VALUES (1)").execute(&old).await.unwrap();
+    for statement in schema::FIRST {
+        sqlx::query(*statement).execute(&old).await.unwrap();
+    }
+    let principal = json(&alice());
+    sqlx::query(
+        "INSERT INTO decisions VALUES ('d-1', 1, $1, 'a', 'x', NULL, NULL, NULL, TRUE, '[]', '', '', NULL)",
+    )
+    .bind(&principal)
+    .execute(&old)
+    .await
+    .unwrap();
+    let statement = "INSERT INTO sessions VALUES ('alice-1', $1, 'a', 'i-0123456789abcdef0', $2, \
+         'SSM-SessionManagerRunShell', '\"shell\"', NULL, 'Connected', 5, NULL, NULL, NULL, 'd-1', 'node-a', NULL, 0, 0)";
+    sqlx::query(statement).bind(&principal).bind(json(&instance())).execute(&old).await.unwrap();
+    old.close().await;
+    let registry = Registry::open(&config(&folder)).await.unwrap();
+    let record = SessionRecord { state: State::Connected, reason: None, ..session("alice-1", 5) };
+    let found = registry.unfinished("node-a").await.unwrap();
+    assert_eq!(found, [Unfinished { record, given: None, since_ms: None }]);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ where
                 Heard::Binary(raw) => self.take_from_upstream(raw, cx)?,
                 Heard::Text => self.outside.meters.dropped("text"),
                 Heard::Gone => {
-                    self.upstream = Upstream::Redialling((self.outside.redial)());
+                    self.upstream_gone();
                     break;
                 }
             }
@@ -49,7 +49,12 @@ where
     }
 
     /// With no client there is the window to fill; with one, its socket.
+    ///
+    /// For a session that is left, what still comes is only recorded.
     fn takes_output(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.leaving.is_some() {
+            return self.tap.has_room();
+        }
         self.output.has_room()
             && self.held.has_room()
             && self.tap.has_room()
@@ -67,7 +72,7 @@ where
                 if let Ok(acknowledge) = Acknowledge::parse(message.payload()) {
                     self.tap.input_taken(acknowledge.sequence);
                 }
-                self.queue_for_client(message.raw().clone());
+                self.pass_input_acknowledge(message.raw().clone());
                 Ok(())
             }
             MessageType::ChannelClosed => {
@@ -88,7 +93,7 @@ where
 
     pub(super) fn output_message(&mut self, message: Message, cx: &mut Context<'_>) -> Result<(), Ended> {
         match self.output.arrival(message.sequence()) {
-            Arrival::Fresh | Arrival::Early if !message.digest_matches() => {
+            Arrival::Fresh | Arrival::Early | Arrival::Owed if !message.digest_matches() => {
                 self.outside.meters.dropped("digest")
             }
             Arrival::Fresh => {
@@ -98,13 +103,17 @@ where
                 }
                 self.send_output(cx);
             }
+            Arrival::Early | Arrival::TooEarly if self.output.is_oldest(message.sequence()) => {
+                self.go_on_at(message, cx)?;
+            }
             Arrival::Early => {
                 if !self.output.hold(message) {
                     self.outside.meters.dropped("too_early");
                 }
             }
             Arrival::TooEarly => self.outside.meters.dropped("too_early"),
-            Arrival::Repeat => self.repeat_output(message.sequence()),
+            Arrival::Owed => self.give_back(&message)?,
+            Arrival::Repeat => self.repeat_output(message.sequence())?,
             Arrival::Done => self.acknowledge_again(&message),
         }
         Ok(())
@@ -129,6 +138,9 @@ where
         self.outside.counters.add_output(bytes);
         self.outside.meters.output_bytes.inc_by(bytes as u64);
         self.outside.meters.output_messages.inc();
+        if self.output.is_answering() {
+            self.answer(Acknowledge::of(&message), position);
+        }
         self.output.accept(message, position, self.now);
         Ok(())
     }
@@ -158,21 +170,27 @@ where
     }
 
     /// Lets the client try again; with no client there is nobody to try.
-    fn repeat_output(&mut self, sequence: i64) {
+    fn repeat_output(&mut self, sequence: i64) -> Result<(), Ended> {
         if self.client.is_none() {
-            return;
+            return Ok(());
         }
-        let Some(raw) = self.output.repeat(sequence, self.now) else { return };
+        let Some(raw) = self.output.repeat(sequence, self.now) else { return Ok(()) };
         self.queue_for_client(raw);
         let owed = self.output.silence(sequence, self.now);
-        self.hold_all(owed);
+        self.hold_in_debt(owed)
     }
 
     /// Sends what is next in order for as long as the client takes it.
     pub(super) fn send_output(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(leg) = &mut self.client else { return false };
+        let Some(leg) = self.client.as_mut().filter(|_| self.leaving.is_none()) else { return false };
         let mut moved = false;
         while !self.output.all_sent() && leg.has_room(cx) {
+            // A recording that failed shows with the next message.
+            if let Some(position) = self.output.waits_for()
+                && self.tap.recording().poll_recorded(cx, position).is_pending()
+            {
+                break;
+            }
             let Some(raw) = self.output.send_next(self.now) else { break };
             leg.queue(raw);
             moved = true;

@@ -16,10 +16,10 @@ use super::pump::{Pump, Upstream};
 use super::{Control, Ended};
 use crate::session::now_ms;
 
-/// Longest time that the rest of the output may take to leave.
-const REST_MAX: Duration = Duration::from_secs(30);
 /// How long a client that just lost its connection may take to come back.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// Longest time that the rest of the output may take to leave.
+const REST_MAX: Duration = Duration::from_secs(30);
 
 /// The last words to the client, and how long to wait for its hang-up.
 pub(super) struct Farewell {
@@ -39,9 +39,14 @@ where
         // Closing the upstream leg early would lose the record of what is still coming; it is over anyway.
         self.upstream = Upstream::Over;
         let message = ChannelClosed::message(self.outside.session.as_str(), ended.sentence(), now_ms());
+        let resumed = self.now < self.back_until;
+        if resumed && matches!(ended, Ended::ByTarget(_)) {
+            self.give_back_all();
+        }
         let news = !ended.sentence().is_empty() || !self.output.all_sent();
-        let just_gone = self.client.is_none() && self.attached && news && ended.reason() != "gateway_stopped";
-        let back_by = self.away_since + BACK_WITHIN;
+        let comes = resumed || self.attached && news;
+        let just_gone = self.client.is_none() && comes && ended.reason() != "gateway_stopped";
+        let back_by = (self.away_since + BACK_WITHIN).max(self.back_until);
         let deadline = match &self.client {
             Some(_) => self.now + self.outside.times.farewell,
             None if just_gone => back_by,

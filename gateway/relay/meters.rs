@@ -62,6 +62,11 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Goes on counting.
+    pub fn from(input: u64, output: u64) -> Self {
+        Self { input: input.into(), output: output.into(), ..Self::default() }
+    }
+
     pub(super) fn add_input(&self, bytes: usize) {
         self.input.fetch_add(bytes as u64, Ordering::Relaxed);
     }

@@ -5,7 +5,8 @@
 //! own retransmission. It records every output
 //! message once, forwards it at once, and lets the client's acknowledge
 //! pass upstream only when the message is in the recording. Either leg may
-//! break and come back alone.
+//! break and come back alone. A session that an earlier process began goes
+//! on where it was, and one that a later process will go on with is left so.
 
 mod acknowledge;
 mod destination;
@@ -13,12 +14,14 @@ mod downward;
 mod farewell;
 mod flows;
 mod kms;
+mod leaving;
 mod leg;
 mod meters;
 mod notice;
 mod observe;
 mod output;
 mod pump;
+mod resumed;
 mod tap;
 mod typed;
 mod upward;
@@ -37,8 +40,8 @@ pub use kms::{AskedKey, DataKeys};
 pub use meters::{Counters, Meters};
 pub use pump::run;
 
-use crate::recorder::Recording;
-use crate::session::SessionId;
+use crate::recorder::{Recording, Recovered};
+use crate::session::{SessionId, SessionKind};
 
 /// What a session's owner tells its relay.
 pub enum Control<C> {
@@ -46,6 +49,8 @@ pub enum Control<C> {
     Attach(Box<WebSocketStream<C>>),
     /// End the session and tell the client why.
     End(Ending),
+    /// Leave the session to a later process; nothing ends.
+    Leave,
 }
 
 /// Why the gateway ends a session, and what its user reads.
@@ -64,6 +69,8 @@ pub enum Ended {
     ByTarget(String),
     /// The gateway ended it.
     ByGateway(Ending),
+    /// It goes on: a later process takes it over.
+    Left,
 }
 
 impl Ended {
@@ -72,6 +79,7 @@ impl Ended {
         match self {
             Self::ByTarget(_) => "target_closed",
             Self::ByGateway(ending) => ending.reason,
+            Self::Left => "handed_over",
         }
     }
 
@@ -88,6 +96,7 @@ impl Ended {
         match self {
             Self::ByTarget(text) => text,
             Self::ByGateway(ending) => &ending.sentence,
+            Self::Left => "",
         }
     }
 }
@@ -160,8 +169,8 @@ pub struct Parts<C, U> {
     pub carries: Carries,
     /// What the policy obliges the session to.
     pub rules: Rules,
-    /// The first upstream leg, just opened.
-    pub upstream: WebSocketStream<U>,
+    /// The first upstream leg, just opened; `None`: dial it.
+    pub upstream: Option<WebSocketStream<U>>,
     /// How to get another one.
     pub redial: Redial<U>,
     /// How to get a key when the target encrypts with KMS.
@@ -178,6 +187,20 @@ pub struct Parts<C, U> {
     pub counters: Arc<Counters>,
     /// The times to keep.
     pub times: Times,
+    /// What an earlier process did, if it began the session.
+    pub resumed: Option<Resumed>,
+}
+
+/// What is known of a session that an earlier process began.
+pub struct Resumed {
+    /// What its recording says.
+    pub recovered: Recovered,
+    /// What the session carries.
+    pub kind: SessionKind,
+    /// How long ago it began.
+    pub age: Duration,
+    /// How long its client has been away; `None` if none was there yet.
+    pub away: Option<Duration>,
 }
 
 #[cfg(test)]

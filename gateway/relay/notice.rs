@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::pump::{Pump, Step, recording_failed};
 use super::{Ended, Rules};
-use crate::session::now_ms;
+use crate::session::{SessionKind, now_ms};
 
 /// How long before its end a session is warned; of shorter limits, half.
 const BEFORE: Duration = Duration::from_secs(60);
@@ -101,6 +101,16 @@ enum Kind {
 }
 
 impl Screen {
+    /// Goes on after an earlier process; `lit`: there has been output.
+    pub(super) fn go_on(&mut self, kind: SessionKind, lit: bool) {
+        self.lit = lit;
+        self.kind = match kind {
+            SessionKind::Shell | SessionKind::InteractiveCommand => Kind::Terminal,
+            SessionKind::NonInteractiveCommand => Kind::Command,
+            SessionKind::Port | SessionKind::PortToHost | SessionKind::Ssh => Kind::Port,
+        };
+    }
+
     /// Learns from a message of the agent what there is to show things on.
     pub(super) fn shows(&mut self, message: &Message) {
         if message.payload_type() == PayloadType::HandshakeRequest {
@@ -186,6 +196,9 @@ where
         }
         let text = format!("\r\n*** postern: {sentence} ***\r\n");
         let payload_type = self.screen.payload_type();
+        // Nobody but the gateway can say it again, in a later process too.
+        let from = self.output.lacks_from();
+        self.tap.owed(Some(from), self.now).map_err(|e| recording_failed(&e))?;
         let position = self.tap.notice(payload_type, &text, self.now).map_err(|e| recording_failed(&e))?;
         let draft = Draft {
             message_type: MessageType::OutputStreamData,
@@ -198,6 +211,7 @@ where
         };
         if let Ok(message) = Message::parse(draft.encode()) {
             self.output.accept_notice(message, position, self.now);
+            self.output.is_in_debt();
             self.send_output(cx);
         }
         Ok(())

@@ -9,6 +9,8 @@
 //! the client under numbers that are higher by one, and by one more after the
 //! next notice. With no notice there is nothing to copy and nothing to map.
 
+mod before;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -19,14 +21,19 @@ use tokio::time::Instant;
 
 use crate::recorder::Position;
 
+use before::Before;
+
 /// Messages kept for a client that does not acknowledge, and their bytes.
 ///
 /// Beyond it the relay stops reading upstream: the agent holds 100 MB.
 const UNACKNOWLEDGED_MAX: usize = 8192;
 const UNACKNOWLEDGED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages held that came before their turn; the rest is sent again.
-const EARLY_MAX: usize = 1024;
-const EARLY_BYTES_MAX: usize = 2 * 1024 * 1024;
+///
+/// The stock agent sends one lost message in 100 ms and 100 new ones
+/// meanwhile: room for the time it takes to repeat 80 of them.
+const EARLY_MAX: usize = 8192;
+const EARLY_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// In-order acknowledges after which the client's handler surely runs.
 ///
 /// Before that the stock plugin ignores messages without a trace.
@@ -60,6 +67,8 @@ pub(super) enum Arrival {
     Repeat,
     /// Seen before and acknowledged.
     Done,
+    /// Recorded by an earlier process; nobody knows whether the client has it.
+    Owed,
 }
 
 /// A message that was recorded and awaits the client's acknowledge.
@@ -93,6 +102,21 @@ pub(super) struct Owed {
 }
 
 impl Sent {
+    fn new(message: Message, number: Option<i64>, (position, received): (Position, Instant)) -> Self {
+        let (order, repeated, repeats) = (0, 0, 0);
+        Self {
+            message,
+            number,
+            position,
+            received,
+            sent: received,
+            order,
+            repeated,
+            ever_sent: false,
+            repeats,
+        }
+    }
+
     /// The acknowledge that the agent is owed, once.
     fn owed(&mut self) -> Option<Owed> {
         let sequence = self.number.take()?;
@@ -124,6 +148,11 @@ pub(super) struct Output {
     cursor: i64,
     order: u64,
     in_order: u32,
+    /// The client's number of the last message that the agent does not keep
+    /// any more though the client may lack it.
+    debt: Option<i64>,
+    /// What an earlier process did; none in a session that is our own.
+    before: Option<Box<Before>>,
     /// The client's numbers of the notices in the window, ascending.
     notices: VecDeque<i64>,
     /// Notices that are not in the window any more.
@@ -145,7 +174,11 @@ impl Output {
         let slot = self.slot(self.at_client(sequence));
         let sent = slot.and_then(|slot| self.window.get(slot)?.as_ref());
         // What is acknowledged to the agent is done, though the client may still get it.
-        if sent.is_some_and(|sent| sent.number.is_some()) { Arrival::Repeat } else { Arrival::Done }
+        match &self.before {
+            _ if sent.is_some_and(|sent| sent.number.is_some()) => Arrival::Repeat,
+            Some(before) if sent.is_none() && before.may_lack(sequence) => Arrival::Owed,
+            _ => Arrival::Done,
+        }
     }
 
     /// Whether the relay may read more from upstream.
@@ -195,17 +228,24 @@ impl Output {
 
     fn keep(&mut self, message: Message, number: Option<i64>, (position, received): (Position, Instant)) {
         self.bytes += message.raw().len();
-        self.window.push_back(Some(Sent {
-            message,
-            number,
-            position,
-            received,
-            sent: received,
-            order: 0,
-            repeated: 0,
-            ever_sent: false,
-            repeats: 0,
-        }));
+        let mut sent = Sent::new(message, number, (position, received));
+        if let Some(before) = self.before.as_mut().filter(|_| number.is_some()) {
+            before.accepted(&mut sent);
+        }
+        if number.is_some() && sent.number.is_none() {
+            self.debt = Some(sent.message.sequence());
+        }
+        self.window.push_back(Some(sent));
+    }
+
+    /// The position that a notice waits for whose turn it is.
+    ///
+    /// A notice that is in no record would after a crash have the number of
+    /// another message, which the client would take for a repeat.
+    pub(super) fn waits_for(&self) -> Option<Position> {
+        let is_notice = self.notices.contains(&self.cursor);
+        let slot = self.slot(self.cursor).filter(|_| is_notice)?;
+        self.window.get(slot)?.as_ref().map(|sent| sent.position)
     }
 
     /// The next message to send on this connection.
@@ -214,6 +254,10 @@ impl Output {
             let slot = self.slot(self.cursor);
             self.cursor += 1;
             let Some(Some(sent)) = slot.and_then(|slot| self.window.get_mut(slot)) else { continue };
+            // What was put before it later does not send it twice.
+            if sent.order > 0 {
+                continue;
+            }
             self.order += 1;
             sent.order = self.order;
             if sent.ever_sent {
@@ -283,8 +327,14 @@ impl Output {
     }
 
     /// The client's handler surely runs: it says what only that one says.
+    ///
+    /// Repeats that were sent before may have come before it, to be dropped.
     pub(super) fn settle(&mut self) {
-        self.in_order = self.in_order.max(SETTLED_AFTER);
+        if self.in_order >= SETTLED_AFTER {
+            return;
+        }
+        self.in_order = SETTLED_AFTER;
+        self.window.iter_mut().flatten().for_each(|sent| sent.repeated = 0);
     }
 
     /// Whether everything recorded was sent on this connection.
@@ -316,6 +366,9 @@ impl Output {
         self.bytes -= sent.message.raw().len();
         self.in_order = if slot == 0 { self.in_order.saturating_add(1) } else { self.in_order };
         let lost = if slot > 0 { self.lost_before(sent.order) } else { Vec::new() };
+        if let Some(before) = &mut self.before {
+            before.acknowledged(sequence);
+        }
         self.shrink();
         Some((sent.owed(), lost))
     }
@@ -329,6 +382,9 @@ impl Output {
                 break;
             }
             self.bytes -= sent.message.raw().len();
+            if let Some(before) = &mut self.before {
+                before.acknowledged(sent.message.sequence());
+            }
             lost.extend(sent.owed());
             *entry = None;
         }

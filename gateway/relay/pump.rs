@@ -16,18 +16,22 @@ use super::destination::Carries;
 use super::farewell::Farewell;
 use super::flows::Flows;
 use super::kms::Kms;
+use super::leaving::Leaving;
 use super::leg::Leg;
 use super::notice::{Screen, Warnings};
 use super::output::Output;
 use super::tap::Tap;
 use super::{Control, Ended, Ending, Parts, Presence, Redialled, Rules};
-use crate::recorder::{RecorderError, Recording};
+use crate::recorder::{Position, RecorderError, Recording};
 use crate::session::printable;
 
 /// Messages taken from one leg before the other gets its turn.
 pub(super) const TURN: usize = 64;
 /// When to look again whether a full recording takes more.
 const ROOM_AGAIN: Duration = Duration::from_millis(10);
+/// What the user of a port session reads when the gateway is restarted.
+pub(super) const RESTARTED: &str =
+    "the gateway is being restarted and cannot take connections over; open the session again";
 /// Turns before the task yields to the other sessions of its worker.
 const TURNS: usize = 8;
 
@@ -39,9 +43,16 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut parts = parts;
+    let resumed = parts.resumed.take();
     let mut pump = Pump::new(parts);
+    if let Some(resumed) = resumed {
+        pump.go_on(resumed);
+    }
     let ended = poll_fn(|cx| pump.poll(cx)).await;
-    pump.turn_away(&ended).await;
+    if ended != Ended::Left {
+        pump.turn_away(&ended).await;
+    }
     let (recording, age) = pump.tap.into_recording(Instant::now());
     (recording, age, ended)
 }
@@ -61,6 +72,8 @@ pub(super) struct Pump<C, U> {
     pub(super) upstream: Upstream<U>,
     pub(super) output: Output,
     pub(super) held: HeldAcknowledges,
+    /// The agent's acknowledges of keys that are not recorded yet.
+    pub(super) typed: VecDeque<(Position, Bytes)>,
     pub(super) tap: Tap,
     pub(super) kms: Kms,
     /// What is known of a port session's connections; none of a terminal.
@@ -76,6 +89,9 @@ pub(super) struct Pump<C, U> {
     /// Whether a client has ever been there.
     pub(super) attached: bool,
     pub(super) farewell: Option<Farewell>,
+    pub(super) leaving: Option<Leaving>,
+    /// Until then a client may come back to hear the end.
+    pub(super) back_until: Instant,
     pub(super) alarm: Pin<Box<Sleep>>,
     pub(super) now: Instant,
     pub(super) outside: Outside<C, U>,
@@ -97,11 +113,15 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(parts: Parts<C, U>) -> Self {
+    fn new(mut parts: Parts<C, U>) -> Self {
         let now = Instant::now();
+        let upstream = match parts.upstream.take() {
+            Some(socket) => Upstream::Open(Box::new(Leg::new(socket, now))),
+            None => Upstream::Redialling((parts.redial)()),
+        };
         Self {
             client: None,
-            upstream: Upstream::Open(Box::new(Leg::new(parts.upstream, now))),
+            upstream,
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
@@ -110,6 +130,7 @@ where
                 Carries::Terminal => None,
                 Carries::Port(forward) => Some(Flows::new(forward)),
             },
+            typed: VecDeque::new(),
             backlog: VecDeque::new(),
             started: now,
             active: now,
@@ -119,6 +140,8 @@ where
             away_since: now,
             attached: false,
             farewell: None,
+            leaving: None,
+            back_until: now,
             alarm: Box::pin(sleep_until(now)),
             now,
             outside: Outside {
@@ -145,7 +168,15 @@ where
             if self.farewell.is_some() {
                 return self.poll_farewell(cx);
             }
-            match self.turn(cx) {
+            let moved = if self.leaving.is_some() {
+                match self.poll_leaving(cx) {
+                    Ok(left) => return left,
+                    Err(ended) => Err(ended),
+                }
+            } else {
+                self.turn(cx)
+            };
+            match moved {
                 Ok(true) => {}
                 Ok(false) => return self.rest(cx),
                 Err(ended) => self.say_farewell(ended),
@@ -166,6 +197,7 @@ where
         moved |= self.hear_client(cx)?;
         moved |= self.send_backlog(cx);
         moved |= self.release_acknowledges(cx)?;
+        moved |= self.release_input_acknowledges(cx)?;
         moved |= self.give_notice(cx)?;
         self.flush(cx);
         Ok(moved)
@@ -179,6 +211,11 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
+            // A later process could not tell where in its frames a connection is.
+            Poll::Ready(Some(Control::Leave)) if self.flows.is_some() => {
+                Err(end("gateway_stopped", RESTARTED))
+            }
+            Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
         }
     }
@@ -215,7 +252,7 @@ where
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
         if let Some(leg) = &mut self.client {
             leg.poll_flushed(cx);
         }

@@ -1,5 +1,7 @@
 //! The tap: each message into the recording, once, before it is forwarded.
 
+use std::collections::BTreeMap;
+
 use data_channel::message::Message;
 use data_channel::payload::{PayloadType, Size};
 use tokio::time::Instant;
@@ -15,6 +17,8 @@ pub(super) struct Tap {
     record_input: bool,
     position: Position,
     typed: TypedMessages,
+    /// The number of the last input event.
+    last_input: Option<i64>,
 }
 
 impl Tap {
@@ -25,7 +29,31 @@ impl Tap {
             record_input,
             position: Position::default(),
             typed: TypedMessages::default(),
+            last_input: None,
         }
+    }
+
+    /// Goes on after an earlier process that recorded these input messages.
+    pub(super) fn go_on(&mut self, started: Instant, inputs: BTreeMap<i64, [u8; 32]>) {
+        self.started = started;
+        self.typed = TypedMessages::after(inputs);
+    }
+
+    /// Notes from where on the client may lack output.
+    pub(super) fn owed(&mut self, sequence: Option<i64>, now: Instant) -> Result<Position, RecorderError> {
+        let at = self.elapsed_ms(now);
+        self.position = self.recording.owed(at, sequence)?;
+        Ok(self.position)
+    }
+
+    /// Up to where input has yet to be recorded, if keys are recorded.
+    pub(super) fn unrecorded_input(&self) -> Option<Position> {
+        (self.record_input && self.position > self.recording.recorded()).then_some(self.position)
+    }
+
+    /// Up to where the recording has taken something.
+    pub(super) fn position(&self) -> Position {
+        self.position
     }
 
     /// Whether the recording takes more without growing past its bound.
@@ -90,6 +118,11 @@ impl Tap {
                 }
             }
             PayloadType::Output if self.record_input => {
+                let sequence = message.sequence();
+                if self.last_input.is_none_or(|last| last.checked_add(1) != Some(sequence)) {
+                    self.recording.input_is(at, sequence)?;
+                }
+                self.last_input = Some(sequence);
                 self.position = self.recording.input(at, message.payload())?;
             }
             _ => {}

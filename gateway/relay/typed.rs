@@ -1,6 +1,7 @@
 //! Which input messages are new: each is recorded once, none is missed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::OccupiedEntry;
 
 use data_channel::message::Message;
 
@@ -8,6 +9,8 @@ use data_channel::message::Message;
 ///
 /// The stock plugin keeps 10,000 messages; more is no client's burst.
 const AHEAD_MAX: i64 = 12_000;
+/// No client gets so far, in any number of years.
+const NUMBER_MAX: i64 = 1 << 48;
 /// Numbers remembered that the agent has not taken, about 80 bytes each.
 ///
 /// A stock client forgets all but 10,000 of its own; beyond this a message
@@ -43,21 +46,39 @@ pub(super) struct TypedMessages {
     /// The lowest number never seen.
     next: i64,
     seen: BTreeMap<i64, Seen>,
+    /// Below it an earlier process may have missed a number.
+    unsure_below: i64,
+    /// The first number to come says where the client is.
+    adrift: bool,
 }
 
 impl TypedMessages {
+    /// Goes on after an earlier process that recorded these.
+    ///
+    /// What it did not record is new, wherever it comes in.
+    pub(super) fn after(recorded: BTreeMap<i64, [u8; 32]>) -> Self {
+        let seen = recorded.into_iter().map(|(number, digest)| (number, Seen { digest, taken: false }));
+        Self { seen: seen.collect(), adrift: true, ..Self::default() }
+    }
+
     /// Says what the message is, and remembers it.
     pub(super) fn arrival(&mut self, message: &Message) -> Typed {
         let sequence = message.sequence();
+        if self.adrift {
+            if sequence > NUMBER_MAX {
+                return Typed::TooEarly;
+            }
+            (self.next, self.unsure_below, self.adrift) = (sequence, sequence, false);
+        }
         if sequence > self.next.saturating_add(AHEAD_MAX) {
             return Typed::TooEarly;
         }
         let digest = digest(message);
-        let full = self.seen.len() >= UNTAKEN_MAX;
+        let full = self.seen.len() >= UNTAKEN_MAX && !self.forget_doubt();
         match self.seen.get(&sequence) {
             Some(seen) if seen.taken || seen.digest == digest => return Typed::Repeat,
             Some(_) => return Typed::Other,
-            None if sequence < self.next => return Typed::Repeat,
+            None if sequence < self.next && sequence >= self.unsure_below => return Typed::Repeat,
             None if full => return Typed::TooEarly,
             None => {
                 self.seen.insert(sequence, Seen { digest, taken: false });
@@ -81,13 +102,21 @@ impl TypedMessages {
         if let Some(seen) = self.seen.get_mut(&sequence) {
             seen.taken = true;
         }
-        let next = self.next;
-        while let Some(first) = self.seen.first_entry() {
-            if !first.get().taken || *first.key() >= next {
+        while let Some((first, seen)) = self.seen.range(self.unsure_below..self.next).next() {
+            let first = *first;
+            if !seen.taken {
                 break;
             }
-            first.remove();
+            self.seen.remove(&first);
         }
+    }
+
+    /// Makes room among what is in doubt; false if nothing is.
+    ///
+    /// It is recorded again then, rather than not at all.
+    fn forget_doubt(&mut self) -> bool {
+        let doubtful = self.seen.first_entry().filter(|first| *first.key() < self.unsure_below);
+        doubtful.map(OccupiedEntry::remove).is_some()
     }
 }
 
@@ -155,6 +184,36 @@ mod tests {
         assert_eq!(fresh.count(), UNTAKEN_MAX);
         typed.taken(0);
         assert_eq!(typed.arrival(&message(UNTAKEN_MAX as i64, b"x")), Typed::Fresh);
+    }
+
+    #[test]
+    fn after_a_restart_what_was_recorded_is_a_repeat_and_all_else_is_new() {
+        let mut before = TypedMessages::default();
+        before.arrival(&message(5, b"ls"));
+        let digest = before.seen.remove(&5).unwrap().digest;
+        let mut typed = TypedMessages::after([(5, digest)].into());
+        assert_eq!(typed.arrival(&message(20_000, b"x")), Typed::Fresh);
+        typed.taken(20_000);
+        assert_eq!(typed.arrival(&message(5, b"ls")), Typed::Repeat);
+        assert_eq!(typed.arrival(&message(5, b"rm")), Typed::Fresh);
+        assert_eq!(typed.arrival(&message(6, b"y")), Typed::Fresh);
+        assert_eq!(typed.arrival(&message(6, b"y")), Typed::Repeat);
+        for sequence in 20_001..40_000 {
+            assert_eq!(typed.arrival(&message(sequence, b"z")), Typed::Fresh);
+            typed.taken(sequence);
+        }
+        assert_eq!(typed.arrival(&message(30_000, b"z")), Typed::Repeat);
+        assert!(typed.seen.len() < 10);
+    }
+
+    #[test]
+    fn what_is_in_doubt_makes_room_for_what_is_typed() {
+        let recorded = (0..UNTAKEN_MAX as i64).map(|number| (number, [0; 32]));
+        let mut typed = TypedMessages::after(recorded.collect());
+        for sequence in 100_000..100_100 {
+            assert_eq!(typed.arrival(&message(sequence, b"x")), Typed::Fresh);
+        }
+        assert_eq!(typed.seen.len(), UNTAKEN_MAX);
     }
 
     #[test]

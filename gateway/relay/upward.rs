@@ -98,13 +98,15 @@ where
         let Some((owed, lost)) = self.output.acknowledged(acknowledge.sequence) else { return };
         self.hold_all(lost);
         // The agent knows nothing of the gateway's notices, and counts without them.
-        let Some(owed) = owed else { return };
-        let raw = if owed.renumbered {
-            owed.acknowledge.encode_as(message.id(), message.created_ms())
-        } else {
-            message.raw().clone()
-        };
-        self.hold(&owed, raw);
+        if let Some(owed) = owed {
+            let raw = if owed.renumbered {
+                owed.acknowledge.encode_as(message.id(), message.created_ms())
+            } else {
+                message.raw().clone()
+            };
+            self.hold(&owed, raw);
+        }
+        self.settle_debt();
     }
 
     /// Acknowledges that no client has given, or will give.
@@ -138,6 +140,32 @@ where
             self.backlog = VecDeque::new();
         }
         moved
+    }
+
+    /// What the client typed counts as taken only once it is recorded.
+    ///
+    /// Else keys of the last milliseconds before a crash would be in no record.
+    pub(super) fn pass_input_acknowledge(&mut self, raw: Bytes) {
+        match self.tap.unrecorded_input() {
+            Some(position) => self.typed.push_back((position, raw)),
+            None => self.queue_for_client(raw),
+        }
+    }
+
+    /// Lets the agent's acknowledges pass whose keys are in the recording.
+    pub(super) fn release_input_acknowledges(&mut self, cx: &mut Context<'_>) -> Step {
+        let mut moved = false;
+        while let Some((position, _)) = self.typed.front() {
+            match self.tap.recording().poll_recorded(cx, *position) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(recording_failed(&error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let Some((_, raw)) = self.typed.pop_front() else { break };
+            self.queue_for_client(raw);
+            moved = true;
+        }
+        Ok(moved)
     }
 
     /// Lets acknowledges pass whose messages are in the recording.

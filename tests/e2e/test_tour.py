@@ -8,11 +8,13 @@ import pytest
 
 from support.demo import PATIENCE, plain_environment
 
-# What a line of the tour does: words in it, whether it opens a shell, and what it shows.
-SESSION, REFUSED, OUTPUT = "session", "refused", "output"
+# What a line of the tour does: words in it, how it ends, and what it shows.
+SESSION, REFUSED, OUTPUT, SERVES = "session", "refused", "output", "serves"
 LINES = [
     ("aws ssm start-session --profile alice --target {web-dev}", SESSION, "web-dev$ "),
     ("postern connect --profile alice web-dev", SESSION, "web-dev$ "),
+    ("postern exec --profile alice web-dev -- uname -a", OUTPUT, "Linux"),
+    ("postern forward --profile alice web-dev 0:", SERVES, "Ctrl-C ends it"),
     ("aws ssm start-session --profile bob --target {db-prod}", REFUSED, "contractors work in dev only"),
     ("--target {db-prod} --reason 'look at the disk'", SESSION, "db-prod$ "),
     ("postern sessions list --history --profile carol", OUTPUT, "alice"),
@@ -50,6 +52,8 @@ def test_a_printed_command_works(demo, number):
     child.expect_exact(shown)
     if kind == SESSION:
         child.send("exit\r")
+    if kind == SERVES:
+        child.sendintr()
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == (255 if kind == REFUSED else 0), child.before

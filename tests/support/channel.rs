@@ -6,8 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use data_channel::message::{CHUNK, SYN};
 use data_channel::{
-    Acknowledge, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Incoming, Message, MessageType,
-    OpenDataChannel, Outgoing, PayloadType, Size, Uuid,
+    Acknowledge, Arrival, ChannelClosed, Draft, HandshakeRequest, HandshakeResponse, Incoming, Message,
+    MessageType, OpenDataChannel, Outgoing, PayloadType, Size, Uuid,
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -61,6 +61,8 @@ pub struct Terminal {
     pub unready: u32,
     /// The handshake requests that were answered.
     pub requests: Vec<Vec<u8>>,
+    /// Says nothing to a message that came before, as the stock plugin.
+    pub silent_on_repeats: bool,
     /// Payload types other than output, in order.
     pub others: Vec<(PayloadType, Vec<u8>)>,
 }
@@ -89,6 +91,7 @@ impl Terminal {
             acknowledged: BTreeSet::new(),
             unready: 0,
             requests: Vec::new(),
+            silent_on_repeats: false,
             others: Vec::new(),
         }
     }
@@ -299,7 +302,9 @@ impl Terminal {
             return Heard::Output;
         }
         let mut delivered = Vec::new();
-        let wanted = self.incoming.receive(message.clone(), &mut delivered).wants_acknowledge();
+        let arrival = self.incoming.receive(message.clone(), &mut delivered);
+        let silent = self.silent_on_repeats && matches!(arrival, Arrival::Duplicate);
+        let wanted = arrival.wants_acknowledge() && !silent;
         let kept = self.keep.contains(&sequence) || self.keep_from.is_some_and(|from| sequence >= from);
         if kept {
             self.kept_back.insert(sequence, message);

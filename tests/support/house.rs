@@ -93,7 +93,10 @@ impl House {
     }
 
     /// Starts the process again on what the last one left.
+    ///
+    /// Clients find it at the old address, as behind a load balancer.
     pub async fn again(&mut self) {
+        self.config.listen.address = self.door.address;
         let (apart, address, admin) = Apart::start(self.folder.path(), &self.config).await;
         (self.apart, self.door.address, self.admin) = (Some(apart), address, admin);
     }
@@ -230,9 +233,10 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
 pub fn toml_of(config: &Config) -> String {
     let (ca, local) =
         (config.listen.certificate.display(), config.broker.ssm_endpoint_url.as_deref().unwrap());
+    let address = config.listen.address;
     format!(
         "state_directory = \"{}\"\n\
-         [listen]\naddress = \"{LISTEN}\"\ncertificate = \"{ca}\"\nkey = \"{}\"\n\
+         [listen]\naddress = \"{address}\"\ncertificate = \"{ca}\"\nkey = \"{}\"\n\
          [admin]\naddress = \"{LISTEN}\"\n\
          [identity]\nallowed_accounts = [\"{ACCOUNT}\"]\nregions = [\"{REGION}\"]\n\
          sts_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\

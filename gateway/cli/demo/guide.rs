@@ -156,6 +156,9 @@ impl Place<'_> {
              \x20 # a recorded shell with the AWS CLI, and with Postern's own client\n\
              \x20 {env}; aws ssm start-session --profile alice --target {dev}\n\
              \x20 {env}; postern connect --profile alice web-dev\n\n\
+             \x20 # one command with its exit code; a port of the machine, here the gateway's metrics\n\
+             \x20 {env}; postern exec --profile alice web-dev -- uname -a\n\
+             \x20 {env}; postern forward --profile alice web-dev 0:{admin_port}\n\n\
              \x20 # refused, with the reason; then allowed, because a reason is given\n\
              \x20 {env}; aws ssm start-session --profile bob --target {prod}\n\
              \x20 {env}; aws ssm start-session --profile alice --target {prod} --reason 'look at the disk'\n\n\
@@ -169,6 +172,7 @@ impl Place<'_> {
              Ctrl-C stops it; recordings and identities stay in {state}.\n",
             url = self.gateway.public_url,
             state = self.state.display(),
+            admin_port = metrics.port(),
         ))
     }
 }

@@ -19,8 +19,8 @@ use self::people::People;
 use self::trust::Trust;
 use crate::broker::{BrokerConfig, Secret, StaticKeys};
 use crate::config::{
-    AdminConfig, Config, IdentitySection, ListenConfig, PolicyConfig, RecorderSection, RegistrySection,
-    SessionsConfig,
+    AdminConfig, Config, IdentitySection, ListenConfig, OnStop, PolicyConfig, RecorderSection,
+    RegistrySection, SessionsConfig,
 };
 use crate::front_door::Tls;
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalTarget};
@@ -34,6 +34,8 @@ const BROKER_ROLE: &str = "arn:aws:iam::000000000000:role/PosternBroker";
 /// The machines: this one under two names.
 pub(super) const DEV: (&str, &str) = ("mi-0d0e0000000000001", "web-dev");
 pub(super) const PROD: (&str, &str) = ("mi-0d0e0000000000002", "db-prod");
+/// Sessions on the production machine are encrypted, as many accounts have it.
+const PROD_KEY: &str = "arn:aws:kms:us-east-1:000000000000:key/d0e00000-0000-0000-0000-000000000002";
 
 /// The demo's policies, compiled in so that the binary is enough.
 const POLICIES: &[(&str, &str)] = &[
@@ -142,7 +144,9 @@ async fn start_local_ssm(
     config.tls = Some(tls);
     config.identities = people.identities();
     config.roles = vec![BROKER_ROLE.to_owned()];
-    config.targets = vec![target(DEV, "dev"), target(PROD, "prod")];
+    config.kms_keys = vec![PROD_KEY.to_owned()];
+    let prod = LocalTarget { kms_key: Some(PROD_KEY.to_owned()), ..target(PROD, "prod") };
+    config.targets = vec![target(DEV, "dev"), prod];
     LocalSsm::start(config).await.context("the embedded SSM does not start")
 }
 
@@ -201,6 +205,11 @@ fn configuration(
         broker,
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
-        sessions: SessionsConfig { node: "demo".to_owned(), ..SessionsConfig::default() },
+        // Its machines end with it, so its sessions do.
+        sessions: SessionsConfig {
+            node: "demo".to_owned(),
+            on_stop: OnStop::End,
+            ..SessionsConfig::default()
+        },
     })
 }

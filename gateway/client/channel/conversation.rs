@@ -225,14 +225,14 @@ impl Conversation {
     }
 
     fn take_acknowledge(&mut self, sequence: i64, now: Moment) {
-        let was_full = !self.window.has_room(&self.outgoing);
+        let was_used = self.window.is_used(&self.outgoing);
         let waited = self.outgoing.waiting_since().map(|sent| now.since.saturating_sub(sent));
         if !self.outgoing.acknowledged(sequence, now.since) {
             return;
         }
         self.heard = true;
         if let Some(waited) = waited {
-            self.window.acknowledged(waited, was_full, now.since);
+            self.window.acknowledged(waited, was_used, now.since);
         }
     }
 
@@ -339,3 +339,71 @@ impl Conversation {
 
 const KMS: &str = "the session asks for KMS encryption, which the gateway does and this client does not; \
                    connect through a gateway";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data_channel::handshake::HandshakeComplete;
+
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+
+    fn at(since: Duration) -> Moment {
+        Moment { since, ms: 1 }
+    }
+
+    fn say(sequence: i64, payload_type: PayloadType, payload: &[u8]) -> Bytes {
+        let message_type = MessageType::OutputStreamData;
+        let id = Uuid::new_v4();
+        Draft { message_type, created_ms: 1, sequence, flags: 0, id, payload_type, payload }.encode()
+    }
+
+    /// Acknowledges of what is on its way, but for acknowledges.
+    fn answers(conversation: &mut Conversation) -> Vec<Bytes> {
+        let sent =
+            std::iter::from_fn(|| conversation.next_message()).filter_map(|raw| Message::parse(raw).ok());
+        let input = sent.filter(|message| message.message_type() == MessageType::InputStreamData);
+        input.map(|message| Acknowledge::of(&message).encode(1)).collect()
+    }
+
+    /// Types for so many round trips; how many messages the last one took.
+    fn typed(conversation: &mut Conversation, trips: u32, now: &mut Duration) -> usize {
+        let mut last = 0;
+        for _ in 0..trips {
+            while conversation.may_type() {
+                conversation.type_input(&[7; CHUNK], at(*now));
+            }
+            *now += ROUND_TRIP;
+            let answers = answers(conversation);
+            last = answers.len();
+            answers.into_iter().for_each(|answer| conversation.receive(answer, at(*now)));
+        }
+        last
+    }
+
+    #[test]
+    fn distance_does_not_slow_a_port_down_and_keys_are_never_far_ahead() {
+        for (carries, session_type, most) in [
+            (Carries::Port, "Port", 4095),
+            (Carries::Terminal(Size { cols: 80, rows: 24 }), "NonInteractiveCommands", 255),
+        ] {
+            let (mut conversation, mut now) = (Conversation::new(carries), Duration::ZERO);
+            let request = HandshakeRequest::new("3.3.0.0", session_type, serde_json::Value::Null);
+            conversation.receive(say(0, PayloadType::HandshakeRequest, &request.encode()), at(now));
+            let complete = HandshakeComplete::default().encode();
+            conversation.receive(say(1, PayloadType::HandshakeComplete, &complete), at(now));
+            now += ROUND_TRIP;
+            for answer in answers(&mut conversation) {
+                conversation.receive(answer, at(now));
+            }
+            assert_eq!(typed(&mut conversation, 30, &mut now), most, "{session_type}");
+        }
+    }
+
+    #[test]
+    fn a_port_says_nothing_before_its_handshake_however_late_that_is() {
+        let mut conversation = Conversation::new(Carries::Port);
+        conversation.tick(at(Duration::from_secs(50)));
+        assert!(!conversation.may_type() && conversation.next_message().is_none());
+        assert_eq!(conversation.next_tick(), None);
+    }
+}

@@ -52,12 +52,19 @@ impl Window {
         outgoing.waiting() + 1 < self.messages && !outgoing.is_full()
     }
 
-    /// A message was acknowledged after so long; `was_full` if it held back.
-    pub fn acknowledged(&mut self, after: Duration, was_full: bool, now: Duration) {
+    /// Whether at least half of it is used, so that more could be.
+    ///
+    /// Acknowledges come in bunches: only the first of one finds it full.
+    pub fn is_used(&self, outgoing: &Outgoing) -> bool {
+        outgoing.waiting() * 2 >= self.messages
+    }
+
+    /// A message was acknowledged after so long, the window used or not.
+    pub fn acknowledged(&mut self, after: Duration, was_used: bool, now: Duration) {
         let fastest = self.fastest.map_or(after, |fastest| fastest.min(after));
         self.fastest = Some(fastest);
         let queued = after.saturating_sub(fastest);
-        if was_full && queued < GROW_BELOW {
+        if was_used && queued < GROW_BELOW {
             self.messages = (self.messages + 1).min(self.most);
         } else if queued > SHRINK_ABOVE && now >= self.shrinks_from {
             self.messages = (self.messages / 4 * 3).max(KEYS);

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod recording;
+mod reopen;
 
 use std::fs;
 use std::future::poll_fn;
@@ -40,6 +41,16 @@ impl Rig {
         self.recorder().spool().path(&session(id))
     }
 
+    /// The same without a recorder.
+    fn path_of(&self, id: &str) -> PathBuf {
+        Spool::at(&self.dir.path().join("spool")).path(&session(id))
+    }
+
+    fn recorder_journal_bytes(&self) -> u64 {
+        let journal = fs::read_dir(self.dir.path().join("spool/journal")).unwrap();
+        journal.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    }
+
     fn keys(&self) -> [PublicKey; 1] {
         [PublicKey::read(&self.dir.path().join("keys/key.pub")).unwrap()]
     }
@@ -59,7 +70,16 @@ impl Rig {
         Self { recorder: None, metrics: Arc::new(Metrics::new().unwrap()), dir }
     }
 
+    /// Starts again; nobody goes on with what was left.
     fn restart(&mut self) {
+        self.start_again();
+        let recorder = self.recorder();
+        recorder.left().iter().for_each(|id| recorder.seal_left(id));
+    }
+
+    /// Starts again and leaves what was left as it is.
+    fn start_again(&mut self) {
+        self.recorder = None;
         self.recorder = Some(open(self.dir.path(), &self.metrics).unwrap());
     }
 

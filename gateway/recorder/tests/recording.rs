@@ -24,7 +24,7 @@ async fn a_sealed_recording_has_every_event_once() {
 
     let events = events(&sealed.path);
     let codes: String = events.iter().map(|event| event.code.as_char()).collect();
-    assert_eq!(codes, "soirmoosbobx");
+    assert_eq!(codes, "soirmbobosbobx");
     assert!(events.is_sorted_by_key(|event| event.time_ms));
     assert_eq!(events.last().unwrap().data, "2");
     assert_eq!(output(&events, Stream::Output), ("$ café\r\n".into(), vec![Some(3), Some(4), Some(5)]));
@@ -35,7 +35,7 @@ async fn a_sealed_recording_has_every_event_once() {
     assert_eq!(evidence.end.reason, "client left");
     assert_eq!(evidence.end.at_ms, 1300);
     assert_eq!(evidence.segments[0].sequences, Some((3, 7)));
-    assert_eq!(evidence.totals.lines, 13);
+    assert_eq!(evidence.totals.lines, 15);
     assert!(!evidence.end.recovered);
 }
 

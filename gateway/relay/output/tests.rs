@@ -51,7 +51,7 @@ fn a_message_before_its_turn_waits_for_the_gap() {
     output.accept(message(0), Position::default(), Instant::now());
     output.accept(message(1), Position::default(), Instant::now());
     assert_eq!(output.take_held().unwrap().sequence(), 2);
-    assert_eq!(output.arrival(5000), Arrival::TooEarly);
+    assert_eq!(output.arrival(9000), Arrival::TooEarly);
     assert_eq!(output.arrival(i64::MAX), Arrival::TooEarly);
     assert_eq!(output.arrival(i64::MIN), Arrival::Done);
 }
@@ -82,6 +82,25 @@ fn a_lost_acknowledge_is_repaired_once_a_later_message_is_acknowledged() {
     send_all(&mut output);
     let (_, lost) = output.acknowledged(10).unwrap();
     assert_eq!(lost.iter().map(|owed| owed.acknowledge.sequence).collect::<Vec<_>>(), [4]);
+}
+
+#[test]
+fn a_repeat_from_before_the_client_was_ready_proves_nothing() {
+    let now = Instant::now();
+    let mut output = accepted(2);
+    send_all(&mut output);
+    output.acknowledged(0).unwrap();
+    // The client drops 1, and its repeat too; then it is ready, and holds 2 for later.
+    assert!(output.repeat(1, now).is_some());
+    output.accept(message(2), Position::default(), now);
+    send_all(&mut output);
+    output.settle();
+    assert!(output.acknowledged(2).unwrap().1.is_empty());
+    // One that is passed over afterwards was printed before.
+    assert!(output.repeat(1, now).is_some());
+    output.accept(message(3), Position::default(), now);
+    send_all(&mut output);
+    assert_eq!(output.acknowledged(3).unwrap().1.len(), 1);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A simulated stock plugin: what it prints, ignores, loses and repeats.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,13 +41,16 @@ enum Event {
     Ready,
 }
 
+/// Where the gateway is reached now; every process has its own.
+pub(super) type Door = Arc<Mutex<Sender<Control<Link>>>>;
+
 /// The client side of the gateway.
 pub(super) struct Plugin {
     weather: Weather,
     dice: Dice,
     events: BTreeMap<(Instant, u64), Event>,
     counter: u64,
-    orders: Sender<Control<Link>>,
+    door: Door,
     link: Option<Far>,
     frozen: Vec<Far>,
     generation: u64,
@@ -69,22 +72,19 @@ pub(super) struct Plugin {
     pub(super) printed: Vec<u8>,
     /// What it printed of the gateway's, with when.
     pub(super) notices: Vec<(Instant, String)>,
-    closed: bool,
+    pub(super) closed: bool,
+    /// Whether it was ever there.
+    pub(super) attached: Arc<AtomicBool>,
 }
 
 impl Plugin {
-    pub(super) fn new(
-        weather: &Weather,
-        dice: Dice,
-        to_type: VecDeque<Vec<u8>>,
-        orders: Sender<Control<Link>>,
-    ) -> Self {
+    pub(super) fn new(weather: &Weather, dice: Dice, to_type: VecDeque<Vec<u8>>, door: Door) -> Self {
         Self {
             weather: weather.clone(),
             dice,
             events: BTreeMap::new(),
             counter: 0,
-            orders,
+            door,
             link: None,
             frozen: Vec::new(),
             generation: 0,
@@ -103,6 +103,7 @@ impl Plugin {
             printed: Vec::new(),
             notices: Vec::new(),
             closed: false,
+            attached: Arc::default(),
         }
     }
 
@@ -178,10 +179,12 @@ impl Plugin {
     async fn attach(&mut self) {
         let lives = self.weather.lives(&mut self.dice, &mut self.cuts);
         let (near, far) = connect(lives, Role::Server).await;
-        if self.orders.send(Control::Attach(Box::new(near))).await.is_err() {
-            self.closed = true;
-            return;
+        let orders = self.door.lock().unwrap().clone();
+        if orders.send(Control::Attach(Box::new(near))).await.is_err() {
+            // The gateway is away, or over.
+            return self.at(Duration::from_millis(300), Event::Attach);
         }
+        self.attached.store(true, Ordering::Relaxed);
         self.generation += 1;
         self.link = Some(far);
         if self.breaks > 0 && self.dice.among(0..=1) == 0 {

@@ -48,7 +48,7 @@ impl Rig {
             recording,
             carries: Carries::Terminal,
             rules,
-            upstream: near,
+            upstream: Some(near),
             redial: Box::new(move || {
                 let to_test = to_test.clone();
                 Box::pin(async move {
@@ -66,6 +66,7 @@ impl Rig {
             meters: Arc::new(Meters::new(&Metrics::new().unwrap())),
             counters: Arc::new(Counters::default()),
             times: Times::default(),
+            resumed: None,
         };
         let relay = recorded_by_hand(run(parts), Arc::clone(&hand), (1, Dice::new(1)));
         let relay = tokio::spawn(async { relay.await.2 });

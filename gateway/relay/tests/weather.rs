@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::link::Lives;
+use crate::session::SessionKind;
 
 /// Random numbers of one actor; the same for the same seed.
 #[derive(Debug, Clone)]
@@ -76,6 +77,8 @@ pub(super) struct Weather {
     pub(super) upstream_cuts: u64,
     /// Longest time that a client is away, ms.
     pub(super) away_ms: u64,
+    /// How often the gateway is killed, or stopped, and started again.
+    pub(super) restarts: u64,
 }
 
 impl Weather {
@@ -102,6 +105,15 @@ impl Weather {
             upstream_cuts: dice.among(0..=5),
             // Nothing happens in a session whose client is away and whose agent is done.
             away_ms: [300, 3_000, if idle { 10_000 } else { 300_000 }][dice.among(0..=2) as usize],
+            restarts: dice.among(0..=3),
+        }
+    }
+
+    /// The kind of session that the handshake names.
+    pub(super) fn kind(&self) -> SessionKind {
+        match self.handshake {
+            Some("NonInteractiveCommands") => SessionKind::NonInteractiveCommand,
+            _ => SessionKind::Shell,
         }
     }
 

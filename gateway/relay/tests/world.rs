@@ -3,22 +3,24 @@
 use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{channel, unbounded_channel};
-use tokio::time::{sleep, timeout};
+use tokio::sync::mpsc::{Receiver, UnboundedSender, channel, unbounded_channel};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::super::{Carries, Counters, Ended, Meters, Parts, Rules, Times, run};
+use super::super::{Carries, Control, Counters, Ended, Meters, Parts, Redial, Resumed, Rules, Times, run};
 use super::agent::Agent;
-use super::link::connect;
+use super::link::{Far, Link, connect};
 use super::no_keys;
-use super::plugin::Plugin;
+use super::plugin::{Door, Plugin};
 use super::weather::{Dice, Weather};
 use crate::metrics::Metrics;
-use crate::recorder::ByHand;
+use crate::recorder::{ByHand, Recording};
 use crate::session::SessionId;
 
 /// No session of this size takes longer, whatever the weather.
@@ -56,52 +58,26 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
     let typed: Vec<u8> = to_type.iter().flatten().copied().collect();
     let (recording, hand) = ByHand::begin("alice-1");
     let hand = Arc::new(Mutex::new(hand));
-    let (orders, control) = channel(8);
     let (to_agent, links) = unbounded_channel();
-
-    let mut link_dice = dice.fork();
-    let mut cuts = weather.upstream_cuts;
-    let (upstream, far) = connect(weather.lives(&mut link_dice, &mut cuts), Role::Client).await;
-    to_agent.send(far).unwrap();
-    let weather_there = weather.clone();
-    let redial = Box::new(move || {
-        let lives = weather_there.lives(&mut link_dice, &mut cuts);
-        let (to_agent, pause) = (to_agent.clone(), link_dice.millis(1..=2_000));
-        Box::pin(async move {
-            sleep(pause).await;
-            let (near, far) = connect(lives, Role::Client).await;
-            to_agent.send(far).map_err(|error| error.to_string())?;
-            Ok(Some(near))
-        }) as _
-    });
-    let parts = Parts {
-        session: SessionId::parse("alice-1").unwrap(),
-        recording,
-        carries: Carries::Terminal,
-        rules: Rules {
-            record_input: true,
-            banner: weather.banner.then(|| BANNER.to_owned()),
-            idle_timeout: weather.idle_timeout,
-            max_duration: weather.max_duration,
-        },
-        upstream,
-        redial,
-        data_keys: no_keys(),
-        data_key: None,
-        control,
-        presence: Box::new(|_| {}),
-        meters: Arc::new(Meters::new(&Metrics::new().unwrap())),
-        counters: Arc::new(Counters::default()),
-        times: Times::default(),
-    };
+    let dials = Arc::new(Mutex::new((dice.fork(), weather.upstream_cuts)));
+    let service = Service { weather: weather.clone(), dials, to_agent };
+    let (orders, control) = channel(8);
+    let door: Door = Arc::new(Mutex::new(orders));
 
     let mut agent = Agent::new(weather, dice.fork(), typed.len());
-    let mut plugin = Plugin::new(weather, dice.fork(), to_type, orders);
+    let mut plugin = Plugin::new(weather, dice.fork(), to_type, Arc::clone(&door));
     plugin.count = Arc::clone(&agent.printed);
     let mut written = Written { hand: Arc::clone(&hand), seen: 0, numbers: HashSet::new() };
+    let gateway = Gateway {
+        service,
+        hand: Arc::clone(&hand),
+        door,
+        attached: Arc::clone(&plugin.attached),
+        dice: dice.fork(),
+        began: Instant::now(),
+    };
     let lived = {
-        let mut relay =
-            pin!(recorded_by_hand(run(parts), Arc::clone(&hand), (weather.journal_ms, dice.fork())));
+        let mut relay = pin!(gateway.run(recording, control));
         let mut far = pin!(agent.run(links, |agent, number| written.judges(agent, number)));
         let mut near = pin!(plugin.run());
         let mut hung_up = false;
@@ -109,10 +85,7 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
             loop {
                 tokio::select! {
                     biased;
-                    (recording, _, ended) = &mut relay => {
-                        drop(recording);
-                        return ended;
-                    }
+                    ended = &mut relay => return ended,
                     () = &mut far => {}
                     () = &mut near, if !hung_up => hung_up = true,
                 }
@@ -123,6 +96,124 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
     let ended = lived.unwrap_or_else(|_| panic!("it jams: {}; {}", agent.state(), plugin.state()));
     hand.lock().unwrap().write();
     Outcome { ended, agent, plugin, hand, typed }
+}
+
+/// The service on the way to the agent; every dial is a new connection.
+#[derive(Clone)]
+struct Service {
+    weather: Weather,
+    dials: Arc<Mutex<(Dice, u64)>>,
+    to_agent: UnboundedSender<Far>,
+}
+
+impl Service {
+    async fn dial(self) -> Result<Option<WebSocketStream<Link>>, String> {
+        let lives = {
+            let (dice, cuts) = &mut *self.dials.lock().unwrap();
+            self.weather.lives(dice, cuts)
+        };
+        let (near, far) = connect(lives, Role::Client).await;
+        self.to_agent.send(far).map_err(|error| error.to_string())?;
+        Ok(Some(near))
+    }
+
+    fn redial(&self) -> Redial<Link> {
+        let service = self.clone();
+        Box::new(move || {
+            let service = service.clone();
+            let pause = service.dials.lock().unwrap().0.millis(1..=2_000);
+            Box::pin(async move {
+                sleep(pause).await;
+                service.dial().await
+            })
+        })
+    }
+}
+
+/// The gateway's processes, one after the other.
+struct Gateway {
+    service: Service,
+    hand: Arc<Mutex<ByHand>>,
+    door: Door,
+    attached: Arc<AtomicBool>,
+    dice: Dice,
+    began: Instant,
+}
+
+impl Gateway {
+    async fn run(mut self, recording: Recording, control: Receiver<Control<Link>>) -> Ended {
+        let weather = self.service.weather.clone();
+        let upstream = self.service.clone().dial().await.unwrap();
+        let mut parts = self.parts((recording, control), (upstream, None));
+        let mut left = weather.restarts;
+        loop {
+            let dice = self.dice.fork();
+            let relay = recorded_by_hand(run(parts), Arc::clone(&self.hand), (weather.journal_ms, dice));
+            let mut relay = Box::pin(relay);
+            let lives = if left == 0 { PATIENCE } else { self.dice.millis(0..=20_000) };
+            left = left.saturating_sub(1);
+            tokio::select! {
+                (recording, _, ended) = &mut relay => {
+                    drop(recording);
+                    return ended;
+                }
+                () = sleep(lives) => {}
+            }
+            if self.dice.among(0..=1) == 0 {
+                let orders = self.door.lock().unwrap().clone();
+                let _ = orders.send(Control::Leave).await;
+                let (recording, _, ended) = relay.await;
+                if ended != Ended::Left {
+                    return ended;
+                }
+                self.hand.lock().unwrap().write();
+                recording.leave();
+            } else {
+                // SIGKILL: nobody is told, and what was not written is gone.
+                drop(relay);
+            }
+            let (orders, control) = channel(8);
+            let (recording, recovered) = self.hand.lock().unwrap().restart();
+            sleep(self.dice.millis(0..=5_000)).await;
+            *self.door.lock().unwrap() = orders;
+            let resumed = Resumed {
+                recovered,
+                kind: weather.kind(),
+                age: self.began.elapsed(),
+                away: self.attached.load(Ordering::Relaxed).then_some(Duration::ZERO),
+            };
+            parts = self.parts((recording, control), (None, Some(resumed)));
+        }
+    }
+
+    fn parts(
+        &self,
+        (recording, control): (Recording, Receiver<Control<Link>>),
+        (upstream, resumed): (Option<WebSocketStream<Link>>, Option<Resumed>),
+    ) -> Parts<Link, Link> {
+        let weather = &self.service.weather;
+        Parts {
+            session: SessionId::parse("alice-1").unwrap(),
+            recording,
+            carries: Carries::Terminal,
+            rules: Rules {
+                record_input: true,
+                banner: weather.banner.then(|| BANNER.to_owned()),
+                idle_timeout: weather.idle_timeout,
+                max_duration: weather.max_duration,
+            },
+            data_keys: no_keys(),
+            data_key: None,
+            upstream,
+            redial: self.service.redial(),
+            control,
+            presence: Box::new(|_| {}),
+            meters: Arc::new(Meters::new(&Metrics::new().unwrap())),
+            counters: Arc::new(Counters::default()),
+            times: Times::default(),
+            resumed,
+        }
+    }
 }
 
 /// Polls the relay, and writes what it recorded a while later.

@@ -1,0 +1,214 @@
+//! Sessions that an earlier process of this node left: taken over, or ended.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::Lifecycle;
+use super::admission::{self, Asker};
+use super::ports;
+use super::upstream::Opened;
+use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
+use crate::error::{ApiError, Blame, Code};
+use crate::policy::Obligations;
+use crate::recorder::{Recording, Recovered};
+use crate::registry::{Given, SessionRecord, State, Unfinished};
+use crate::relay::{Carries, Ending, Resumed};
+use crate::session::{SessionId, SessionRequest, now_ms};
+
+/// Sessions taken over at the same time: each reads its recording.
+const AT_ONCE: usize = 16;
+/// How long a call may wait for its session to be taken over.
+///
+/// Less than clients wait for an answer; they try again on a 503.
+const WAIT: Duration = Duration::from_secs(15);
+/// The least time a client has to come back after a restart.
+const GRACE: Duration = Duration::from_secs(60);
+
+impl Lifecycle {
+    /// Takes over what an earlier process left; call it before listening.
+    ///
+    /// Returns at once. Calls that concern one of the sessions wait for it.
+    pub fn adopt(self: &Arc<Self>, unfinished: Vec<Unfinished>) {
+        let ids: HashSet<SessionId> = unfinished.iter().map(|left| left.record.id.clone()).collect();
+        unfinished.iter().for_each(|left| self.live.expect(&left.record.principal));
+        self.adopting.send_replace(ids.clone());
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        for left in unfinished {
+            let (this, turns) = (Arc::clone(self), Arc::clone(&turns));
+            tokio::spawn(async move {
+                // Never closed, so there is always a turn.
+                let _turn = turns.acquire().await;
+                this.adopt_one(left).await;
+            });
+        }
+        let this = Arc::clone(self);
+        // Recordings without a session that goes on are sealed beside all this.
+        tokio::task::spawn_blocking(move || {
+            let left = this.rooms.recorder.left();
+            left.iter().filter(|id| !ids.contains(id)).for_each(|id| this.rooms.recorder.seal_left(id));
+        });
+    }
+
+    /// Waits until it is clear what becomes of a session.
+    pub(super) async fn settled(&self, id: &SessionId) -> Result<(), ApiError> {
+        let mut adopting = self.adopting.subscribe();
+        let settled = adopting.wait_for(|ids| !ids.contains(id));
+        match tokio::time::timeout(WAIT, settled).await {
+            Ok(_) if !self.is_leaving() => Ok(()),
+            _ => Err(ApiError::new(
+                Code::ServiceUnavailable,
+                Blame::Gateway,
+                "the gateway is being restarted; try again in a moment",
+            )),
+        }
+    }
+
+    async fn adopt_one(self: Arc<Self>, left: Unfinished) {
+        let id = left.record.id.clone();
+        let place = self.live.expected(&left.record.principal);
+        if !self.is_leaving() {
+            let result = self.take_over(left).await;
+            self.rooms.metrics.sessions_adopted.with_label_values(&[result]).inc();
+        }
+        drop(place);
+        self.adopting.send_modify(|ids| {
+            ids.remove(&id);
+        });
+    }
+
+    /// Ask the policy again, reopen the recording, relay on; or end it.
+    async fn take_over(self: &Arc<Self>, left: Unfinished) -> &'static str {
+        let Unfinished { record, given, since_ms } = left;
+        let Some((given, upstream_id)) = given.zip(record.upstream_id.clone()) else {
+            return self.end_left(&record, State::Terminated, "gateway stopped").await;
+        };
+        if record.state == State::Terminating {
+            return self.end_left(&record, State::Terminated, "gateway stopped").await;
+        }
+        let allowed = self.still_admitted(&record, &given).await;
+        let (recording, recovered) = match self.reopened(&record.id).await {
+            Ok(Some(reopened)) => reopened,
+            Ok(None) => return self.end_left(&record, State::Failed, "its recording is gone").await,
+            Err(why) => return self.end_left(&record, State::Failed, &why).await,
+        };
+        let now = now_ms();
+        let resumed = Resumed {
+            kind: record.kind,
+            age: Duration::from_millis(now.saturating_sub(record.started_ms)),
+            away: match record.state {
+                // The row may be older than the last thing that the client said.
+                State::Connecting if recovered.size.is_none() => None,
+                state => Some(self.away(state, since_ms.map(|since| now.saturating_sub(since)))),
+            },
+            recovered,
+        };
+        let opened = Opened {
+            upstream: UpstreamRef::new(upstream_id, scope(&record)),
+            client: ClientIds { client_id: given.client_id, client_version: given.client_version },
+            socket: None,
+            resumed: Some(resumed),
+            dismissed: None,
+        };
+        match allowed {
+            Ok((obligations, carries @ Carries::Terminal)) => {
+                let rules = admission::rules(&obligations);
+                self.run_session(record, (recording, rules, carries), opened);
+                "adopted"
+            }
+            // Where in its frames each connection was, nobody knows any more.
+            Ok((obligations, carries)) => {
+                self.terminate_upstream(&opened.upstream).await;
+                let sentence =
+                    "the gateway was restarted and cannot take connections over; open the session again";
+                let dismissed = Some(Ending { reason: "gateway_stopped", sentence: sentence.to_owned() });
+                let rules = admission::rules(&obligations);
+                self.run_session(record, (recording, rules, carries), Opened { dismissed, ..opened });
+                "ended"
+            }
+            Err(denied) => {
+                tracing::info!(session = %record.id, sentence = denied.message, "the session may not go on");
+                // Its user may take a while to come; the machine is out of reach at once.
+                self.terminate_upstream(&opened.upstream).await;
+                let dismissed = Some(Ending { reason: "policy", sentence: denied.message });
+                let rules = admission::rules(&Obligations::default());
+                let rules = (recording, rules, Carries::Terminal);
+                self.run_session(record, rules, Opened { dismissed, ..opened });
+                "denied"
+            }
+        }
+    }
+
+    /// May the session still run, and under which obligations?
+    async fn still_admitted(
+        &self,
+        record: &SessionRecord,
+        given: &Given,
+    ) -> Result<(Obligations, Carries), ApiError> {
+        let asker = Asker {
+            principal: record.principal.clone(),
+            source_ip: given.source_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        };
+        let request = SessionRequest {
+            target: record.target.clone(),
+            document: record.document.clone(),
+            parameters: given.parameters.clone(),
+            reason: record.reason.clone(),
+        };
+        let plan = Plan { kind: record.kind, parameters: given.parameters.clone() };
+        let decision = self.admit_start(&asker, &request, (&record.instance, &plan)).await?;
+        let owed: Obligations = serde_json::from_value(given.obligations.clone()).map_err(|error| {
+            tracing::error!(session = %record.id, %error, "what the session was obliged to cannot be read");
+            ApiError::gateway("the gateway does not know any more what the session was obliged to")
+        })?;
+        let obligations = owed.and(&decision.obligations);
+        admission::refuse_unkeepable(&obligations)?;
+        let carries = ports::carries(&plan, &obligations, self.settings.connections_per_session)?;
+        Ok((obligations, carries))
+    }
+
+    async fn reopened(self: &Arc<Self>, id: &SessionId) -> Result<Option<(Recording, Recovered)>, String> {
+        let (this, id) = (Arc::clone(self), id.clone());
+        let reopened = tokio::task::spawn_blocking(move || this.rooms.recorder.reopen(&id)).await;
+        match reopened {
+            Ok(Ok(reopened)) => Ok(reopened),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("its recording could not be reopened".to_owned()),
+        }
+    }
+
+    /// How long the client has been away, short of what would end it now.
+    fn away(&self, state: State, since_ms: Option<u64>) -> Duration {
+        let most = self.settings.times.client_away.saturating_sub(GRACE);
+        let since = since_ms.filter(|_| state == State::Disconnected);
+        since.map(Duration::from_millis).unwrap_or_default().min(most)
+    }
+
+    /// Ends a session that cannot go on: at AWS, on disk, in the registry.
+    async fn end_left(self: &Arc<Self>, record: &SessionRecord, state: State, why: &str) -> &'static str {
+        tracing::warn!(session = %record.id, why, "the session cannot go on");
+        let (this, id) = (Arc::clone(self), record.id.clone());
+        let sealed = tokio::task::spawn_blocking(move || this.rooms.recorder.seal_left(&id));
+        if let Some(upstream_id) = &record.upstream_id {
+            self.terminate_upstream(&UpstreamRef::new(upstream_id.clone(), scope(record))).await;
+        }
+        let _ = sealed.await;
+        let why = crate::session::printable(why);
+        if let Err(error) = self.rooms.registry.set_state(&record.id, state, now_ms(), Some(&why)).await {
+            tracing::error!(session = %record.id, %error, "the session's end could not be registered");
+        }
+        "ended"
+    }
+}
+
+fn scope(record: &SessionRecord) -> Scope {
+    Scope {
+        session: record.id.clone(),
+        principal: record.principal.clone(),
+        target: record.target.clone(),
+        document: record.document.clone(),
+    }
+}

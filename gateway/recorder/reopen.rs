@@ -1,0 +1,155 @@
+//! Goes on with a recording: file and journal joined, open again.
+//!
+//! The lines are written anew beside the open file and put in its place in
+//! one step, so a crash at any moment leaves either the one or the other.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use ring::digest::{Context, SHA256};
+
+use super::frames::{LiveEncoder, Turn, header_frame};
+use super::lines::{Lines, OpenFile};
+use super::memory::Memory;
+use super::recording::State;
+use super::recovery::{self, Part};
+use super::{House, RecorderError, Stream};
+use crate::session::SessionId;
+
+/// Lines compressed at a time, bytes: what a busy second writes.
+const CHUNK: usize = 256 * 1024;
+
+/// What a recording says about the session that goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Time of the last event, milliseconds since the recording began.
+    pub last_ms: u64,
+    /// The number after that of the last message; `None` if there is none.
+    pub next_output: Option<i64>,
+    /// The last window size: columns and rows.
+    pub size: Option<(u16, u16)>,
+    /// Bytes of all output.
+    pub output_bytes: u64,
+    /// Messages of the gateway's own among the output, with numbers.
+    pub notices: u64,
+    /// The last output in order, 1 MB and more if the client may lack more.
+    pub messages: Vec<Recorded>,
+    /// From where on the client may lack output, as the recording says.
+    pub owed: Option<i64>,
+    /// The last input messages by number, with SHA-256 of their bytes.
+    pub inputs: BTreeMap<i64, [u8; 32]>,
+}
+
+/// One output event with its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The message's number; `None` if it was the gateway's own.
+    pub sequence: Option<i64>,
+    /// The stream it came from.
+    pub stream: Stream,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A recording that goes on.
+pub(super) struct Reopened {
+    pub(super) lines: Lines,
+    pub(super) state: State,
+    pub(super) recovered: Recovered,
+}
+
+/// Reopens what an earlier process left of a recording.
+pub(super) fn reopen(house: &House, id: &SessionId) -> Result<Option<Reopened>, RecorderError> {
+    let Some(index) = house.past_lines(id) else { return Ok(None) };
+    if !recovery::is_there(house, id, &index)? {
+        house.past_done(id, true);
+        return Ok(None);
+    }
+    let path = house.spool.draft_path(id);
+    let rewritten = rewrite(house, id, &index);
+    if rewritten.is_err() {
+        // The open file is untouched, and a draft of nothing is of no use.
+        let _ = fs::remove_file(&path);
+    }
+    let (file, position, memory) = rewritten?;
+    house.past_done(id, true);
+    let (state, recovered) = memory.finish();
+    Ok(Some(Reopened { lines: Lines::after(id.clone(), position, file), state, recovered }))
+}
+
+fn rewrite(
+    house: &House,
+    id: &SessionId,
+    index: &super::journal::Index,
+) -> Result<(OpenFile, u64, Memory), RecorderError> {
+    let path = house.spool.draft_path(id);
+    let failed = || RecorderError::io(format!("reopen {}", house.spool.path(id).display()));
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let mut rewrite = Rewrite::to(file.map_err(failed())?).map_err(failed())?;
+    recovery::join(house, id, index, &mut |part| match part {
+        Part::Line(line) => rewrite.line(line).map_err(failed()),
+        Part::Lost(_) => Err(RecorderError::Hole(id.clone())),
+    })?;
+    let whole = rewrite.finish().map_err(failed())?;
+    house.spool.publish(id).map_err(failed())?;
+    Ok(whole)
+}
+
+/// Writes the lines anew, as an open file has them.
+struct Rewrite {
+    file: BufWriter<File>,
+    encoder: LiveEncoder,
+    waiting: Vec<u8>,
+    packed: Vec<u8>,
+    length: u64,
+    position: u64,
+    digest: Context,
+    memory: Memory,
+}
+
+impl Rewrite {
+    fn to(file: File) -> io::Result<Self> {
+        Ok(Self {
+            file: BufWriter::with_capacity(CHUNK, file),
+            encoder: LiveEncoder::new()?,
+            waiting: Vec::new(),
+            packed: Vec::new(),
+            length: 0,
+            position: 0,
+            digest: Context::new(&SHA256),
+            memory: Memory::default(),
+        })
+    }
+
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        let is_header = self.position == 0;
+        self.position += line.len() as u64;
+        self.digest.update(line);
+        if is_header {
+            let frame = header_frame(line)?;
+            self.length += frame.len() as u64;
+            return self.file.write_all(&frame);
+        }
+        self.memory.line(line);
+        self.waiting.extend_from_slice(line);
+        if self.waiting.len() >= CHUNK { self.compress(Turn::Flush) } else { Ok(()) }
+    }
+
+    fn compress(&mut self, turn: Turn) -> io::Result<()> {
+        self.packed.clear();
+        self.encoder.compress(&self.waiting, turn, &mut self.packed)?;
+        self.waiting.clear();
+        self.length += self.packed.len() as u64;
+        self.file.write_all(&self.packed)
+    }
+
+    /// Makes it durable: the old journal goes soon after.
+    fn finish(mut self) -> io::Result<(OpenFile, u64, Memory)> {
+        self.compress(Turn::End)?;
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        Ok((OpenFile { length: self.length, digest: self.digest }, self.position, self.memory))
+    }
+}

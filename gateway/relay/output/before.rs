@@ -1,0 +1,284 @@
+//! A session that an earlier process began: what the client may lack of it.
+//!
+//! Everything below a number is recorded, and nobody knows how much of it the
+//! client has: it may have acknowledged it, printed it without a word, or
+//! never seen it. The agent repeats what it got no acknowledge of, the oldest
+//! one every 100 ms. From that one on the client gets everything again, out of
+//! the recording; a stock client ignores what it has and acknowledges the rest.
+//!
+//! The agent gets its acknowledges at once, from here: it sends what it lost
+//! on the way only once all before it is acknowledged, and a client that has
+//! all before it acknowledges nothing. This is safe because the recording says
+//! from where on the client may lack something, until it has it. The client's
+//! first acknowledge ends this: what it acknowledges it did not have, so it
+//! had nothing after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use data_channel::acknowledge::Acknowledge;
+use data_channel::message::{Draft, Message, MessageType, SYN};
+use data_channel::payload::PayloadType;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Output, SETTLED_AFTER, Sent};
+use crate::recorder::{Position, Recorded, Recovered, Stream};
+use crate::session::now_ms;
+
+/// How far back the client may lack something: what a relay keeps, and more.
+const BACK_MAX: i64 = 9 * 1024;
+/// Messages after which a client that was there surely had its handler.
+const BEGUN_AFTER: i64 = 16;
+/// Times that one number must come, and no lower one, to be the oldest.
+const OLDEST_AFTER: u32 = 3;
+
+/// What an earlier process did with the output.
+#[derive(Default)]
+pub(super) struct Before {
+    /// The agent's numbers below it are recorded.
+    next: i64,
+    /// The client's number of that one.
+    client_next: i64,
+    /// Recorded messages by the client's number, as long as they may be needed.
+    recorded: BTreeMap<i64, Recorded>,
+    /// The client's numbers of the notices among them, ascending.
+    notices: Vec<i64>,
+    /// The client's numbers that it has acknowledged since.
+    sure: BTreeSet<i64>,
+    /// Acknowledges go to the agent without waiting for the client.
+    answering: bool,
+    /// The lowest number that came early, and how often.
+    lowest: Option<(i64, u32)>,
+    /// A message came in its turn: the agent's place is known.
+    found: bool,
+}
+
+impl Before {
+    fn of(recovered: &Recovered) -> Self {
+        let next = recovered.next_output.unwrap_or(0);
+        let notices = i64::try_from(recovered.notices).unwrap_or(i64::MAX);
+        let client_next = next.saturating_add(notices);
+        let mut before = Self { next, client_next, ..Self::default() };
+        // The notices before the first of these messages.
+        let known = recovered.messages.iter().filter(|message| message.sequence.is_none()).count();
+        let mut passed = notices.saturating_sub(i64::try_from(known).unwrap_or(0));
+        let mut number = None;
+        for message in &recovered.messages {
+            let at_client = match (message.sequence, number) {
+                (Some(sequence), _) => sequence.saturating_add(passed),
+                (None, Some(last)) => last + 1,
+                // Nobody knows any more what was before it.
+                (None, None) => {
+                    passed += 1;
+                    continue;
+                }
+            };
+            if message.sequence.is_none() {
+                passed += 1;
+                before.notices.push(at_client);
+            }
+            number = Some(at_client);
+            before.recorded.insert(at_client, message.clone());
+        }
+        before
+    }
+
+    /// Whether the client may lack a message that is not kept for it.
+    pub(super) fn may_lack(&self, sequence: i64) -> bool {
+        (self.next - BACK_MAX..self.next).contains(&sequence)
+            && !self.sure.contains(&self.at_client(sequence))
+    }
+
+    /// A new message: the earlier process may have sent it to the client.
+    pub(super) fn accepted(&mut self, sent: &mut Sent) {
+        self.found = true;
+        if self.answering {
+            sent.ever_sent = true;
+            sent.number = None;
+        }
+    }
+
+    /// The client has the message of this number of its own.
+    pub(super) fn acknowledged(&mut self, at_client: i64) {
+        self.answering = false;
+        if at_client < self.client_next {
+            self.sure.insert(at_client);
+        }
+    }
+
+    /// The client's number of one of the agent's.
+    fn at_client(&self, sequence: i64) -> i64 {
+        let mut number = sequence.saturating_add(self.past_notices(i64::MIN));
+        for notice in &self.notices {
+            if *notice > number {
+                break;
+            }
+            number = number.saturating_add(1);
+        }
+        number
+    }
+
+    /// How many notices are below a number of the client's.
+    fn past_notices(&self, at_client: i64) -> i64 {
+        let known = self.notices.iter().filter(|notice| **notice >= at_client).count();
+        self.client_next - self.next - i64::try_from(known).unwrap_or(0)
+    }
+}
+
+impl Output {
+    /// Goes on after an earlier process; `attached`: a client was there.
+    pub(in crate::relay) fn go_on(&mut self, recovered: &Recovered, attached: bool) {
+        let mut before = Before::of(recovered);
+        before.answering = attached && before.next >= BEGUN_AFTER;
+        self.next = before.next;
+        (self.base, self.cursor) = (before.client_next, before.client_next);
+        self.past_notices = before.client_next - before.next;
+        if before.answering {
+            self.in_order = SETTLED_AFTER;
+            self.debt = Some(before.client_next - 1);
+        }
+        self.before = Some(Box::new(before));
+    }
+
+    /// Whether messages are acknowledged upstream without the client.
+    pub(in crate::relay) fn is_answering(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| before.answering)
+    }
+
+    /// Keeps for the client what it may lack from a number of the agent's on.
+    ///
+    /// The message is the agent's, if it sent one; recorded bytes come first.
+    /// Gives the acknowledges that the agent gets at once.
+    pub(in crate::relay) fn take_back(
+        &mut self,
+        from: i64,
+        message: Option<&Message>,
+        now: Instant,
+    ) -> Vec<Acknowledge> {
+        let Some(mut before) = self.before.take() else { return Vec::new() };
+        let mut from = before.at_client(from.max(before.next - BACK_MAX));
+        let of_agent = from;
+        // A notice before it has no number of the agent's to be asked for.
+        while before.notices.contains(&(from - 1)) {
+            from -= 1;
+        }
+        let repeated = message.map(|message| message.renumbered(of_agent));
+        self.reach_back(from, &before);
+        let mut answers = Vec::new();
+        for number in from..before.client_next {
+            let Some(place) = self.slot(number).and_then(|slot| self.window.get_mut(slot)) else { break };
+            if place.is_some() || before.sure.contains(&number) {
+                continue;
+            }
+            let recorded = before.recorded.remove(&number);
+            let sequence =
+                recorded.as_ref().map_or(message.map(Message::sequence), |recorded| recorded.sequence);
+            let again = || repeated.clone().filter(|_| number == of_agent);
+            let Some(message) = recorded.and_then(|it| rebuilt(number, &it)).or_else(again) else { continue };
+            self.bytes += message.raw().len();
+            if before.answering {
+                answers
+                    .extend(sequence.map(|sequence| Acknowledge { sequence, ..Acknowledge::of(&message) }));
+            }
+            let waits = sequence.filter(|_| !before.answering);
+            let mut sent = Sent::new(message, waits, (Position::default(), now));
+            sent.ever_sent = true;
+            *place = Some(sent);
+        }
+        self.cursor = self.cursor.min(from);
+        before.lowest = None;
+        self.before = Some(before);
+        answers
+    }
+
+    /// Makes places for what the client may lack, from its number on.
+    fn reach_back(&mut self, from: i64, before: &Before) {
+        while self.base > from {
+            self.base -= 1;
+            self.window.push_front(None);
+        }
+        let first = self.base;
+        let later: Vec<i64> =
+            self.notices.iter().copied().filter(|notice| *notice >= before.client_next).collect();
+        let earlier = before.notices.iter().copied().filter(|notice| *notice >= first);
+        self.notices = earlier.chain(later).collect();
+        self.past_notices = before.past_notices(first);
+    }
+
+    /// True once when the client has all that the agent does not keep.
+    pub(in crate::relay) fn is_paid(&mut self) -> bool {
+        if self.is_answering() || self.debt.is_none_or(|last| last >= self.base) {
+            return false;
+        }
+        self.debt = None;
+        if let Some(before) = &mut self.before {
+            // A late repeat is answered with what the agent says.
+            before.recorded = BTreeMap::new();
+        }
+        true
+    }
+
+    /// The agent keeps nothing any more of what was said so far.
+    pub(in crate::relay) fn is_in_debt(&mut self) {
+        self.debt = self.debt.max(Some(self.client_next() - 1));
+    }
+
+    /// The first of the agent's numbers that the client may lack.
+    pub(in crate::relay) fn lacks_from(&self) -> i64 {
+        self.base - self.past_notices
+    }
+
+    /// The first recorded message that is still at hand.
+    pub(in crate::relay) fn recorded_from(&self) -> Option<i64> {
+        let before = self.before.as_ref().filter(|before| !before.found)?;
+        before.recorded.values().find_map(|recorded| recorded.sequence)
+    }
+
+    /// Notes an early message; says if the agent has nothing older.
+    ///
+    /// What is between was acknowledged: it needed no recording.
+    pub(in crate::relay) fn is_oldest(&mut self, sequence: i64) -> bool {
+        let Some(before) = self.before.as_mut().filter(|before| !before.found) else { return false };
+        if !self.window.is_empty() && sequence > self.next.saturating_add(BACK_MAX) {
+            return false;
+        }
+        let times = match before.lowest {
+            Some((lowest, _)) if lowest < sequence => return false,
+            Some((lowest, times)) if lowest == sequence => times + 1,
+            _ => 1,
+        };
+        before.lowest = Some((sequence, times));
+        times >= OLDEST_AFTER
+    }
+
+    /// Goes on with a number that is the agent's oldest.
+    pub(in crate::relay) fn skip_to(&mut self, sequence: i64) {
+        let skipped = sequence - self.next;
+        if self.window.is_empty() {
+            self.base += skipped;
+            self.cursor = self.base;
+        } else {
+            self.window.extend((0..skipped).map(|_| None));
+        }
+        self.next = sequence;
+    }
+}
+
+/// The message again as the client would have got it.
+fn rebuilt(sequence: i64, recorded: &Recorded) -> Option<Message> {
+    let payload_type = match recorded.stream {
+        Stream::Output => PayloadType::Output,
+        Stream::StdErr => PayloadType::StdErr,
+        Stream::ExitCode => PayloadType::ExitCode,
+    };
+    let draft = Draft {
+        message_type: MessageType::OutputStreamData,
+        created_ms: now_ms(),
+        sequence,
+        flags: if sequence == 0 { SYN } else { 0 },
+        id: Uuid::new_v4(),
+        payload_type,
+        payload: &recorded.bytes,
+    };
+    Message::parse(draft.encode()).ok()
+}
