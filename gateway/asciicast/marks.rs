@@ -6,9 +6,10 @@
 //! or `s -` (no message; the gateway's own). So the lines alone tell what a
 //! recording covers, through re-compression and after a crash.
 //!
-//! Two more `s` lines are for a gateway that takes a session over: `s owed 17`
-//! (the client may lack messages from 17 on; `s owed -`: none any more) and
-//! `s input 5` (the next `i` line is input message 5).
+//! More `s` lines are for a gateway that takes a session over: `s owed 17`
+//! (the client may lack messages from 17 on; `s owed -`: none any more),
+//! `s input 5` (the next `i` line is input message 5) and `s settled` (the
+//! client takes messages: what it is silent about, it has).
 
 use std::borrow::Cow;
 
@@ -91,6 +92,8 @@ pub enum Handover {
     Owed(Option<i64>),
     /// The next input event is the input message of this number.
     Input(i64),
+    /// The client acknowledges in order: what it is silent about it has.
+    Settled,
 }
 
 impl Handover {
@@ -100,6 +103,10 @@ impl Handover {
         let (word, sequence) = match self {
             Self::Owed(sequence) => (b"owed ".as_slice(), sequence),
             Self::Input(sequence) => (b"input ".as_slice(), Some(sequence)),
+            Self::Settled => {
+                into.extend_from_slice(b"settled\"]\n");
+                return;
+            }
         };
         into.extend_from_slice(word);
         number(into, sequence);
@@ -109,6 +116,9 @@ impl Handover {
     /// Reads the data of an `s` line; `None` if it says something else.
     pub fn parse(data: &[u8]) -> Option<Self> {
         let parsed = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse().ok();
+        if data == b"settled" {
+            return Some(Self::Settled);
+        }
         if let Some(digits) = data.strip_prefix(b"input ") {
             return parsed(digits).map(Self::Input);
         }

@@ -108,7 +108,7 @@ fn what_is_for_a_later_gateway_disturbs_no_reader() {
     let mut cast = Vec::new();
     encode_mark(&mut cast, 1, Stream::Output, Some(7));
     encode_event(&mut cast, 1, EventCode::Output, "a");
-    let said = [Handover::Owed(Some(3)), Handover::Owed(None), Handover::Input(12)];
+    let said = [Handover::Owed(Some(3)), Handover::Owed(None), Handover::Input(12), Handover::Settled];
     said.iter().for_each(|said| said.encode(&mut cast, 2));
     encode_event(&mut cast, 2, EventCode::Output, "b");
     let events = lines(&cast);

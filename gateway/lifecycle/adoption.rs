@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_channel::encryption::DataKey;
 use tokio::sync::Semaphore;
 
 use super::Lifecycle;
 use super::admission::{self, Asker};
-use super::ports;
 use super::upstream::Opened;
 use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
 use crate::error::{ApiError, Blame, Code};
@@ -89,7 +89,6 @@ impl Lifecycle {
         if record.state == State::Terminating {
             return self.end_left(&record, State::Terminated, "gateway stopped").await;
         }
-        let allowed = self.still_admitted(&record, &given).await;
         let (recording, recovered) = match self.reopened(&record.id).await {
             Ok(Some(reopened)) => reopened,
             Ok(None) => return self.end_left(&record, State::Failed, "its recording is gone").await,
@@ -106,48 +105,55 @@ impl Lifecycle {
             },
             recovered,
         };
+        let upstream = UpstreamRef::new(upstream_id, scope(&record));
+        let goes_on = self.goes_on(&record, &given, (&upstream, &resumed)).await;
         let opened = Opened {
-            upstream: UpstreamRef::new(upstream_id, scope(&record)),
+            upstream,
             client: ClientIds { client_id: given.client_id, client_version: given.client_version },
             socket: None,
             resumed: Some(resumed),
+            data_key: None,
             dismissed: None,
         };
-        match allowed {
-            Ok((obligations, carries @ Carries::Terminal)) => {
-                let rules = admission::rules(&obligations);
-                self.run_session(record, (recording, rules, carries), opened);
+        match goes_on {
+            Ok((obligations, data_key)) => {
+                let recording = (recording, admission::rules(&obligations), Carries::Terminal);
+                self.run_session(record, recording, Opened { data_key, ..opened });
                 "adopted"
             }
-            // Where in its frames each connection was, nobody knows any more.
-            Ok((obligations, carries)) => {
-                self.terminate_upstream(&opened.upstream).await;
-                let sentence =
-                    "the gateway was restarted and cannot take connections over; open the session again";
-                let dismissed = Some(Ending { reason: "gateway_stopped", sentence: sentence.to_owned() });
-                let rules = admission::rules(&obligations);
-                self.run_session(record, (recording, rules, carries), Opened { dismissed, ..opened });
-                "ended"
-            }
-            Err(denied) => {
-                tracing::info!(session = %record.id, sentence = denied.message, "the session may not go on");
+            Err(ending) => {
+                let (reason, sentence) = (ending.reason, &ending.sentence);
+                tracing::info!(session = %record.id, reason, sentence, "the session may not go on");
                 // Its user may take a while to come; the machine is out of reach at once.
                 self.terminate_upstream(&opened.upstream).await;
-                let dismissed = Some(Ending { reason: "policy", sentence: denied.message });
-                let rules = admission::rules(&Obligations::default());
-                let rules = (recording, rules, Carries::Terminal);
-                self.run_session(record, rules, Opened { dismissed, ..opened });
+                let recording = (recording, admission::rules(&Obligations::default()), Carries::Terminal);
+                self.run_session(record, recording, Opened { dismissed: Some(ending), ..opened });
                 "denied"
             }
         }
     }
 
-    /// May the session still run, and under which obligations?
-    async fn still_admitted(
+    /// What the session goes on with, or why it does not.
+    async fn goes_on(
         &self,
         record: &SessionRecord,
         given: &Given,
-    ) -> Result<(Obligations, Carries), ApiError> {
+        (upstream, resumed): (&UpstreamRef, &Resumed),
+    ) -> Result<(Obligations, Option<DataKey>), Ending> {
+        let denied = |error: ApiError| Ending { reason: "policy", sentence: error.message };
+        let obligations = self.still_admitted(record, given).await.map_err(denied)?;
+        if !record.kind.is_terminal() {
+            // Where a frame ends nobody knows who has not read it from its beginning.
+            let sentence = "the gateway was restarted, and a port session cannot be recorded from its middle on; start it again";
+            return Err(Ending { reason: "gateway_restarted", sentence: sentence.to_owned() });
+        }
+        let key = self.reopened_data_key(upstream, &record.id, resumed.recovered.next_output.is_some()).await;
+        let data_key = key.map_err(|sentence| Ending { reason: "gateway_restarted", sentence })?;
+        Ok((obligations, data_key))
+    }
+
+    /// May the session still run, and under which obligations?
+    async fn still_admitted(&self, record: &SessionRecord, given: &Given) -> Result<Obligations, ApiError> {
         let asker = Asker {
             principal: record.principal.clone(),
             source_ip: given.source_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
@@ -166,8 +172,7 @@ impl Lifecycle {
         })?;
         let obligations = owed.and(&decision.obligations);
         admission::refuse_unkeepable(&obligations)?;
-        let carries = ports::carries(&plan, &obligations, self.settings.connections_per_session)?;
-        Ok((obligations, carries))
+        Ok(obligations)
     }
 
     async fn reopened(self: &Arc<Self>, id: &SessionId) -> Result<Option<(Recording, Recovered)>, String> {

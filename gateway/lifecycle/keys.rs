@@ -25,6 +25,34 @@ impl Lifecycle {
         })
     }
 
+    /// The key of an encrypted session that is taken over; none if it is not.
+    ///
+    /// What was said in a handshake that was not over is gone with the
+    /// process that said it, so such a session cannot go on.
+    pub(super) async fn reopened_data_key(
+        &self,
+        upstream: &UpstreamRef,
+        id: &SessionId,
+        handshake_is_over: bool,
+    ) -> Result<Option<DataKey>, String> {
+        let registered = self.rooms.registry.session_key(id).await.map_err(|error| {
+            tracing::error!(session = %id, %error, "the session's key could not be looked up");
+            "the gateway was restarted and could not look up the session's key; start it again".to_owned()
+        })?;
+        let Some(SealedKey { kms_key_id, challenge, sealed }) = registered else { return Ok(None) };
+        if !handshake_is_over {
+            return Err(
+                "the gateway was restarted while the session was being opened; start it again".to_owned()
+            );
+        }
+        let key =
+            self.rooms.broker.open_data_key(upstream, &KmsAction { kms_key_id, challenge }, &sealed).await;
+        key.map(Some).map_err(|refusal| {
+            tracing::warn!(session = %id, %refusal, "the session's data key could not be opened again");
+            refusal.sentence()
+        })
+    }
+
     async fn new_data_key(
         &self,
         upstream: &UpstreamRef,

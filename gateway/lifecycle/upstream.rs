@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use data_channel::encryption::DataKey;
 use uuid::Uuid;
 
 use super::Lifecycle;
@@ -26,6 +27,8 @@ pub(super) struct Opened {
     pub(super) socket: Option<UpstreamSocket>,
     /// What an earlier process did, if it opened the session.
     pub(super) resumed: Option<relay::Resumed>,
+    /// Its key, if an earlier process had KMS make one.
+    pub(super) data_key: Option<DataKey>,
     /// Why it may not go on; its user is only told so.
     pub(super) dismissed: Option<relay::Ending>,
 }
@@ -43,7 +46,14 @@ impl Lifecycle {
         match self.rooms.broker.dial(&upstream, &client).await {
             Ok(socket) => {
                 let upstream = upstream.reference();
-                Ok(Opened { upstream, client, socket: Some(socket), resumed: None, dismissed: None })
+                Ok(Opened {
+                    upstream,
+                    client,
+                    socket: Some(socket),
+                    resumed: None,
+                    data_key: None,
+                    dismissed: None,
+                })
             }
             Err(error) => {
                 self.terminate_upstream(&upstream.reference()).await;

@@ -57,6 +57,7 @@ impl Memory {
             EventCode::SEQUENCE => match Handover::parse(peeked.escaped) {
                 Some(Handover::Owed(owed)) => recovered.owed = owed,
                 Some(Handover::Input(number)) => self.input = Some(number),
+                Some(Handover::Settled) => recovered.settled = true,
                 None => {}
             },
             _ => {}

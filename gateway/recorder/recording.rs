@@ -170,6 +170,11 @@ impl Recording {
         self.handover(at_ms, Handover::Input(sequence))
     }
 
+    /// Notes for a later process that the client acknowledges in order.
+    pub fn settled(&mut self, at_ms: u64) -> Result<Position, RecorderError> {
+        self.handover(at_ms, Handover::Settled)
+    }
+
     /// Leaves the recording open for a later process.
     ///
     /// What was handed over before is written; nothing is sealed.

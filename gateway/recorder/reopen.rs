@@ -38,6 +38,8 @@ pub struct Recovered {
     pub messages: Vec<Recorded>,
     /// From where on the client may lack output, as the recording says.
     pub owed: Option<i64>,
+    /// Whether the client has acknowledged in order.
+    pub settled: bool,
     /// The last input messages by number, with SHA-256 of their bytes.
     pub inputs: BTreeMap<i64, [u8; 32]>,
 }

@@ -112,7 +112,7 @@ where
                 }
             }
             Arrival::TooEarly => self.outside.meters.dropped("too_early"),
-            Arrival::Owed => self.give_back(&message)?,
+            Arrival::Owed => self.give_back(&message, cx),
             Arrival::Repeat => self.repeat_output(message.sequence())?,
             Arrival::Done => self.acknowledge_again(&message),
         }
@@ -138,9 +138,6 @@ where
         self.outside.counters.add_output(bytes);
         self.outside.meters.output_bytes.inc_by(bytes as u64);
         self.outside.meters.output_messages.inc();
-        if self.output.is_answering() {
-            self.answer(Acknowledge::of(&message), position);
-        }
         self.output.accept(message, position, self.now);
         Ok(())
     }
@@ -198,6 +195,9 @@ where
         if moved {
             // One look at the clock for all: they leave together.
             self.outside.meters.relay_seconds.observe(self.now.elapsed().as_secs_f64());
+        }
+        if moved {
+            self.answer_for_client();
         }
         moved
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_channel::control::ChannelClosed;
+use data_channel::message::{Message, MessageType};
 use futures_util::SinkExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -18,6 +19,8 @@ use crate::session::now_ms;
 
 /// How long a client that just lost its connection may take to come back.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// How long a client may take to come back for what only the gateway has.
+const OWED_WITHIN: Duration = Duration::from_secs(330);
 /// Longest time that the rest of the output may take to leave.
 const REST_MAX: Duration = Duration::from_secs(30);
 
@@ -44,12 +47,19 @@ where
             self.give_back_all();
         }
         let news = !ended.sentence().is_empty() || !self.output.all_sent();
-        let comes = resumed || self.attached && news;
+        let comes = resumed || self.attached && (news || self.output.owes());
         let just_gone = self.client.is_none() && comes && ended.reason() != "gateway_stopped";
         let back_by = (self.away_since + BACK_WITHIN).max(self.back_until);
+        // What the agent was told is delivered is kept for as long as any client is waited for.
+        let back_by = match &ended {
+            Ended::ByTarget(_) if self.output.owes() => back_by.max(self.now + OWED_WITHIN),
+            _ => back_by,
+        };
         let deadline = match &self.client {
             Some(_) => self.now + self.outside.times.farewell,
             None if just_gone => back_by,
+            // Refused at its handshake: the client that comes reads why.
+            None if !self.attached && self.flows.is_some() => self.now + BACK_WITHIN,
             None => self.now,
         };
         let latest = self.now + REST_MAX;
@@ -93,10 +103,41 @@ where
             leg.queue(message);
         }
         leg.poll_flushed(cx);
-        while let Poll::Ready(heard) = leg.poll_heard(cx, self.now) {
-            if matches!(heard, Heard::Gone) {
-                return true;
+        while let Some(leg) = &mut self.client
+            && let Poll::Ready(heard) = leg.poll_heard(cx, self.now)
+        {
+            match heard {
+                Heard::Gone => return self.has_heard_all(),
+                Heard::Text => {}
+                Heard::Binary(raw) => self.last_acknowledge(raw),
             }
+        }
+        false
+    }
+
+    /// What the client acknowledges now the agent does not wait for any more.
+    fn last_acknowledge(&mut self, raw: Bytes) {
+        if let Ok(message) = Message::parse(raw)
+            && message.message_type() == MessageType::Acknowledge
+        {
+            self.client_acknowledge(&message);
+        }
+    }
+
+    /// Whether a client that hung up did so because it is over.
+    ///
+    /// One that lacks what only the gateway has lost its connection.
+    fn has_heard_all(&mut self) -> bool {
+        if !self.output.owes() {
+            return true;
+        }
+        self.client_gone();
+        if let Some(farewell) = &mut self.farewell {
+            let sentence = farewell.ended.sentence();
+            let message = ChannelClosed::message(self.outside.session.as_str(), sentence, now_ms());
+            farewell.message = Some(message);
+            farewell.deadline = self.now + OWED_WITHIN;
+            farewell.latest = farewell.deadline + REST_MAX;
         }
         false
     }

@@ -40,8 +40,7 @@ where
     /// Begins to leave: the client is asked to hang up.
     pub(super) fn leave(&mut self) -> Result<(), Ended> {
         if self.attached {
-            let from = self.output.lacks_from();
-            self.tap.owed(Some(from), self.now).map_err(|error| recording_failed(&error))?;
+            self.note_debt()?;
         }
         if let Some(leg) = &mut self.client {
             leg.close(false);

@@ -197,8 +197,7 @@ where
         let text = format!("\r\n*** postern: {sentence} ***\r\n");
         let payload_type = self.screen.payload_type();
         // Nobody but the gateway can say it again, in a later process too.
-        let from = self.output.lacks_from();
-        self.tap.owed(Some(from), self.now).map_err(|e| recording_failed(&e))?;
+        self.note_debt()?;
         let position = self.tap.notice(payload_type, &text, self.now).map_err(|e| recording_failed(&e))?;
         let draft = Draft {
             message_type: MessageType::OutputStreamData,

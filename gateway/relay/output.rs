@@ -232,9 +232,6 @@ impl Output {
         if let Some(before) = self.before.as_mut().filter(|_| number.is_some()) {
             before.accepted(&mut sent);
         }
-        if number.is_some() && sent.number.is_none() {
-            self.debt = Some(sent.message.sequence());
-        }
         self.window.push_back(Some(sent));
     }
 

@@ -29,9 +29,6 @@ use crate::session::printable;
 pub(super) const TURN: usize = 64;
 /// When to look again whether a full recording takes more.
 const ROOM_AGAIN: Duration = Duration::from_millis(10);
-/// What the user of a port session reads when the gateway is restarted.
-pub(super) const RESTARTED: &str =
-    "the gateway is being restarted and cannot take connections over; open the session again";
 /// Turns before the task yields to the other sessions of its worker.
 const TURNS: usize = 8;
 
@@ -72,6 +69,11 @@ pub(super) struct Pump<C, U> {
     pub(super) upstream: Upstream<U>,
     pub(super) output: Output,
     pub(super) held: HeldAcknowledges,
+    /// From where on the client may lack what the agent does not keep, as the
+    /// recording says, and where it does.
+    pub(super) noted: Option<(i64, Position)>,
+    /// Whether the recording says that the client acknowledges in order.
+    pub(super) settled: bool,
     /// The agent's acknowledges of keys that are not recorded yet.
     pub(super) typed: VecDeque<(Position, Bytes)>,
     pub(super) tap: Tap,
@@ -125,12 +127,14 @@ where
             output: Output::default(),
             held: HeldAcknowledges::default(),
             tap: Tap::new(parts.recording, parts.rules.record_input, now),
+            noted: None,
+            settled: false,
             kms: Kms::new(parts.data_keys, parts.data_key),
+            typed: VecDeque::new(),
             flows: match parts.carries {
                 Carries::Terminal => None,
                 Carries::Port(forward) => Some(Flows::new(forward)),
             },
-            typed: VecDeque::new(),
             backlog: VecDeque::new(),
             started: now,
             active: now,
@@ -211,9 +215,11 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
-            // A later process could not tell where in its frames a connection is.
+            // Where its connections are in their frames cannot be handed over.
             Poll::Ready(Some(Control::Leave)) if self.flows.is_some() => {
-                Err(end("gateway_stopped", RESTARTED))
+                let sentence =
+                    "the gateway is being restarted, and a port session cannot be taken over; start it again";
+                Err(end("gateway_restarted", sentence))
             }
             Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),

@@ -3,7 +3,6 @@
 use std::task::Context;
 use std::time::Duration;
 
-use data_channel::acknowledge::Acknowledge;
 use data_channel::message::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -11,7 +10,6 @@ use super::output::Owed;
 use super::pump::{Pump, Upstream, recording_failed};
 use super::{Ended, Presence, Resumed};
 use crate::recorder::{Position, RecorderError, Recovered};
-use crate::session::now_ms;
 
 /// How long a client may take to come back and hear that it is over.
 ///
@@ -28,7 +26,8 @@ where
         let Resumed { mut recovered, kind, age, away } = resumed;
         let ago = |duration| self.now.checked_sub(duration).unwrap_or(self.now);
         self.started = ago(age);
-        self.active = (self.started + Duration::from_millis(recovered.last_ms)).min(self.now);
+        // While the gateway was away nothing could happen.
+        self.active = self.now;
         self.away_since = ago(away.unwrap_or_default());
         self.attached = away.is_some();
         self.back_until = self.now + BACK_WITHIN;
@@ -38,7 +37,8 @@ where
             self.rules.banner = None;
         }
         self.screen.go_on(kind, recovered.next_output.is_some());
-        self.output.go_on(&recovered, self.attached);
+        self.output.go_on(&recovered);
+        self.settled = recovered.settled;
         if let Err(error) = self.note_restart(&recovered) {
             self.say_farewell(recording_failed(&error));
         }
@@ -48,30 +48,21 @@ where
     }
 
     fn note_restart(&mut self, recovered: &Recovered) -> Result<(), RecorderError> {
-        let without = self.now.saturating_duration_since(self.active).as_secs();
+        let last = self.started + Duration::from_millis(recovered.last_ms);
+        let without = self.now.saturating_duration_since(last).as_secs();
         self.tap.marker(&format!("gateway restarted; nothing was recorded for {without} s"), self.now)?;
-        if !self.attached {
-            return Ok(());
-        }
-        let next = recovered.next_output.unwrap_or_default();
-        self.owe(recovered.owed.map_or(next, |owed| owed.min(next)), None)
-    }
-
-    /// Keeps output for the client from a number on, and answers for it.
-    fn owe(&mut self, from: i64, message: Option<&Message>) -> Result<(), RecorderError> {
-        let answers = self.output.take_back(from, message, self.now);
-        if self.output.is_answering() {
-            let position = self.tap.owed(Some(from), self.now)?;
-            for acknowledge in answers {
-                self.answer(acknowledge, position);
-            }
+        if let Some(owed) = recovered.owed {
+            self.output.take_back(owed, None, self.now);
+            self.output.is_in_debt();
+            self.noted = Some((owed, Position::default()));
         }
         Ok(())
     }
 
     /// The agent repeats what an earlier process recorded.
-    pub(super) fn give_back(&mut self, message: &Message) -> Result<(), Ended> {
-        self.owe(message.sequence(), Some(message)).map_err(|error| recording_failed(&error))
+    pub(super) fn give_back(&mut self, message: &Message, cx: &mut Context<'_>) {
+        self.output.take_back(message.sequence(), Some(message), self.now);
+        self.send_output(cx);
     }
 
     /// The agent will not say any more what the client may lack.
@@ -81,10 +72,12 @@ where
         }
     }
 
-    /// Acknowledges to the agent in the client's place, once recorded.
-    pub(super) fn answer(&mut self, acknowledge: Acknowledge, position: Position) {
-        let due = self.now + self.outside.times.acknowledge_after;
-        self.held.hold(acknowledge.sequence, position, (self.now, due), acknowledge.encode(now_ms()));
+    /// Acknowledges what a client that was there before was just sent.
+    pub(super) fn answer_for_client(&mut self) {
+        let owed = self.output.answers();
+        if let Err(ended) = self.hold_in_debt(owed) {
+            self.say_farewell(ended);
+        }
     }
 
     /// Acknowledges that the client did not give: a later process must know.
@@ -92,16 +85,32 @@ where
         if owed.is_empty() {
             return Ok(());
         }
-        self.output.is_in_debt();
-        let from = self.output.lacks_from();
-        let position = self.tap.owed(Some(from), self.now).map_err(|error| recording_failed(&error))?;
-        self.hold_all(owed.into_iter().map(|owed| Owed { position, ..owed }).collect());
+        let noted = self.note_debt()?;
+        let noted = |owed: Owed| Owed { position: owed.position.max(noted), ..owed };
+        self.hold_all(owed.into_iter().map(noted).collect());
         Ok(())
     }
 
-    /// Notes it when the client has all that was acknowledged for it.
-    pub(super) fn settle_debt(&mut self) {
-        if self.output.is_paid() {
+    /// Notes what only the gateway can still give the client.
+    pub(super) fn note_debt(&mut self) -> Result<Position, Ended> {
+        let from = self.output.lacks_from();
+        self.output.is_in_debt();
+        match self.noted {
+            Some((noted, position)) if noted <= from => Ok(position),
+            _ => {
+                let position = self.tap.owed(Some(from), self.now).map_err(|e| recording_failed(&e))?;
+                self.noted = Some((from, position));
+                Ok(position)
+            }
+        }
+    }
+
+    /// Notes what a later process has to know of the client.
+    pub(super) fn settle(&mut self) {
+        if !self.settled && self.output.is_settled() {
+            self.settled = self.tap.settled(self.now).is_ok();
+        }
+        if self.output.is_paid() && self.noted.take().is_some() {
             // A recording that failed ends the session with its next message.
             let _ = self.tap.owed(None, self.now);
         }

@@ -46,6 +46,13 @@ impl Tap {
         Ok(self.position)
     }
 
+    /// Notes that the client acknowledges in order.
+    pub(super) fn settled(&mut self, now: Instant) -> Result<(), RecorderError> {
+        let at = self.elapsed_ms(now);
+        self.position = self.recording.settled(at)?;
+        Ok(())
+    }
+
     /// Up to where input has yet to be recorded, if keys are recorded.
     pub(super) fn unrecorded_input(&self) -> Option<Position> {
         (self.record_input && self.position > self.recording.recorded()).then_some(self.position)

@@ -106,7 +106,7 @@ where
             };
             self.hold(&owed, raw);
         }
-        self.settle_debt();
+        self.settle();
     }
 
     /// Acknowledges that no client has given, or will give.

@@ -6,29 +6,26 @@
 //! one every 100 ms. From that one on the client gets everything again, out of
 //! the recording; a stock client ignores what it has and acknowledges the rest.
 //!
-//! The agent gets its acknowledges at once, from here: it sends what it lost
-//! on the way only once all before it is acknowledged, and a client that has
-//! all before it acknowledges nothing. This is safe because the recording says
-//! from where on the client may lack something, until it has it. The client's
-//! first acknowledge ends this: what it acknowledges it did not have, so it
-//! had nothing after it.
+//! When the client is there again the agent gets its acknowledges at once,
+//! from here: it sends what it lost on the way only once all before it is
+//! acknowledged, and a client that has all before it acknowledges nothing.
+//! This is safe because the recording says from where on the client may lack
+//! something, until it has it. The client's first acknowledge ends this: what
+//! it acknowledges it did not have, so it had nothing after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use data_channel::acknowledge::Acknowledge;
 use data_channel::message::{Draft, Message, MessageType, SYN};
 use data_channel::payload::PayloadType;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Output, SETTLED_AFTER, Sent};
+use super::{Output, Owed, SETTLED_AFTER, Sent};
 use crate::recorder::{Position, Recorded, Recovered, Stream};
 use crate::session::now_ms;
 
 /// How far back the client may lack something: what a relay keeps, and more.
 const BACK_MAX: i64 = 9 * 1024;
-/// Messages after which a client that was there surely had its handler.
-const BEGUN_AFTER: i64 = 16;
 /// Times that one number must come, and no lower one, to be the oldest.
 const OLDEST_AFTER: u32 = 3;
 
@@ -47,6 +44,8 @@ pub(super) struct Before {
     sure: BTreeSet<i64>,
     /// Acknowledges go to the agent without waiting for the client.
     answering: bool,
+    /// The client's number of the next message to be acknowledged so.
+    answered: i64,
     /// The lowest number that came early, and how often.
     lowest: Option<(i64, u32)>,
     /// A message came in its turn: the agent's place is known.
@@ -92,10 +91,7 @@ impl Before {
     /// A new message: the earlier process may have sent it to the client.
     pub(super) fn accepted(&mut self, sent: &mut Sent) {
         self.found = true;
-        if self.answering {
-            sent.ever_sent = true;
-            sent.number = None;
-        }
+        sent.ever_sent = self.answering;
     }
 
     /// The client has the message of this number of its own.
@@ -126,36 +122,40 @@ impl Before {
 }
 
 impl Output {
-    /// Goes on after an earlier process; `attached`: a client was there.
-    pub(in crate::relay) fn go_on(&mut self, recovered: &Recovered, attached: bool) {
+    /// Goes on after an earlier process.
+    pub(in crate::relay) fn go_on(&mut self, recovered: &Recovered) {
         let mut before = Before::of(recovered);
-        before.answering = attached && before.next >= BEGUN_AFTER;
+        before.answering = recovered.settled;
         self.next = before.next;
         (self.base, self.cursor) = (before.client_next, before.client_next);
         self.past_notices = before.client_next - before.next;
         if before.answering {
             self.in_order = SETTLED_AFTER;
-            self.debt = Some(before.client_next - 1);
         }
+        before.answered = before.client_next;
         self.before = Some(Box::new(before));
     }
 
-    /// Whether messages are acknowledged upstream without the client.
-    pub(in crate::relay) fn is_answering(&self) -> bool {
-        self.before.as_ref().is_some_and(|before| before.answering)
+    /// Whether the client surely takes messages, and is silent about repeats.
+    pub(in crate::relay) fn is_settled(&self) -> bool {
+        self.in_order >= SETTLED_AFTER
+    }
+
+    /// What the agent is owed now though a client that is there is silent.
+    pub(in crate::relay) fn answers(&mut self) -> Vec<Owed> {
+        let Some(before) = self.before.as_mut().filter(|before| before.answering) else { return Vec::new() };
+        let place = |number: i64| usize::try_from(number - self.base).unwrap_or(0);
+        let (from, to) = (place(before.answered), place(self.cursor));
+        before.answered = self.cursor;
+        let sent = self.window.iter_mut().take(to).skip(from).flatten();
+        sent.filter_map(Sent::owed).collect()
     }
 
     /// Keeps for the client what it may lack from a number of the agent's on.
     ///
     /// The message is the agent's, if it sent one; recorded bytes come first.
-    /// Gives the acknowledges that the agent gets at once.
-    pub(in crate::relay) fn take_back(
-        &mut self,
-        from: i64,
-        message: Option<&Message>,
-        now: Instant,
-    ) -> Vec<Acknowledge> {
-        let Some(mut before) = self.before.take() else { return Vec::new() };
+    pub(in crate::relay) fn take_back(&mut self, from: i64, message: Option<&Message>, now: Instant) {
+        let Some(mut before) = self.before.take() else { return };
         let mut from = before.at_client(from.max(before.next - BACK_MAX));
         let of_agent = from;
         // A notice before it has no number of the agent's to be asked for.
@@ -164,7 +164,6 @@ impl Output {
         }
         let repeated = message.map(|message| message.renumbered(of_agent));
         self.reach_back(from, &before);
-        let mut answers = Vec::new();
         for number in from..before.client_next {
             let Some(place) = self.slot(number).and_then(|slot| self.window.get_mut(slot)) else { break };
             if place.is_some() || before.sure.contains(&number) {
@@ -176,19 +175,14 @@ impl Output {
             let again = || repeated.clone().filter(|_| number == of_agent);
             let Some(message) = recorded.and_then(|it| rebuilt(number, &it)).or_else(again) else { continue };
             self.bytes += message.raw().len();
-            if before.answering {
-                answers
-                    .extend(sequence.map(|sequence| Acknowledge { sequence, ..Acknowledge::of(&message) }));
-            }
-            let waits = sequence.filter(|_| !before.answering);
-            let mut sent = Sent::new(message, waits, (Position::default(), now));
+            let mut sent = Sent::new(message, sequence, (Position::default(), now));
             sent.ever_sent = true;
             *place = Some(sent);
         }
         self.cursor = self.cursor.min(from);
+        before.answered = before.answered.min(from);
         before.lowest = None;
         self.before = Some(before);
-        answers
     }
 
     /// Makes places for what the client may lack, from its number on.
@@ -207,7 +201,7 @@ impl Output {
 
     /// True once when the client has all that the agent does not keep.
     pub(in crate::relay) fn is_paid(&mut self) -> bool {
-        if self.is_answering() || self.debt.is_none_or(|last| last >= self.base) {
+        if self.debt.is_none_or(|last| last >= self.base) {
             return false;
         }
         self.debt = None;
@@ -221,6 +215,11 @@ impl Output {
     /// The agent keeps nothing any more of what was said so far.
     pub(in crate::relay) fn is_in_debt(&mut self) {
         self.debt = self.debt.max(Some(self.client_next() - 1));
+    }
+
+    /// Whether the client may lack what the agent does not keep.
+    pub(in crate::relay) fn owes(&self) -> bool {
+        self.debt.is_some()
     }
 
     /// The first of the agent's numbers that the client may lack.

@@ -73,8 +73,9 @@ fn judge(weather: &Weather, outcome: &Outcome) {
         .output
         .iter()
         .filter(|event| event.sequence.is_none())
-        // What was left of a rune at the end is nobody's message either.
         .filter_map(|event| String::from_utf8(event.content.clone()).ok())
+        // What is shown of a rune that never ended is nobody's message either.
+        .filter(|text| !text.is_empty())
         .collect();
     let mut shown = if weather.banner { vec![banner] } else { Vec::new() };
     shown.extend(plugin.notices.iter().map(|(_, sentence)| format!("\r\n*** postern: {sentence} ***\r\n")));

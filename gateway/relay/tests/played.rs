@@ -134,6 +134,7 @@ impl Rig {
             carries,
             rules,
             upstream: Some(upstream),
+            resumed: None,
             redial: Box::new(|| Box::pin(async { Ok(None) })),
             control,
             presence: Box::new(|_| {}),
@@ -142,7 +143,6 @@ impl Rig {
             times: Times::default(),
             data_keys: no_keys(),
             data_key: None,
-            resumed: None,
         };
         let relay = tokio::spawn(run(parts));
         Self { client, agent, counters, metrics, relay, _control: orders, _recorder: recorder, folder }
@@ -168,7 +168,8 @@ impl Rig {
                 }
             }
         }
-        let _recovering = recorder(copy.path(), &Arc::new(Metrics::new().unwrap()));
+        let recovering = recorder(copy.path(), &Arc::new(Metrics::new().unwrap()));
+        recovering.left().iter().for_each(|id| recovering.seal_left(id));
         events(&copy.path().join("spool").join(format!("{SESSION}.cast.zst")))
     }
 }

@@ -91,7 +91,7 @@ impl Weather {
                 [dice.among(0..=3) as usize],
             banner: dice.among(0..=2) == 0,
             idle_timeout: idle.then_some(Duration::from_secs(120)),
-            max_duration: (dice.among(0..=2) == 0).then_some(Duration::from_secs(30 * 60)),
+            max_duration: (dice.among(0..=2) == 0).then_some(Duration::from_secs(120 * 60)),
             output: dice.among(1..=300),
             input: dice.among(0..=60),
             long_pauses: if idle { dice.among(0..=3) } else { 0 },
