@@ -29,9 +29,6 @@ use crate::session::printable;
 pub(super) const TURN: usize = 64;
 /// When to look again whether a full recording takes more.
 const ROOM_AGAIN: Duration = Duration::from_millis(10);
-/// What the user of a port session reads when the gateway is restarted.
-pub(super) const RESTARTED: &str =
-    "the gateway is being restarted and cannot take connections over; open the session again";
 /// Turns before the task yields to the other sessions of its worker.
 const TURNS: usize = 8;
 
@@ -218,9 +215,11 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
-            // A later process could not tell where in its frames a connection is.
+            // Where its connections are in their frames cannot be handed over.
             Poll::Ready(Some(Control::Leave)) if self.flows.is_some() => {
-                Err(end("gateway_stopped", RESTARTED))
+                let sentence =
+                    "the gateway is being restarted, and a port session cannot be taken over; start it again";
+                Err(end("gateway_restarted", sentence))
             }
             Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
