@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_channel::encryption::DataKey;
+use data_channel::handshake::KmsAction;
 use tokio::sync::Semaphore;
 
 use super::Lifecycle;
@@ -105,24 +107,32 @@ impl Lifecycle {
             },
             recovered,
         };
-        let opened = Opened {
-            upstream: UpstreamRef::new(upstream_id, scope(&record)),
+        let upstream = UpstreamRef::new(upstream_id, scope(&record));
+        let begun = resumed.recovered.next_output.is_some();
+        let allowed = match allowed {
+            Ok(obligations) => self.key_of(&record.id, &upstream, begun).await.map(|key| (obligations, key)),
+            Err(denied) => Err(denied.message),
+        };
+        let mut opened = Opened {
+            upstream,
+            data_key: None,
             client: ClientIds { client_id: given.client_id, client_version: given.client_version },
             socket: None,
             resumed: Some(resumed),
             dismissed: None,
         };
         match allowed {
-            Ok(obligations) => {
+            Ok((obligations, key)) => {
+                opened.data_key = key;
                 let rules = admission::rules(&obligations);
                 self.run_session(record, (recording, rules), opened);
                 "adopted"
             }
-            Err(denied) => {
-                tracing::info!(session = %record.id, sentence = denied.message, "the session may not go on");
+            Err(sentence) => {
+                tracing::info!(session = %record.id, sentence, "the session may not go on");
                 // Its user may take a while to come; the machine is out of reach at once.
                 self.terminate_upstream(&opened.upstream).await;
-                let dismissed = Some(Ending { reason: "policy", sentence: denied.message });
+                let dismissed = Some(Ending { reason: "policy", sentence });
                 let rules = admission::rules(&Obligations::default());
                 self.run_session(record, (recording, rules), Opened { dismissed, ..opened });
                 "denied"
@@ -151,6 +161,33 @@ impl Lifecycle {
         let obligations = owed.and(&decision.obligations);
         admission::refuse_unkeepable(&request, &plan, &obligations)?;
         Ok(obligations)
+    }
+
+    /// The key of an encrypted session, which KMS opens once more.
+    async fn key_of(
+        &self,
+        id: &SessionId,
+        upstream: &UpstreamRef,
+        begun: bool,
+    ) -> Result<Option<DataKey>, String> {
+        let unknown =
+            || "the gateway does not know after its restart whether the session is encrypted".to_owned();
+        let sealed = self.rooms.registry.session_key(id).await.map_err(|error| {
+            tracing::error!(session = %id, %error, "the session's sealed key cannot be read");
+            unknown()
+        })?;
+        let Some(sealed) = sealed else { return Ok(None) };
+        if !begun {
+            return Err(
+                "the gateway was restarted while the session's encryption was being set up".to_owned()
+            );
+        }
+        let wish = KmsAction { kms_key_id: sealed.kms_key_id, challenge: sealed.challenge };
+        let opened = self.rooms.broker.open_data_key(upstream, &wish, &sealed.sealed).await;
+        opened.map(Some).map_err(|refusal| {
+            tracing::warn!(session = %id, %refusal, "the session's data key cannot be opened");
+            refusal.sentence()
+        })
     }
 
     async fn reopened(self: &Arc<Self>, id: &SessionId) -> Result<Option<(Recording, Recovered)>, String> {

@@ -352,7 +352,7 @@ impl Lifecycle {
             upstream: opened.socket,
             redial: self.redialler(Arc::clone(&upstream), opened.client),
             data_keys: self.data_keys(&upstream, &id),
-            data_key: None,
+            data_key: opened.data_key,
             control,
             presence: self.presence_of(&live),
             meters: Arc::clone(&self.meters),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use data_channel::encryption::DataKey;
 use uuid::Uuid;
 
 use super::Lifecycle;
@@ -24,6 +25,8 @@ pub(super) struct Opened {
     pub(super) client: ClientIds,
     /// Its first connection, if there is one yet.
     pub(super) socket: Option<UpstreamSocket>,
+    /// The key of an encrypted session that another process opened.
+    pub(super) data_key: Option<DataKey>,
     /// What an earlier process did, if it opened the session.
     pub(super) resumed: Option<relay::Resumed>,
     /// Why it may not go on; its user is only told so.
@@ -43,7 +46,14 @@ impl Lifecycle {
         match self.rooms.broker.dial(&upstream, &client).await {
             Ok(socket) => {
                 let upstream = upstream.reference();
-                Ok(Opened { upstream, client, socket: Some(socket), resumed: None, dismissed: None })
+                Ok(Opened {
+                    upstream,
+                    client,
+                    socket: Some(socket),
+                    data_key: None,
+                    resumed: None,
+                    dismissed: None,
+                })
             }
             Err(error) => {
                 self.terminate_upstream(&upstream.reference()).await;

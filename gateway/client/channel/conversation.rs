@@ -359,7 +359,8 @@ mod tests {
 
     /// Acknowledges of what is on its way, but for acknowledges.
     fn answers(conversation: &mut Conversation) -> Vec<Bytes> {
-        let sent = std::iter::from_fn(|| conversation.next_message()).filter_map(|raw| Message::parse(raw).ok());
+        let sent =
+            std::iter::from_fn(|| conversation.next_message()).filter_map(|raw| Message::parse(raw).ok());
         let input = sent.filter(|message| message.message_type() == MessageType::InputStreamData);
         input.map(|message| Acknowledge::of(&message).encode(1)).collect()
     }
