@@ -315,16 +315,12 @@ impl Lifecycle {
         mut opened: Opened,
     ) {
         let (orders, control) = mpsc::channel(ORDERS_MAX);
-        let destination = match &recording.2 {
-            Carries::Terminal => None,
-            Carries::Port(forward) => Some(forward.destination.clone()),
-        };
         let resumed = opened.resumed.as_ref();
         let counters =
             Counters::from(record.bytes_in, resumed.map_or(0, |resumed| resumed.recovered.output_bytes));
         let (id, principal) = (record.id.clone(), record.principal.clone());
         let live = Live::new(id, principal, record.instance, (orders, counters));
-        let live = Arc::new(live.to(destination));
+        let live = Arc::new(live.to(recording.2.destination()));
         if let Some(ending) = opened.dismissed.take() {
             live.set_dismissed();
             let _ = live.orders.try_send(Control::End(ending));

@@ -21,6 +21,16 @@ pub enum Carries {
     Port(Forward),
 }
 
+impl Carries {
+    /// Where a port session goes.
+    pub fn destination(&self) -> Option<Destination> {
+        match self {
+            Self::Terminal => None,
+            Self::Port(forward) => Some(forward.destination.clone()),
+        }
+    }
+}
+
 /// The connections that a port session may carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
