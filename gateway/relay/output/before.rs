@@ -121,6 +121,19 @@ impl Before {
     }
 }
 
+impl Sent {
+    /// Whether a later process finds it in the recording.
+    pub(super) fn is_recorded(&self) -> bool {
+        !matches!(
+            self.message.payload_type(),
+            PayloadType::HandshakeRequest
+                | PayloadType::HandshakeComplete
+                | PayloadType::EncChallengeRequest
+                | PayloadType::Flag
+        )
+    }
+}
+
 impl Output {
     /// Goes on after an earlier process.
     pub(in crate::relay) fn go_on(&mut self, recovered: &Recovered) {
@@ -148,7 +161,7 @@ impl Output {
         let (from, to) = (place(before.answered), place(self.cursor));
         before.answered = self.cursor;
         let sent = self.window.iter_mut().take(to).skip(from).flatten();
-        sent.filter_map(Sent::owed).collect()
+        sent.filter(|sent| sent.is_recorded()).filter_map(Sent::owed).collect()
     }
 
     /// Keeps for the client what it may lack from a number of the agent's on.
