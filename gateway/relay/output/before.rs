@@ -161,7 +161,7 @@ impl Output {
         let (from, to) = (place(before.answered), place(self.cursor));
         before.answered = self.cursor;
         let sent = self.window.iter_mut().take(to).skip(from).flatten();
-        sent.filter(|sent| sent.is_recorded()).filter_map(Sent::owed).collect()
+        sent.filter_map(Sent::owed).collect()
     }
 
     /// Keeps for the client what it may lack from a number of the agent's on.
