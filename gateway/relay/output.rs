@@ -286,9 +286,13 @@ impl Output {
         if sent.is_none_or(|sent| sent.repeats < IGNORED_REPEATS) {
             return Vec::new();
         }
+        // What no recording has, a later process could not give the client; a settled one has it.
+        let settled = self.in_order >= SETTLED_AFTER;
         let long_sent = |sent: &&mut Sent| {
             let long_ago = sent.sent + SILENCE <= now;
-            sent.order > 0 && (long_ago || sent.message.sequence() == at_client)
+            sent.order > 0
+                && (settled || sent.is_recorded())
+                && (long_ago || sent.message.sequence() == at_client)
         };
         self.window.iter_mut().flatten().filter(long_sent).filter_map(Sent::owed).collect()
     }

@@ -51,6 +51,10 @@ where
         let last = self.started + Duration::from_millis(recovered.last_ms);
         let without = self.now.saturating_duration_since(last).as_secs();
         self.tap.marker(&format!("gateway restarted; nothing was recorded for {without} s"), self.now)?;
+        if !recovered.settled {
+            // A client that is not ready takes messages in their order only.
+            self.output.take_back(0, None, self.now);
+        }
         if let Some(owed) = recovered.owed {
             self.output.take_back(owed, None, self.now);
             self.output.is_in_debt();

@@ -121,6 +121,19 @@ impl Before {
     }
 }
 
+impl Sent {
+    /// Whether a later process finds it in the recording.
+    pub(super) fn is_recorded(&self) -> bool {
+        !matches!(
+            self.message.payload_type(),
+            PayloadType::HandshakeRequest
+                | PayloadType::HandshakeComplete
+                | PayloadType::EncChallengeRequest
+                | PayloadType::Flag
+        )
+    }
+}
+
 impl Output {
     /// Goes on after an earlier process.
     pub(in crate::relay) fn go_on(&mut self, recovered: &Recovered) {

@@ -93,16 +93,6 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
         })
         .await
     };
-    if std::env::var("POSTERN_SEED").is_ok() {
-        eprintln!("{}; {}", agent.state(), plugin.state());
-        let hand = hand.lock().unwrap();
-        let tail =
-            hand.others.iter().rev().take(60).map(|e| {
-                format!("{} {:?} {}", e.time_ms, e.code, e.data.chars().take(60).collect::<String>())
-            });
-        eprintln!("{:#?}", tail.collect::<Vec<_>>());
-        eprintln!("{:?}", hand.output.iter().map(|c| c.sequence).collect::<Vec<_>>());
-    }
     let ended = lived.unwrap_or_else(|_| panic!("it jams: {}; {}", agent.state(), plugin.state()));
     hand.lock().unwrap().write();
     Outcome { ended, agent, plugin, hand, typed }
@@ -183,9 +173,6 @@ impl Gateway {
                 drop(relay);
             }
             let (orders, control) = channel(8);
-            if std::env::var("POSTERN_SEED").is_ok() {
-                eprintln!("{:?}: restart; {:?}", self.began.elapsed(), Instant::now());
-            }
             let (recording, recovered) = self.hand.lock().unwrap().restart();
             sleep(self.dice.millis(0..=5_000)).await;
             *self.door.lock().unwrap() = orders;
