@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::message::Message;
+use data_channel::payload::PayloadType;
 use tokio::time::Instant;
 
 use crate::recorder::Position;
@@ -286,11 +287,14 @@ impl Output {
         if sent.is_none_or(|sent| sent.repeats < IGNORED_REPEATS) {
             return Vec::new();
         }
-        let long_sent = |sent: &&mut Sent| {
+        let settled = self.in_order >= SETTLED_AFTER;
+        let may_go = |sent: &&mut Sent| {
             let long_ago = sent.sent + SILENCE <= now;
-            sent.order > 0 && (long_ago || sent.message.sequence() == at_client)
+            // What is in no recording nobody could give the client after a crash of this process.
+            let kept = settled || !is_handshake(&sent.message);
+            kept && sent.order > 0 && (long_ago || sent.message.sequence() == at_client)
         };
-        self.window.iter_mut().flatten().filter(long_sent).filter_map(Sent::owed).collect()
+        self.window.iter_mut().flatten().filter(may_go).filter_map(Sent::owed).collect()
     }
 
     /// When the relay repeats the oldest message, if the agent does not.
@@ -418,6 +422,14 @@ impl Output {
     fn slot(&self, at_client: i64) -> Option<usize> {
         at_client.checked_sub(self.base).and_then(|slot| usize::try_from(slot).ok())
     }
+}
+
+/// Whether the message is of the handshake, which is not recorded.
+fn is_handshake(message: &Message) -> bool {
+    matches!(
+        message.payload_type(),
+        PayloadType::HandshakeRequest | PayloadType::HandshakeComplete | PayloadType::EncChallengeRequest
+    )
 }
 
 #[cfg(test)]
