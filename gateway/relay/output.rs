@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::message::Message;
+use data_channel::payload::PayloadType;
 use tokio::time::Instant;
 
 use crate::recorder::Position;
@@ -422,6 +423,14 @@ impl Output {
     fn slot(&self, at_client: i64) -> Option<usize> {
         at_client.checked_sub(self.base).and_then(|slot| usize::try_from(slot).ok())
     }
+}
+
+/// Whether the message is of the handshake, which is not recorded.
+fn is_handshake(message: &Message) -> bool {
+    matches!(
+        message.payload_type(),
+        PayloadType::HandshakeRequest | PayloadType::HandshakeComplete | PayloadType::EncChallengeRequest
+    )
 }
 
 #[cfg(test)]

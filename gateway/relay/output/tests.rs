@@ -85,6 +85,33 @@ fn a_lost_acknowledge_is_repaired_once_a_later_message_is_acknowledged() {
 }
 
 #[test]
+fn a_handshake_is_the_agents_until_the_client_has_it() {
+    let now = Instant::now();
+    let mut output = Output::default();
+    let complete = |sequence| {
+        let draft = Draft {
+            message_type: MessageType::OutputStreamData,
+            created_ms: 1,
+            sequence,
+            flags: 0,
+            id: Uuid::new_v4(),
+            payload_type: PayloadType::HandshakeComplete,
+            payload: b"{}",
+        };
+        Message::parse(draft.encode()).unwrap()
+    };
+    output.accept(complete(0), Position::default(), now);
+    send_all(&mut output);
+    for _ in 0..2 * IGNORED_REPEATS {
+        output.repeat(0, now).unwrap();
+        assert!(output.silence(0, now).is_empty());
+    }
+    // What the client types now shows that it has it.
+    output.settle();
+    assert_eq!(output.silence(0, now).len(), 1);
+}
+
+#[test]
 fn a_repeat_from_before_the_client_was_ready_proves_nothing() {
     let now = Instant::now();
     let mut output = accepted(2);

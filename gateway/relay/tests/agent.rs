@@ -189,7 +189,8 @@ impl Agent {
             Event::ToAgent(raw) => self.hear(Message::parse(raw).unwrap()),
             Event::Break(generation) if generation == self.generation => match self.dice.among(0..=3) {
                 0 => self.link.iter().for_each(Far::bye),
-                1 => {
+                // Finding that out takes as long as a quiet session lives.
+                1 if self.weather.idle_timeout.is_none() => {
                     // Neither a word nor a pong comes any more.
                     if let Some(link) = self.link.take() {
                         link.freeze();

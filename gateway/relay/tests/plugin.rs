@@ -169,6 +169,8 @@ impl Plugin {
             }
             Event::Ready => {
                 self.ready = true;
+                // The first thing that a handler does.
+                self.say(PayloadType::Size, &Size { cols: 80, rows: 24 }.encode());
                 let soon = self.dice.millis(0..=500);
                 self.at(soon, Event::Type);
             }
