@@ -144,7 +144,8 @@ impl Lifecycle {
         let obligations = self.still_admitted(record, given).await.map_err(denied)?;
         if !record.kind.is_terminal() {
             // Where a frame ends nobody knows who has not read it from its beginning.
-            let sentence = "the gateway was restarted, and a port session cannot be recorded from its middle on; start it again";
+            let sentence =
+                "the gateway was restarted and cannot take connections over; open the session again";
             return Err(Ending { reason: "gateway_restarted", sentence: sentence.to_owned() });
         }
         // Agents write, and clients tell their size, only after the handshake.

@@ -25,10 +25,10 @@ pub(super) struct Opened {
     pub(super) client: ClientIds,
     /// Its first connection, if there is one yet.
     pub(super) socket: Option<UpstreamSocket>,
+    /// The key of an encrypted session that another process opened.
+    pub(super) data_key: Option<DataKey>,
     /// What an earlier process did, if it opened the session.
     pub(super) resumed: Option<relay::Resumed>,
-    /// Its key, if an earlier process had KMS make one.
-    pub(super) data_key: Option<DataKey>,
     /// Why it may not go on; its user is only told so.
     pub(super) dismissed: Option<relay::Ending>,
 }

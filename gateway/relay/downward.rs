@@ -112,7 +112,7 @@ where
                 }
             }
             Arrival::TooEarly => self.outside.meters.dropped("too_early"),
-            Arrival::Owed => self.give_back(&message, cx),
+            Arrival::Owed => self.give_back(message, cx)?,
             Arrival::Repeat => self.repeat_output(message.sequence())?,
             Arrival::Done => self.acknowledge_again(&message),
         }

@@ -58,6 +58,8 @@ where
         let deadline = match &self.client {
             Some(_) => self.now + self.outside.times.farewell,
             None if just_gone => back_by,
+            // Refused at its handshake: the client that comes reads why.
+            None if !self.attached && self.flows.is_some() => self.now + BACK_WITHIN,
             None => self.now,
         };
         let latest = self.now + REST_MAX;

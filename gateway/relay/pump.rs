@@ -215,6 +215,12 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
+            // Where its connections are in their frames cannot be handed over.
+            Poll::Ready(Some(Control::Leave)) if self.flows.is_some() => {
+                let sentence =
+                    "the gateway is being restarted, and a port session cannot be taken over; start it again";
+                Err(end("gateway_restarted", sentence))
+            }
             Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
         }

@@ -60,9 +60,11 @@ where
     }
 
     /// The agent repeats what an earlier process recorded.
-    pub(super) fn give_back(&mut self, message: &Message, cx: &mut Context<'_>) {
-        self.output.take_back(message.sequence(), Some(message), self.now);
+    pub(super) fn give_back(&mut self, message: Message, cx: &mut Context<'_>) -> Result<(), Ended> {
+        let message = self.kms.downward(message)?;
+        self.output.take_back(message.sequence(), Some(&message), self.now);
         self.send_output(cx);
+        Ok(())
     }
 
     /// The agent will not say any more what the client may lack.

@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(typed.arrival(&message(20_000, b"x")), Typed::Fresh);
         typed.taken(20_000);
         assert_eq!(typed.arrival(&message(5, b"ls")), Typed::Repeat);
-        assert_eq!(typed.arrival(&message(5, b"rm")), Typed::Fresh);
+        assert_eq!(typed.arrival(&message(5, b"rm")), Typed::Other);
         assert_eq!(typed.arrival(&message(6, b"y")), Typed::Fresh);
         assert_eq!(typed.arrival(&message(6, b"y")), Typed::Repeat);
         for sequence in 20_001..40_000 {

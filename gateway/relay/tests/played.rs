@@ -134,7 +134,6 @@ impl Rig {
             carries,
             rules,
             upstream: Some(upstream),
-            resumed: None,
             redial: Box::new(|| Box::pin(async { Ok(None) })),
             control,
             presence: Box::new(|_| {}),
@@ -143,6 +142,7 @@ impl Rig {
             times: Times::default(),
             data_keys: no_keys(),
             data_key: None,
+            resumed: None,
         };
         let relay = tokio::spawn(run(parts));
         Self { client, agent, counters, metrics, relay, _control: orders, _recorder: recorder, folder }

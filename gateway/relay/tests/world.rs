@@ -208,13 +208,13 @@ impl Gateway {
         Parts {
             session: SessionId::parse("alice-1").unwrap(),
             recording,
+            carries: Carries::Terminal,
             rules: Rules {
                 record_input: true,
                 banner: weather.banner.then(|| BANNER.to_owned()),
                 idle_timeout: weather.idle_timeout,
                 max_duration: weather.max_duration,
             },
-            carries: Carries::Terminal,
             data_keys: no_keys(),
             data_key: None,
             upstream,
