@@ -5,7 +5,7 @@ use postern::asciicast::{EventCode, Stream, exact_output};
 use postern::local_ssm::{LocalConfig, LocalTarget};
 use serde_json::{Value, json};
 
-use crate::support::{DEV, Heard, House, Recorded, Terminal, target, until_some};
+use crate::support::{DEV, Heard, House, Recorded, Terminal, spool_holds, target, until, until_some};
 
 /// A machine whose sessions are encrypted, and its key.
 const SEALED: &str = "mi-0000000000000001e";
@@ -19,18 +19,19 @@ async fn house() -> House {
 }
 
 async fn house_with(change: impl FnOnce(&mut postern::config::Config)) -> House {
-    let keys = |aws: &mut LocalConfig| {
-        aws.kms_keys.push(KEY.to_owned());
-        let hello = json!({
-            "schemaVersion": "1.0", "description": "Says hello", "sessionType": "InteractiveCommands",
-            "inputs": {"kmsKeyId": KEY}, "properties": {"linux": {"commands": "echo hello"}},
-        });
-        aws.documents.insert("Sealed-Hello".to_owned(), hello.to_string());
-        for (id, key) in [(SEALED, KEY), (MISKEYED, "gone")] {
-            aws.targets.push(LocalTarget { kms_key: Some(key.to_owned()), ..target(id, "dev") });
-        }
-    };
-    House::with_aws(keys, change).await
+    House::with_aws(add_keys, change).await
+}
+
+fn add_keys(aws: &mut LocalConfig) {
+    aws.kms_keys.push(KEY.to_owned());
+    let hello = json!({
+        "schemaVersion": "1.0", "description": "Says hello", "sessionType": "InteractiveCommands",
+        "inputs": {"kmsKeyId": KEY}, "properties": {"linux": {"commands": "echo hello"}},
+    });
+    aws.documents.insert("Sealed-Hello".to_owned(), hello.to_string());
+    for (id, key) in [(SEALED, KEY), (MISKEYED, "gone")] {
+        aws.targets.push(LocalTarget { kms_key: Some(key.to_owned()), ..target(id, "dev") });
+    }
 }
 
 /// Starts a session and waits for the sentence that ends it.
@@ -242,4 +243,48 @@ async fn output_that_was_altered_ends_the_session_unrecorded() {
     let recorded = Recorded::of(&house, &terminal.session).await;
     assert_eq!(recorded.bytes(), terminal.output);
     assert_eq!(end_reason(&house, &terminal.session).await, said);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_encrypted_session_goes_on_with_its_key_after_a_kill() {
+    let mut house = House::apart_with_aws(add_keys).await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, SEALED).await;
+    let upstream = alice.upstream(&terminal.session).await;
+    terminal.type_line("seq 1 50000").await;
+    while terminal.output.len() < 100_000 {
+        assert!(matches!(terminal.next().await, Heard::Output | Heard::Acknowledge));
+    }
+    house.apart.take().unwrap().kill();
+    house.again().await;
+    terminal.resume(&alice).await;
+    terminal.until("50000\r\n$ ").await;
+    terminal.type_line("echo typed af''terwards").await;
+    terminal.until("typed afterwards\r\n$ ").await;
+    terminal.type_line("exit").await;
+    assert_eq!(terminal.closed().await, "");
+    let sent = house.local.sent(&upstream);
+    assert!(terminal.output == sent, "the terminal got other bytes than the agent sent");
+    let recorded = Recorded::of(&house, &terminal.session).await;
+    assert!(recorded.bytes() == sent, "the recording has other bytes than the agent sent");
+    recorded.assert_once();
+    assert_eq!(house.local.counts(&upstream).unwrap().rejects, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_key_cannot_be_opened_again_ends_with_the_sentence() {
+    let mut house = House::apart_with_aws(add_keys).await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, SEALED).await;
+    // Before that nobody knows whether the handshake was over.
+    until("the prompt in the journal", || spool_holds(&house, &terminal.session, "$ ")).await;
+    house.apart.take().unwrap().kill();
+    house.local.set_keys_failing(true);
+    house.again().await;
+    let before = terminal.output.clone();
+    terminal.resume(&alice).await;
+    let said = terminal.closed().await;
+    assert!(said.contains(KEY) && said.contains("try again in a minute"), "{said}");
+    let recorded = Recorded::of(&house, &terminal.session).await;
+    assert!(recorded.bytes() == before, "something was recorded that nobody can read");
 }

@@ -148,7 +148,9 @@ impl Lifecycle {
                 "the gateway was restarted and cannot take connections over; open the session again";
             return Err(Ending { reason: "gateway_restarted", sentence: sentence.to_owned() });
         }
-        let key = self.reopened_data_key(upstream, &record.id, resumed.recovered.next_output.is_some()).await;
+        // Agents write, and clients tell their size, only after the handshake.
+        let begun = resumed.recovered.next_output.is_some() || resumed.recovered.size.is_some();
+        let key = self.reopened_data_key(upstream, &record.id, begun).await;
         let data_key = key.map_err(|sentence| Ending { reason: "gateway_restarted", sentence })?;
         Ok((obligations, data_key))
     }

@@ -84,9 +84,16 @@ impl House {
 
     /// A house whose gateway is `postern serve`, a process of its own.
     pub async fn apart() -> Self {
+        Self::apart_with_aws(|_| {}).await
+    }
+
+    /// The same, with another AWS.
+    pub async fn apart_with_aws(change_aws: impl FnOnce(&mut LocalConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tls = certificate(folder.path());
-        let local = LocalSsm::start(local_config(&tls)).await.unwrap();
+        let mut aws = local_config(&tls);
+        change_aws(&mut aws);
+        let local = LocalSsm::start(aws).await.unwrap();
         let config = configuration(folder.path(), &tls, local.url());
         let (apart, address, admin) = Apart::start(folder.path(), &config).await;
         Self { apart: Some(apart), ..Self::around(folder, local, config, (address, admin)) }
