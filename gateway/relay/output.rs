@@ -425,13 +425,5 @@ impl Output {
     }
 }
 
-/// Whether the message is of the handshake, which is not recorded.
-fn is_handshake(message: &Message) -> bool {
-    matches!(
-        message.payload_type(),
-        PayloadType::HandshakeRequest | PayloadType::HandshakeComplete | PayloadType::EncChallengeRequest
-    )
-}
-
 #[cfg(test)]
 mod tests;
