@@ -17,7 +17,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::message::Message;
-use data_channel::payload::PayloadType;
 use tokio::time::Instant;
 
 use crate::recorder::Position;
