@@ -168,7 +168,8 @@ impl Rig {
                 }
             }
         }
-        let _recovering = recorder(copy.path(), &Arc::new(Metrics::new().unwrap()));
+        let recovering = recorder(copy.path(), &Arc::new(Metrics::new().unwrap()));
+        recovering.seal_left(&SessionId::parse(SESSION).unwrap());
         events(&copy.path().join("spool").join(format!("{SESSION}.cast.zst")))
     }
 }
