@@ -7,8 +7,6 @@ use std::sync::mpsc::{Receiver, channel};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use ring::digest::{Context, SHA256};
-
 use super::lines::{Lines, OpenFile, SharedLines};
 use super::memory::Memory;
 use super::writer::ToWriter;
@@ -36,7 +34,7 @@ impl ByHand {
     /// A recording and the hand that writes it.
     pub(crate) fn begin(id: &str) -> (Recording, Self) {
         let (writer, inbox) = channel();
-        let lines = Arc::new(Lines::new(SessionId::parse(id).unwrap(), b"", 0));
+        let lines = Arc::new(Lines::after(SessionId::parse(id).unwrap(), 0, OpenFile::new()));
         let hand = Self {
             inbox,
             waiting: Vec::new(),
@@ -60,7 +58,7 @@ impl ByHand {
         let mut memory = Memory::default();
         self.lines.split_inclusive(|byte| *byte == b'\n').for_each(|line| memory.line(line));
         let (state, recovered) = memory.finish();
-        let file = OpenFile { length: 0, digest: Context::new(&SHA256) };
+        let file = OpenFile::new();
         let lines = Lines::after(SessionId::parse("alice-1").unwrap(), self.lines.len() as u64, file);
         (Recording::going_on(Arc::new(lines), writer, state), recovered)
     }

@@ -261,19 +261,18 @@ impl Active {
                 encoders.put_away(borrowed);
             }
         }
-        self.append(&taken, end, packed)?;
+        self.append(packed, end)?;
         Ok(taken.len())
     }
 
-    fn append(&mut self, taken: &[u8], end: u64, packed: &[u8]) -> io::Result<()> {
+    fn append(&mut self, packed: &[u8], end: u64) -> io::Result<()> {
         let mut open = self.lines.open_file();
         if let Err(error) = self.file.write_all(packed) {
             // What is there must stay decodable; the lines are in the journal.
             let _ = self.file.set_len(open.length);
             return Err(error);
         }
-        open.length += packed.len() as u64;
-        open.digest.update(taken);
+        open.wrote(packed);
         self.lines.set_compressed(end);
         Ok(())
     }

@@ -53,7 +53,7 @@ pub use verify::{Damage, Report, verify};
 use crate::asciicast::{CastError, Header};
 use crate::metrics::Metrics;
 use crate::session::SessionId;
-use lines::Lines;
+use lines::{Lines, OpenFile};
 use recovery::Past;
 use writer::ToWriter;
 
@@ -227,8 +227,10 @@ impl Recorder {
         let mut line = Vec::with_capacity(512);
         header.write(&mut line)?;
         let frame = frames::header_frame(&line).map_err(RecorderError::io("compress a header"))?;
-        let bytes = self.house.spool.create(id, &frame)?;
-        let lines = Arc::new(Lines::new(id.clone(), &line, bytes));
+        self.house.spool.create(id, &frame)?;
+        let mut file = OpenFile::new();
+        file.wrote(&frame);
+        let lines = Arc::new(Lines::after(id.clone(), line.len() as u64, file));
         self.house.open().insert(id.clone(), Arc::downgrade(&lines));
         Ok(Recording::new(lines, self.writer.clone()))
     }

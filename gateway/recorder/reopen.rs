@@ -8,8 +8,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use ring::digest::{Context, SHA256};
-
 use super::frames::{LiveEncoder, Turn, header_frame};
 use super::lines::{Lines, OpenFile};
 use super::memory::Memory;
@@ -105,9 +103,8 @@ struct Rewrite {
     encoder: LiveEncoder,
     waiting: Vec<u8>,
     packed: Vec<u8>,
-    length: u64,
+    written: OpenFile,
     position: u64,
-    digest: Context,
     memory: Memory,
 }
 
@@ -118,9 +115,8 @@ impl Rewrite {
             encoder: LiveEncoder::new()?,
             waiting: Vec::new(),
             packed: Vec::new(),
-            length: 0,
+            written: OpenFile::new(),
             position: 0,
-            digest: Context::new(&SHA256),
             memory: Memory::default(),
         })
     }
@@ -128,10 +124,9 @@ impl Rewrite {
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
         let is_header = self.position == 0;
         self.position += line.len() as u64;
-        self.digest.update(line);
         if is_header {
             let frame = header_frame(line)?;
-            self.length += frame.len() as u64;
+            self.written.wrote(&frame);
             return self.file.write_all(&frame);
         }
         self.memory.line(line);
@@ -143,7 +138,7 @@ impl Rewrite {
         self.packed.clear();
         self.encoder.compress(&self.waiting, turn, &mut self.packed)?;
         self.waiting.clear();
-        self.length += self.packed.len() as u64;
+        self.written.wrote(&self.packed);
         self.file.write_all(&self.packed)
     }
 
@@ -152,6 +147,6 @@ impl Rewrite {
         self.compress(Turn::End)?;
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
-        Ok((OpenFile { length: self.length, digest: self.digest }, self.position, self.memory))
+        Ok((self.written, self.position, self.memory))
     }
 }

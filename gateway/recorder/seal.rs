@@ -103,11 +103,6 @@ impl<'a> Seal<'a> {
         self.evidence.end.missing_bytes += bytes;
     }
 
-    /// SHA-256 of all lines so far, hex.
-    pub(super) fn lines_sha256(&self) -> String {
-        self.chain.sums().2
-    }
-
     /// Signs, makes it durable and puts it in place of the open file.
     pub(super) fn finish(mut self) -> Result<Sealed, RecorderError> {
         self.end_frame()?;

@@ -1,12 +1,13 @@
 //! The sealer thread: one finished recording after the other.
 
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA256};
 
 use super::evidence::Ending;
 use super::lines::{Finish, Lines, SharedLines};
@@ -95,18 +96,34 @@ impl Sealer {
     }
 }
 
-/// Seals the open file, which must hold exactly the lines written to it.
+/// A file whose bytes are hashed as they are read.
+struct Hashing {
+    file: File,
+    digest: Context,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(into)?;
+        self.digest.update(into.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+/// Seals the open file, which must be exactly as it was written.
 fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Sealed, RecorderError> {
     let path = house.spool.path(lines.id());
     let file = File::open(&path).map_err(RecorderError::io(format!("open {}", path.display())))?;
-    let mut reader = read::LineReader::new(file);
+    let mut file = Hashing { file, digest: Context::new(&SHA256) };
+    let mut reader = read::LineReader::new(&mut file);
     let mut seal = Seal::begin(house, lines.id(), ending)?;
     let altered = || RecorderError::Altered(lines.id().clone());
     while let Some(line) = reader.next_line().map_err(|_| altered())? {
         seal.line(line)?;
     }
-    let digest = lines.open_file().digest.clone().finish();
-    if reader.torn() || seal.lines_sha256() != HEXLOWER.encode(digest.as_ref()) {
+    let torn = reader.torn();
+    let written = lines.open_file().digest.clone().finish();
+    if torn || file.digest.finish().as_ref() != written.as_ref() {
         let _ = fs::remove_file(house.spool.draft_path(lines.id()));
         return Err(altered());
     }

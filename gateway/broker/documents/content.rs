@@ -107,7 +107,12 @@ impl SessionDocument {
                 put("host", of("/host").filter(|host| !host.is_empty()));
             }
         }
-        Ok((kind, plan))
+        match plan.values().flatten().any(|value| refers_to_store(value)) {
+            true => Err(ContentError::Document(
+                "it refers to the Parameter Store, which no policy can see".to_owned(),
+            )),
+            false => Ok((kind, plan)),
+        }
     }
 
     /// Every parameter's one value, given or default.
@@ -175,7 +180,13 @@ fn port(number: Option<String>) -> Result<String, ContentError> {
 }
 
 /// Fills in `{{ name }}`; what is no parameter stays as it is, as in SSM.
+///
+/// Among other text the agent makes one `$` of `$$`, alone it does not.
 fn substitute(text: &str, values: &BTreeMap<&str, String>) -> String {
+    let alone = text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
+    if let Some(value) = alone.and_then(|name| values.get(name.trim())) {
+        return value.clone();
+    }
     let (mut filled, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once("{{") {
         filled.push_str(before);
@@ -185,13 +196,23 @@ fn substitute(text: &str, values: &BTreeMap<&str, String>) -> String {
             continue;
         };
         match values.get(name.trim()) {
-            Some(value) => filled.push_str(value),
+            Some(value) => filled.push_str(&value.replace("$$", "$")),
             None => filled.extend(["{{", name, "}}"]),
         }
         rest = behind;
     }
     filled.push_str(rest);
     filled
+}
+
+/// Whether a text names something of the Parameter Store.
+///
+/// The agent fills that in, and no policy has seen what it will be.
+fn refers_to_store(text: &str) -> bool {
+    text.split("{{").skip(1).any(|rest| {
+        let rest = rest.trim_start();
+        rest.starts_with("ssm:") || rest.starts_with("ssm-secure:")
+    })
 }
 
 #[cfg(test)]
@@ -240,6 +261,32 @@ mod tests {
         }));
         let plan = document.plan(&given(&[("a", "{{b}}"), ("b", "2")]), None).unwrap();
         assert_eq!(plan.1, given(&[("command", "echo {{b}} 2 {{c}} {{")]));
+    }
+
+    #[test]
+    fn dollars_are_what_the_agent_makes_of_them() {
+        let parameters = json!({"a": {"type": "String"}});
+        let command = |text: &str| {
+            let document = document(&json!({
+                "sessionType": "InteractiveCommands", "parameters": parameters,
+                "properties": {"linux": {"commands": text}},
+            }));
+            document.plan(&given(&[("a", "echo $$HOME")]), None).unwrap().1
+        };
+        assert_eq!(command("{{ a }}"), given(&[("command", "echo $$HOME")]));
+        assert_eq!(command("sudo {{a}}"), given(&[("command", "sudo echo $HOME")]));
+    }
+
+    #[test]
+    fn what_only_the_agent_can_look_up_is_not_decided_on() {
+        for text in ["{{ssm:/prod/command}}", "echo {{ ssm-secure:key }}"] {
+            let document = document(&json!({
+                "sessionType": "InteractiveCommands", "parameters": {"a": {"type": "String"}},
+                "properties": {"linux": {"commands": "{{a}}"}},
+            }));
+            let refused = document.plan(&given(&[("a", text)]), None);
+            assert!(matches!(refused, Err(ContentError::Document(_))), "{text}: {refused:?}");
+        }
     }
 
     #[test]
