@@ -148,6 +148,7 @@ pub(super) struct Output {
     cursor: i64,
     order: u64,
     in_order: u32,
+    answered: bool,
     /// The client's number of the last message that the agent does not keep
     /// any more though the client may lack it.
     debt: Option<i64>,
@@ -287,11 +288,12 @@ impl Output {
             return Vec::new();
         }
         // What no recording has, a later process could not give the client; a settled one has it.
-        let settled = self.in_order >= SETTLED_AFTER;
+        let (settled, answered) = (self.in_order >= SETTLED_AFTER, self.answered);
         let long_sent = |sent: &&mut Sent| {
             let long_ago = sent.sent + SILENCE <= now;
+            let answered = answered && sent.message.sequence() == 0;
             sent.order > 0
-                && (settled || sent.is_recorded())
+                && (settled || answered || sent.is_recorded())
                 && (long_ago || sent.message.sequence() == at_client)
         };
         self.window.iter_mut().flatten().filter(long_sent).filter_map(Sent::owed).collect()
@@ -336,6 +338,11 @@ impl Output {
         }
         self.in_order = SETTLED_AFTER;
         self.window.iter_mut().flatten().for_each(|sent| sent.repeated = 0);
+    }
+
+    /// The client has answered the first message, so it has that one.
+    pub(super) fn answered(&mut self) {
+        self.answered = true;
     }
 
     /// Whether everything recorded was sent on this connection.

@@ -61,8 +61,10 @@ where
                     self.outside.meters.dropped("too_early");
                     return Ok(());
                 }
-                if matches!(message.payload_type(), PayloadType::Output | PayloadType::Size) {
-                    self.output.settle();
+                match message.payload_type() {
+                    PayloadType::Output | PayloadType::Size => self.output.settle(),
+                    PayloadType::HandshakeResponse => self.output.answered(),
+                    _ => {}
                 }
                 if self.observe_input(&message)? {
                     self.pass_input(&message, cx)?;
