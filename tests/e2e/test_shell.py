@@ -41,13 +41,19 @@ def test_ctrl_c_goes_to_the_far_side(shell):
 
 
 def test_ctrl_z_and_ctrl_backslash_go_to_the_far_side(shell):
-    shell.line(SLEEP)
-    shell.expect("sleeping\r\n")
+    # Keys are lines only once the shell has given the terminal away.
+    shell.line("echo on''ce; cat")
+    shell.expect("once\r\n")
+    shell.line("here")
+    shell.expect("here\r\nhere\r\n")
     shell.type("\x1a")
     shell.expect("Stopped")
     shell.expect(shell.prompt)
-    shell.line("kill -CONT %1; fg")
-    shell.expect("exec sleep 100")
+    shell.line("echo tw''ice; fg")
+    shell.expect("twice\r\n")
+    # Only in the foreground it reads, and only there a key is its signal.
+    shell.line("again")
+    shell.expect("again\r\nagain\r\n")
     shell.type("\x1c")
     shell.expect(shell.prompt)
     assert shell.exit() == 0
