@@ -23,12 +23,12 @@ const SLOTS: u32 = 8;
 const QUIET_FLUSHES: u32 = 3;
 /// Encoders kept for sessions that wake up; 0.4 MB each.
 const SPARE_ENCODERS: usize = 8;
-/// Sessions with an encoder of their own at the most: 26 MB.
+/// Sessions with an encoder of their own at the most: 13 MB.
 ///
 /// Any further one borrows one for its turn and ends the frame with it. Its
 /// file grows faster until it is sealed, but a thousand sessions that wake
 /// up at once do not take 400 MB.
-const ENCODERS_MAX: usize = 64;
+const ENCODERS_MAX: usize = 32;
 
 /// What the compressor is told.
 pub(super) enum ToCompressor {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::control::ChannelClosed;
 use data_channel::handshake::HandshakeRequest;
-use data_channel::message::{Draft, Message, MessageType};
+use data_channel::message::{Message, MessageType};
 use data_channel::payload::PayloadType;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -213,16 +213,8 @@ where
 /// The message with the banner before its payload.
 fn below_banner(message: &Message, banner: &str) -> Message {
     let payload = [banner.as_bytes(), message.payload()].concat();
-    let draft = Draft {
-        message_type: message.message_type(),
-        created_ms: message.created_ms(),
-        sequence: message.sequence(),
-        flags: message.flags(),
-        id: message.id(),
-        payload_type: message.payload_type(),
-        payload: &payload,
-    };
-    Message::parse(draft.encode()).unwrap_or_else(|_| message.clone())
+    let shown = message.with_payload(message.payload_type(), &payload);
+    Message::parse(shown).unwrap_or_else(|_| message.clone())
 }
 
 /// Ends what only looks like a terminal and is a port.

@@ -1,7 +1,7 @@
 //! Port sessions: what is seen of them is recorded before it counts.
 
 use data_channel::handshake::HandshakeComplete;
-use data_channel::message::{Draft, Message};
+use data_channel::message::Message;
 use data_channel::payload::PayloadType;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -107,16 +107,8 @@ where
         let before = std::mem::take(&mut complete.customer_message);
         let parts = [banner, before].into_iter().filter(|part| !part.is_empty());
         complete.customer_message = parts.collect::<Vec<_>>().join("\n");
-        let draft = Draft {
-            message_type: message.message_type(),
-            created_ms: message.created_ms(),
-            sequence: message.sequence(),
-            flags: message.flags(),
-            id: message.id(),
-            payload_type: message.payload_type(),
-            payload: &complete.encode(),
-        };
-        Message::parse(draft.encode()).unwrap_or(message)
+        let told = message.with_payload(message.payload_type(), &complete.encode());
+        Message::parse(told).unwrap_or(message)
     }
 
     /// Records what was seen, also of a message that ends the session.
