@@ -93,7 +93,10 @@ impl Socket {
         }
         self.written = 0;
         self.leaving.clear();
-        self.leaving.shrink_to(KEPT);
+        // A large one goes back whole: cut down, it would leave holes in the heap.
+        if self.leaving.capacity() > KEPT {
+            self.leaving = Vec::new();
+        }
         Poll::Ready(Ok(()))
     }
 
