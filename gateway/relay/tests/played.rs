@@ -73,6 +73,16 @@ impl Peer {
         }
     }
 
+    /// Whether no message of that type comes until the other end hangs up.
+    pub(super) async fn hears_no(&mut self, message_type: MessageType) -> bool {
+        while let Some(message) = self.hear().await {
+            if message.message_type() == message_type {
+                return false;
+            }
+        }
+        true
+    }
+
     /// The next message of that type, which must come.
     pub(super) async fn hear_of(&mut self, message_type: MessageType) -> Message {
         loop {

@@ -60,6 +60,8 @@ class Demo:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
+                # A background job of a script has it ignored, and every shell of the demo would, too.
+                preexec_fn=lambda: signal.signal(signal.SIGQUIT, signal.SIG_DFL),
             )
         if wait:
             self.tour = self._read_tour()
