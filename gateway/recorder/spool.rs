@@ -68,7 +68,7 @@ impl Spool {
     }
 
     /// Makes the file of a new recording with its first bytes.
-    pub(super) fn create(&self, id: &SessionId, bytes: &[u8]) -> Result<u64, RecorderError> {
+    pub(super) fn create(&self, id: &SessionId, bytes: &[u8]) -> Result<(), RecorderError> {
         let path = self.path(id);
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let written = made.and_then(|mut file| {
@@ -77,7 +77,7 @@ impl Spool {
             })
         });
         match written {
-            Ok(()) => Ok(bytes.len() as u64),
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(RecorderError::Exists(id.clone()))
             }
