@@ -34,7 +34,8 @@ def commands(demo) -> list[str]:
 def paste(demo, command: str, size=(24, 80)) -> pexpect.spawn:
     """Runs a printed line in a fresh shell with nothing of ours in its environment."""
     env = plain_environment() | {"TERM": "xterm-256color"}
-    return pexpect.spawn("sh", ["-c", command], env=env, encoding="utf-8", timeout=PATIENCE, dimensions=size)
+    # Like the shell of a person, it outlives the Ctrl-C that ends what it runs.
+    return pexpect.spawn("sh", ["-c", f"trap : INT; {command}"], env=env, encoding="utf-8", timeout=PATIENCE, dimensions=size)
 
 
 def test_the_tour_is_what_the_tests_know(demo):
