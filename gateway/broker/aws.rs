@@ -28,6 +28,7 @@ const APP_NAME: &str = "postern";
 pub(super) struct Aws {
     pub(super) ssm: aws_sdk_ssm::Client,
     pub(super) kms: aws_sdk_kms::Client,
+    pub(super) tagging: aws_sdk_resourcegroupstagging::Client,
     pub(super) sts: aws_sdk_sts::Client,
     pub(super) credentials: SharedCredentialsProvider,
     region: String,
@@ -55,7 +56,12 @@ impl Aws {
         if let Some(url) = &config.kms_endpoint_url {
             kms = kms.endpoint_url(endpoint(url)?);
         }
+        let mut tagging = aws_sdk_resourcegroupstagging::config::Builder::from(&sdk);
+        if let Some(url) = &config.tagging_endpoint_url {
+            tagging = tagging.endpoint_url(endpoint(url)?);
+        }
         Ok(Self {
+            tagging: aws_sdk_resourcegroupstagging::Client::from_conf(tagging.build()),
             kms: aws_sdk_kms::Client::from_conf(kms.build()),
             ssm: aws_sdk_ssm::Client::from_conf(ssm.build()),
             sts: aws_sdk_sts::Client::from_conf(sts.build()),

@@ -34,6 +34,8 @@ pub struct BrokerConfig {
     pub sts_endpoint_url: Option<String>,
     /// The KMS API, if not AWS's own; `https`, or `http` on loopback.
     pub kms_endpoint_url: Option<String>,
+    /// The tagging API, if not AWS's own; `https`, or `http` on loopback.
+    pub tagging_endpoint_url: Option<String>,
     /// PEM file of roots trusted besides the system's.
     ///
     /// Without it `AWS_CA_BUNDLE` is looked at.
@@ -57,6 +59,7 @@ impl Default for BrokerConfig {
             ssm_endpoint_url: None,
             sts_endpoint_url: None,
             kms_endpoint_url: None,
+            tagging_endpoint_url: None,
             ca_bundle: None,
             starts_per_second: STARTS_PER_SECOND,
             key_seconds: KEY_SECONDS_MAX,

@@ -34,6 +34,8 @@ pub enum Operation {
     DescribeInstances,
     /// The tags of a machine.
     ListTags,
+    /// Tags of EC2 instances and ECS tasks.
+    GetResources,
     /// The key of an encrypted session.
     GenerateDataKey,
     /// The key of an encrypted session that is taken over.
@@ -61,6 +63,7 @@ impl Operation {
             Self::GetConnectionStatus => ("get_connection_status", "ssm:GetConnectionStatus"),
             Self::DescribeInstances => ("describe_instances", "ssm:DescribeInstanceInformation"),
             Self::ListTags => ("list_tags", "ssm:ListTagsForResource"),
+            Self::GetResources => ("get_resources", "tag:GetResources"),
             Self::GenerateDataKey => ("generate_data_key", "kms:GenerateDataKey"),
             Self::OpenDataKey => ("open_data_key", "kms:Decrypt"),
             Self::GetDocument => ("get_document", "ssm:GetDocument"),

@@ -3,19 +3,18 @@
 //! Tags decide in policies. So a machine whose tags cannot be had is not
 //! described without them: the whole answer is an error.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_ssm::error::ProvideErrorMetadata;
 use aws_sdk_ssm::types::{
     ConnectionStatus, InstanceInformation, InstanceInformationStringFilter, PingStatus,
-    ResourceTypeForTagging,
 };
-use futures_util::{StreamExt, TryStreamExt};
 
 use super::fresh::Fresh;
 use super::ssm::with;
+use super::tags::Tags;
 use super::{Broker, BrokerError, Keys, Operation};
 use crate::session::{Instance, Target, printable};
 
@@ -31,10 +30,6 @@ const LIST_TIME: Duration = Duration::from_secs(30);
 const INSTANCES_MAX: usize = 10_000;
 /// Largest page that DescribeInstanceInformation gives.
 const PAGE: i32 = 50;
-/// Calls for tags at once; the others of the gate stay free for sessions.
-const TAG_CALLS: usize = 8;
-
-type Tags = BTreeMap<String, String>;
 
 /// What is known of the machines.
 #[derive(Default)]
@@ -48,9 +43,6 @@ impl Broker {
     /// One machine, at most 30 s old; 5 min when AWS does not answer.
     pub async fn instance(&self, target: &Target) -> Result<Instance, BrokerError> {
         let unknown = || BrokerError::TargetNotConnected(target.clone());
-        if let Some(task) = self.task(target) {
-            return Ok(task);
-        }
         let age = |found: &Option<Instance>| if found.is_some() { KNOWN } else { UNKNOWN };
         let found = match self.inventory.place_for(target) {
             Some(kept) => kept.get(age, self.describe(target)).await?,
@@ -84,7 +76,7 @@ impl Broker {
     /// A container of ECS, which SSM does not describe: its name says all.
     ///
     /// `ecs:<cluster>_<task>_<runtime id>` is named `<cluster>/<task>`, so
-    /// that policies can go by cluster; it has no tags here.
+    /// that policies can go by cluster.
     fn task(&self, target: &Target) -> Option<Instance> {
         let (cluster, task) = target.ecs_task()?;
         Some(Instance {
@@ -101,8 +93,12 @@ impl Broker {
 
     async fn describe(&self, target: &Target) -> Result<Option<Instance>, BrokerError> {
         let keys = self.keys.for_inventory().await?;
-        let Some(instance) = self.describe_one(&keys, target).await? else { return Ok(None) };
-        let tags = self.tags(&keys, target).await?;
+        let found = match self.task(target) {
+            Some(task) => Some(task),
+            None => self.describe_one(&keys, target).await?,
+        };
+        let Some(instance) = found else { return Ok(None) };
+        let tags = self.tags(&keys, std::slice::from_ref(target)).await?.remove(target);
         Ok(tags.map(|tags| tagged(instance, tags)))
     }
 
@@ -140,13 +136,9 @@ impl Broker {
         }
         found.truncate(INSTANCES_MAX);
         self.inventory.forget_tags_but(&found);
-        let tagging = futures_util::stream::iter(found).map(|instance| async {
-            let tags = self.listed_tags(&keys, &instance.target).await?;
-            Ok(tags.map(|tags| tagged(instance, tags)))
-        });
-        let list: Vec<Instance> =
-            tagging.buffered(TAG_CALLS).try_filter_map(|found| async { Ok(found) }).try_collect().await?;
-        Ok(Arc::new(list))
+        let mut tags = self.listed_tags(&keys, &found).await?;
+        let there = found.into_iter().filter_map(|found| Some((tags.remove(&found.target)?, found)));
+        Ok(Arc::new(there.map(|(tags, found)| tagged(found, tags)).collect()))
     }
 
     async fn page(
@@ -166,42 +158,18 @@ impl Broker {
     }
 
     /// Tags as the list shows them: kept for five minutes.
-    async fn listed_tags(&self, keys: &Keys, target: &Target) -> Result<Option<Tags>, BrokerError> {
-        if let Some(tags) = self.inventory.kept_tags(target) {
-            return Ok(Some(tags));
-        }
-        let tags = self.tags(keys, target).await?;
-        if let Some(tags) = &tags {
-            self.inventory.keep_tags(target, tags);
-        }
+    async fn listed_tags(
+        &self,
+        keys: &Keys,
+        found: &[Instance],
+    ) -> Result<HashMap<Target, Tags>, BrokerError> {
+        let mut tags = self.inventory.kept_tags();
+        let unknown = found.iter().map(|instance| &instance.target);
+        let unknown: Vec<Target> = unknown.filter(|target| !tags.contains_key(*target)).cloned().collect();
+        let read = self.tags(keys, &unknown).await?;
+        self.inventory.keep_tags(&read);
+        tags.extend(read);
         Ok(tags)
-    }
-
-    /// A machine's tags; none if SSM does not know it any more.
-    ///
-    /// SSM keeps the tags of `mi-` machines; those of EC2 are EC2's.
-    async fn tags(&self, keys: &Keys, target: &Target) -> Result<Option<Tags>, BrokerError> {
-        if !target.as_str().starts_with("mi-") {
-            return Ok(Some(Tags::new()));
-        }
-        let operation = Operation::ListTags;
-        let call = self
-            .ssm
-            .list_tags_for_resource()
-            .resource_type(ResourceTypeForTagging::ManagedInstance)
-            .resource_id(target.as_str());
-        let asked = async {
-            match call.customize().config_override(with(keys)).send().await {
-                Ok(answer) => Ok(Some(answer.tag_list.unwrap_or_default())),
-                Err(error) if error.code() == Some("InvalidResourceId") => Ok(None),
-                Err(error) => Err(BrokerError::of(operation, &error)),
-            }
-        };
-        let tags = self.calls.run(operation, asked).await?;
-        let read = |tags: Vec<aws_sdk_ssm::types::Tag>| {
-            tags.into_iter().map(|tag| (printable(&tag.key), printable(&tag.value))).collect()
-        };
-        Ok(tags.map(read))
     }
 
     fn read(&self, info: &InstanceInformation) -> Option<Instance> {
@@ -235,20 +203,21 @@ impl Inventory {
         Some(Arc::clone(one.entry(target.clone()).or_default()))
     }
 
-    fn kept_tags(&self, target: &Target) -> Option<Tags> {
-        let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        tags.get(target).filter(|(at, _)| at.elapsed() < LISTED_TAGS).map(|(_, tags)| tags.clone())
+    fn kept_tags(&self) -> HashMap<Target, Tags> {
+        let mut kept = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, (at, _)| at.elapsed() < LISTED_TAGS);
+        kept.iter().map(|(target, (_, tags))| (target.clone(), tags.clone())).collect()
     }
 
-    fn keep_tags(&self, target: &Target, tags: &Tags) {
+    fn keep_tags(&self, read: &HashMap<Target, Tags>) {
         let mut kept = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(target.clone(), (Instant::now(), tags.clone()));
+        let now = Instant::now();
+        kept.extend(read.iter().map(|(target, tags)| (target.clone(), (now, tags.clone()))));
     }
 
     /// Forgets the tags of machines that are gone.
     fn forget_tags_but(&self, found: &[Instance]) {
-        let there: std::collections::HashSet<&Target> =
-            found.iter().map(|instance| &instance.target).collect();
+        let there: HashSet<&Target> = found.iter().map(|instance| &instance.target).collect();
         self.tags.lock().unwrap_or_else(PoisonError::into_inner).retain(|target, _| there.contains(target));
     }
 }

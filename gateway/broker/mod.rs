@@ -28,6 +28,7 @@ mod roots;
 mod secret;
 mod ssm;
 mod stream;
+mod tags;
 mod upstream;
 
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub struct Broker {
     place: Arc<Place>,
     ssm: aws_sdk_ssm::Client,
     kms: aws_sdk_kms::Client,
+    tagging: aws_sdk_resourcegroupstagging::Client,
     keys: KeySource,
     calls: Arc<Gate>,
     dials: Gate,
@@ -77,6 +79,7 @@ impl Broker {
             keys: KeySource::new(&aws, &config, Arc::clone(&place), Arc::clone(&calls)),
             ssm: aws.ssm,
             kms: aws.kms,
+            tagging: aws.tagging,
             dials: Gate::dials(Arc::clone(&metrics)),
             starts: StartQueue::new(config.starts_per_second, metrics),
             inventory: Inventory::default(),

@@ -77,13 +77,13 @@ impl Place {
             "Effect": "Allow",
             "Action": [
                 "ssm:DescribeInstanceInformation", "ssm:ListTagsForResource", "ssm:GetConnectionStatus",
-                "ssm:GetDocument",
+                "ssm:GetDocument", "tag:GetResources",
             ],
             "Resource": "*",
         })])
     }
 
-    fn target_arn(&self, target: &Target) -> String {
+    pub(super) fn target_arn(&self, target: &Target) -> String {
         let id = target.as_str();
         if let Some((cluster, task)) = target.ecs_task() {
             return self.arn("ecs", &format!("task/{cluster}/{task}"));

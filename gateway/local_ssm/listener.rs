@@ -124,6 +124,9 @@ async fn route(service: Arc<Service>, mut request: Request<Incoming>, alive: Ali
         Some(target) => match target.split_once('.') {
             Some(("AmazonSSM", operation)) => service.ssm(operation, &request, now, &alive),
             Some(("TrentService", operation)) => service.kms(operation, &request, now),
+            Some(("ResourceGroupsTaggingAPI_20170126", operation)) => {
+                service.tagging(operation, &request, now)
+            }
             _ => answer::refusal(&ApiError::client(Code::UnknownOperation, "no such operation")),
         },
         None => service.sts(&request, now),

@@ -22,6 +22,7 @@ mod sessions;
 mod settings;
 mod ssm;
 mod sts;
+mod tagging;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -101,7 +101,6 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
         count: reader.policies.num_of_policies(),
         slices,
         annotations: reader.annotations,
-        forbids_by_tag: reader.forbids_by_tag,
         warnings: reader.warnings,
         groups: reader.groups,
         vocabulary,
@@ -113,7 +112,6 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
 struct Reader {
     validator: Validator,
     policies: PolicySet,
-    forbids_by_tag: bool,
     annotations: HashMap<String, Annotations>,
     /// Where each id was met first.
     places: HashMap<String, String>,
@@ -127,7 +125,6 @@ impl Reader {
         Self {
             validator,
             policies: PolicySet::new(),
-            forbids_by_tag: false,
             annotations: HashMap::new(),
             places: HashMap::new(),
             groups: Groups::default(),
@@ -185,9 +182,6 @@ impl Reader {
             let help = format!("it is the policy of {first}; every policy needs an id of its own");
             return self.problems.push(Problem::at(file, head, why).help(help));
         }
-        let text = policy.to_string();
-        let tags = text.contains("hasTag") || text.contains("getTag");
-        self.forbids_by_tag |= tags && policy.effect() == cedar_policy::Effect::Forbid;
         let annotations = self.read_annotations(file, policy);
         self.annotations.insert(id.to_owned(), annotations);
         if let Err(error) = self.policies.add(policy.new_id(PolicyId::new(id))) {

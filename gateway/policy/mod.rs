@@ -50,7 +50,6 @@ pub struct Policy {
     digest: String,
     count: usize,
     warnings: Vec<Problem>,
-    forbids_by_tag: bool,
 }
 
 impl Policy {
@@ -74,11 +73,6 @@ impl Policy {
     /// Whether there is none, so that everything is denied.
     pub fn is_empty(&self) -> bool {
         self.count == 0
-    }
-
-    /// Whether a forbid looks at tags, so that unknown tags would fail open.
-    pub fn forbids_by_tag(&self) -> bool {
-        self.forbids_by_tag
     }
 
     /// What the validator finds odd but not wrong.

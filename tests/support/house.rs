@@ -221,6 +221,7 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
             ssm_endpoint_url: Some(local_url.to_owned()),
             sts_endpoint_url: Some(local_url.to_owned()),
             kms_endpoint_url: Some(local_url.to_owned()),
+            tagging_endpoint_url: Some(local_url.to_owned()),
             ca_bundle: Some(ca),
             starts_per_second: 0,
             static_keys: Some(StaticKeys {
@@ -249,7 +250,8 @@ pub fn toml_of(config: &Config) -> String {
          sts_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\
          [policy]\ndirectory = \"{}\"\n\
          [broker]\nregion = \"{REGION}\"\naccount = \"{ACCOUNT}\"\nrole_arn = \"{BROKER_ROLE}\"\n\
-         ssm_endpoint_url = \"{local}\"\nsts_endpoint_url = \"{local}\"\nkms_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\
+         ssm_endpoint_url = \"{local}\"\nsts_endpoint_url = \"{local}\"\nkms_endpoint_url = \"{local}\"\n\
+         tagging_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\
          starts_per_second = 0\n",
         config.state_directory.display(),
         config.listen.key.display(),

@@ -80,6 +80,7 @@ impl FakeAws {
             ssm_endpoint_url: Some(self.url.clone()),
             sts_endpoint_url: Some(self.url.clone()),
             kms_endpoint_url: Some(self.url.clone()),
+            tagging_endpoint_url: Some(self.url.clone()),
             starts_per_second: 0,
             static_keys: Some(StaticKeys {
                 access_key_id: OWN_KEY.into(),
@@ -163,6 +164,7 @@ async fn answer(State(fake): State<FakeAws>, uri: Uri, headers: HeaderMap, body:
     let service = match target.as_deref().and_then(|target| target.split_once('.')) {
         None => "sts",
         Some(("TrentService", _)) => "kms",
+        Some(("ResourceGroupsTaggingAPI_20170126", _)) => "tagging",
         Some(_) => "ssm",
     };
     let key = verified(&fake, service, &uri, &headers, Some(&body));
@@ -231,6 +233,10 @@ fn usual(key: &Issued, operation: &str, input: &Value) -> Value {
         "ListTagsForResource" => json!({"TagList": [
             {"Key": "Name", "Value": "edge-1\u{1b}[2J"}, {"Key": "env", "Value": "prod"},
         ]}),
+        "GetResources" => json!({"ResourceTagMappingList": [{
+            "ResourceARN": format!("arn:aws:ec2:eu-west-1:{ACCOUNT}:instance/i-0123456789abcdef0"),
+            "Tags": [{"Key": "env", "Value": "dev"}],
+        }]}),
         _ => json!({}),
     }
 }

@@ -24,8 +24,11 @@ async fn every_page_is_listed_and_kept() {
     assert_eq!(list[0].platform.as_deref(), Some("Linux"));
     assert!(list[0].online && !list[1].online);
     assert_eq!((list[0].account.as_str(), list[0].region.as_str()), ("111122223333", "eu-west-1"));
+    assert_eq!(list[0].tags["env"], "dev");
+    assert!(list[1].tags.is_empty());
     assert_eq!(aws.calls("DescribeInstanceInformation").len(), 2);
     assert_eq!(aws.calls("ListTagsForResource").len(), 1);
+    assert_eq!(aws.calls("GetResources").len(), 1, "the tags of many machines come with one call");
 }
 
 #[tokio::test]
@@ -52,6 +55,20 @@ async fn a_machine_is_never_described_without_its_tags() {
     assert!(matches!(error, BrokerError::AccessDenied { .. }), "{error}");
     aws.script("ListTagsForResource", 400, refusal);
     broker.instances().await.unwrap_err();
+
+    let refusal = json!({"__type": "AccessDeniedException", "Message": "no"});
+    aws.script("GetResources", 400, refusal);
+    let error = broker.instance(&target("i-0123456789abcdef0")).await.unwrap_err();
+    assert!(matches!(error, BrokerError::AccessDenied { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_instance_of_ec2_comes_with_its_tags() {
+    let aws = FakeAws::start().await;
+    let broker = broker(aws.config()).await;
+    let one = broker.instance(&target("i-0123456789abcdef0")).await.unwrap();
+    assert_eq!(one.tags["env"], "dev");
+    assert_eq!(broker.instance(&target("i-0123456789abcdef1")).await.unwrap().tags.len(), 0);
 }
 
 #[tokio::test]
@@ -72,6 +89,11 @@ async fn a_task_of_ecs_is_named_by_its_cluster() {
     let broker = broker(aws.config()).await;
     let task = broker.instance(&target("ecs:demo_0a1b_0a1b-2c3d")).await.unwrap();
     assert_eq!((task.name.as_deref(), task.tags.len()), (Some("demo/0a1b"), 0));
+    let asked = aws.calls("GetResources");
+    assert_eq!(
+        asked[0].input["ResourceARNList"],
+        json!(["arn:aws:ecs:eu-west-1:111122223333:task/demo/0a1b"])
+    );
     assert!(aws.calls("DescribeInstanceInformation").is_empty(), "SSM describes no tasks");
 }
 

@@ -175,6 +175,7 @@ fn configuration(
         role_arn: Some(BROKER_ROLE.to_owned()),
         ssm_endpoint_url: Some(local_url.to_owned()),
         kms_endpoint_url: Some(local_url.to_owned()),
+        tagging_endpoint_url: Some(local_url.to_owned()),
         sts_endpoint_url: Some(local_url.to_owned()),
         ca_bundle: Some(trust.authority.clone()),
         starts_per_second: 0,
