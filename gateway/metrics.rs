@@ -27,6 +27,14 @@ pub struct Metrics {
     pub sign_ins: IntCounterVec,
     /// Policy decisions, by `action` and `result`.
     pub decisions: IntCounterVec,
+    /// Times the policy folder was read again, by `result`.
+    ///
+    /// `in_force`: another set is; `refused`: it did not pass, the old stays.
+    pub policy_loads: IntCounterVec,
+    /// Whether the policy folder as it is now was refused: 1 or 0.
+    pub policy_refused: IntGauge,
+    /// Running sessions asked about again, by `result`.
+    pub sessions_asked_again: IntCounterVec,
     /// Time to one policy decision, seconds.
     pub decision_seconds: Histogram,
     /// Payload bytes relayed, by `direction` (input, output).
@@ -86,6 +94,20 @@ impl Metrics {
             )?,
             sign_ins: table.counters("sign_ins_total", "Sign-ins, by result.", &["result"])?,
             decisions: table.counters("decisions_total", "Policy decisions.", &["action", "result"])?,
+            policy_loads: table.counters(
+                "policy_loads_total",
+                "Times the policy folder was read again after a change.",
+                &["result"],
+            )?,
+            policy_refused: table.gauge(
+                "policy_refused",
+                "Whether the policy folder as it is now was refused and an older set is in force.",
+            )?,
+            sessions_asked_again: table.counters(
+                "sessions_asked_again_total",
+                "Running sessions that policy was asked about again.",
+                &["result"],
+            )?,
             decision_seconds: table.histogram("decision_seconds", "Time to one policy decision.")?,
             relay_bytes: table.counters("relay_bytes_total", "Payload bytes relayed.", &["direction"])?,
             relay_messages: table.counters("relay_messages_total", "Messages relayed.", &["direction"])?,

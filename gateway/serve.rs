@@ -15,7 +15,7 @@ use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
 use crate::lifecycle::{Lifecycle, Rooms, Settings};
 use crate::metrics::Metrics;
-use crate::policy::{Policy, PolicyError};
+use crate::policy::{PolicyError, Standing};
 use crate::recorder::{Recorder, RecorderConfig, RecorderError, SigningKey};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::store::Store;
@@ -87,8 +87,9 @@ impl Gateway {
         private_folder(&config.state_directory)?;
         private_folder(&config.state_directory.join("keys"))?;
         let metrics = Arc::new(Metrics::new()?);
-        let policy = Arc::new(Policy::load(&config.policy.directory)?);
-        tracing::info!(policies = policy.len(), digest = policy.digest(), "policies loaded");
+        let policy = Standing::load(&config.policy.directory)?;
+        let set = policy.set();
+        tracing::info!(policies = set.len(), digest = set.digest(), "policies loaded");
         let keys = Arc::new(KeyRing::open(&config.key_ring())?);
         let signing = SigningKey::open(&config.signing_key())?;
         let recording_keys = serde_json::json!([recording_key(&signing)]);
@@ -127,6 +128,8 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
         };
         let lifecycle = Lifecycle::new(rooms, settings);
+        // Nobody who was shut out comes in while the first look is pending.
+        lifecycle.know_revocations().await?;
         lifecycle.adopt(unfinished);
         let front = Arc::new(Front {
             identity,
@@ -140,7 +143,8 @@ impl Gateway {
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
         let listeners = vec![
             tokio::spawn(listener.serve(router(front), stopped.clone())),
-            tokio::spawn(serve_admin(admin, admin_pages, stopped)),
+            tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
+            tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped)),
         ];
         tracing::info!(%public_url, %address, %admin_address, "listening");
         Ok(Self { public_url, address, admin_address, lifecycle, registry, on_stop, stop, listeners })
@@ -149,6 +153,11 @@ impl Gateway {
     /// What a stop does to the sessions.
     pub fn on_stop(&self) -> OnStop {
         self.on_stop
+    }
+
+    /// Reads the policy folder again, as after a change.
+    pub async fn reload_policies(&self) {
+        self.lifecycle.reload_policies().await;
     }
 
     /// Hands the sessions over or ends them, then stops listening.

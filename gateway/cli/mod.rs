@@ -24,6 +24,8 @@ pub mod policy;
 mod recording;
 /// `postern replay`: plays a recording.
 pub mod replay;
+/// `postern revoke`: shuts out at once.
+pub mod revoke;
 /// `postern serve`: the gateway.
 pub mod serve;
 /// `postern sessions`: looks at sessions and ends them.
@@ -110,6 +112,8 @@ enum Command {
     Targets(targets::Args),
     /// List, show and end sessions
     Sessions(sessions::Args),
+    /// Shut a person, a role, a session or a machine out, at once
+    Revoke(revoke::Args),
     /// Play a recording, or write it to a file
     Replay(recording::Args),
     /// Find out whether a recording is whole and unaltered
@@ -128,6 +132,15 @@ enum PolicyCommand {
     /// Check that a gateway would load the folder
     Check {
         /// The folder with `*.cedar` files.
+        #[arg(default_value = "policies")]
+        dir: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the folder's own cases, `tests/*.json`
+    Test {
+        /// The folder with `*.cedar` files and `tests/`.
         #[arg(default_value = "policies")]
         dir: PathBuf,
         /// Print JSON.
@@ -164,9 +177,11 @@ impl Command {
             Self::Exec(args) => block_on(exec::run(args)),
             Self::Targets(args) => block_on(targets::run(args)),
             Self::Sessions(args) => block_on(sessions::run(args)),
+            Self::Revoke(args) => block_on(revoke::run(args)),
             Self::Replay(args) => recording::replay(args),
             Self::Verify(args) => verify::run(args),
             Self::Policy(PolicyCommand::Check { dir, json }) => policy::check(&dir, json),
+            Self::Policy(PolicyCommand::Test { dir, json }) => policy::test(&dir, json),
             Self::Doctor(args) => block_on(doctor::run(args)),
             Self::Completions(args) => completions::run(&args),
         }

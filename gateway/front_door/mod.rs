@@ -7,6 +7,7 @@ mod listener;
 mod login;
 mod operations;
 mod rest;
+mod revocations;
 mod stream;
 
 use std::net::SocketAddr;
@@ -52,6 +53,8 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/sessions/{session}", get(rest::session))
         .route("/v1/sessions/{session}/end", post(rest::end))
         .route("/v1/sessions/{session}/recording", get(rest::recording))
+        .route("/v1/revocations", get(revocations::list).post(revocations::revoke))
+        .route("/v1/revocations/{id}/lift", post(revocations::lift))
         .route("/v1/recording-keys", get(rest::recording_keys))
         .route("/healthz", get(admin::healthz))
         .fallback(api::not_found)

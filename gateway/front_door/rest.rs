@@ -212,13 +212,13 @@ fn session_json(record: &SessionRecord) -> Value {
     })
 }
 
-fn respond(result: Result<Value, ApiError>) -> Response {
+pub(super) fn respond(result: Result<Value, ApiError>) -> Response {
     match result {
         Ok(body) => answer(StatusCode::OK, &body),
         Err(error) => refusal(&error),
     }
 }
 
-fn noun<T>(parsed: Result<T, crate::session::InvalidNoun>) -> Result<T, ApiError> {
+pub(super) fn noun<T>(parsed: Result<T, crate::session::InvalidNoun>) -> Result<T, ApiError> {
     parsed.map_err(|error| ApiError::client(Code::Validation, error.to_string()))
 }

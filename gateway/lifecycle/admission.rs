@@ -65,9 +65,16 @@ impl Lifecycle {
         asker: &Asker,
         live: &Live,
     ) -> Result<Decision, ApiError> {
-        let resource = Resource::Session { id: &live.id, owner: &live.principal, instance: &live.instance };
+        let instance = live.instance();
+        let resource = Resource::Session { id: &live.id, owner: &live.principal, instance: &instance };
         let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
         self.admit(asker, &question, Some(&live.id)).await
+    }
+
+    /// May they do this to the gateway itself?
+    pub(super) async fn admit_on_gateway(&self, action: Action, asker: &Asker) -> Result<Decision, ApiError> {
+        let (principal, resource) = (&asker.principal, Resource::Gateway);
+        self.admit(asker, &Question { principal, action, resource, context: from(asker) }, None).await
     }
 
     /// May they replay this recording?
@@ -135,14 +142,20 @@ impl Lifecycle {
 
     pub(super) fn decide(&self, question: &Question<'_>) -> Decision {
         let timer = self.rooms.metrics.decision_seconds.start_timer();
-        let decision = self.rooms.policy.decide(question, OffsetDateTime::now_utc());
+        let decision = self.answer(question);
         timer.observe_duration();
         let result = if decision.allowed { "allow" } else { "deny" };
         self.rooms.metrics.decisions.with_label_values(&[question.action.as_str(), result]).inc();
         decision
     }
 
-    fn decision_record(
+    /// What stands before the policies, then the policies.
+    pub(super) fn answer(&self, question: &Question<'_>) -> Decision {
+        let policies = || self.rooms.policy.set().decide(question, OffsetDateTime::now_utc());
+        self.revoked(question).unwrap_or_else(policies)
+    }
+
+    pub(super) fn decision_record(
         &self,
         asker: &Asker,
         question: &Question<'_>,
@@ -160,7 +173,7 @@ impl Lifecycle {
             allowed: decision.allowed,
             policies: decision.policies.clone(),
             sentence: decision.sentence.clone(),
-            policy_digest: self.rooms.policy.digest().to_owned(),
+            policy_digest: decision.policy_set.clone(),
             source_ip: Some(asker.source_ip.to_string()),
         }
     }
@@ -180,12 +193,14 @@ fn start_question<'a>(
             parameters: Some(&plan.parameters),
             reason: request.reason.as_deref(),
             source_ip: Some(asker.source_ip),
+            session: None,
+            running: None,
         },
     }
 }
 
 fn from(asker: &Asker) -> Asked<'static> {
-    Asked { document: None, parameters: None, reason: None, source_ip: Some(asker.source_ip) }
+    Asked { source_ip: Some(asker.source_ip), ..Asked::default() }
 }
 
 /// Refuses what this version could not record truthfully or enforce.

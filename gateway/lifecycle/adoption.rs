@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::Lifecycle;
 use super::admission::{self, Asker};
+use super::live::Started;
 use super::upstream::Opened;
 use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
 use crate::error::{ApiError, Blame, Code};
@@ -115,10 +116,12 @@ impl Lifecycle {
             data_key: None,
             dismissed: None,
         };
+        let (ip, parameters) = (source_ip(&given.source_ip), given.parameters);
         match goes_on {
             Ok((obligations, data_key)) => {
                 let recording = (recording, admission::rules(&obligations), Carries::Terminal);
-                self.run_session(record, recording, Opened { data_key, ..opened });
+                let started = Started::new(&record, ip, (parameters, obligations));
+                self.run_session((record, started), recording, Opened { data_key, ..opened });
                 "adopted"
             }
             Err(ending) => {
@@ -127,7 +130,8 @@ impl Lifecycle {
                 // Its user may take a while to come; the machine is out of reach at once.
                 self.terminate_upstream(&opened.upstream).await;
                 let recording = (recording, admission::rules(&Obligations::default()), Carries::Terminal);
-                self.run_session(record, recording, Opened { dismissed: Some(ending), ..opened });
+                let started = Started::new(&record, ip, (parameters, Obligations::default()));
+                self.run_session((record, started), recording, Opened { dismissed: Some(ending), ..opened });
                 "denied"
             }
         }
@@ -157,10 +161,7 @@ impl Lifecycle {
 
     /// May the session still run, and under which obligations?
     async fn still_admitted(&self, record: &SessionRecord, given: &Given) -> Result<Obligations, ApiError> {
-        let asker = Asker {
-            principal: record.principal.clone(),
-            source_ip: given.source_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        };
+        let asker = Asker { principal: record.principal.clone(), source_ip: source_ip(&given.source_ip) };
         let request = SessionRequest {
             target: record.target.clone(),
             document: record.document.clone(),
@@ -210,6 +211,11 @@ impl Lifecycle {
         }
         "ended"
     }
+}
+
+/// An address that cannot be read is none that a policy permits by.
+fn source_ip(text: &str) -> IpAddr {
+    text.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 fn scope(record: &SessionRecord) -> Scope {

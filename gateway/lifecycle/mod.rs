@@ -11,10 +11,12 @@ mod client_stream;
 mod keys;
 mod listing;
 mod live;
+mod obedience;
 mod once;
 mod patience;
 mod ports;
 mod recordings;
+mod revoking;
 mod stopping;
 mod token;
 mod upstream;
@@ -23,11 +25,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 
-use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place};
+use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place, Started};
 use self::once::{CallKey, Once};
 use self::token::StreamToken;
 use self::upstream::Opened;
@@ -35,9 +38,9 @@ use crate::broker::Broker;
 use crate::error::{ApiError, Blame, Code};
 use crate::identity::KeyRing;
 use crate::metrics::Metrics;
-use crate::policy::{Action, Policy};
+use crate::policy::{Action, Standing};
 use crate::recorder::{End, Recorder, Recording};
-use crate::registry::{Registry, SessionRecord, State};
+use crate::registry::{Registry, Revocation, SessionRecord, State};
 use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Presence, Rules, Times};
 use crate::session::{Principal, SessionId, SessionRequest, now_ms};
 use crate::store::Store;
@@ -53,7 +56,7 @@ pub type ClientSocket = WebSocketStream<ClientStream>;
 /// The rooms that a session passes through.
 pub struct Rooms {
     /// May they, and still?
-    pub policy: Arc<Policy>,
+    pub policy: Standing,
     /// Which session upstream?
     pub broker: Arc<Broker>,
     /// What is going on, and what went on?
@@ -105,6 +108,8 @@ pub struct Lifecycle {
     started: Once<Result<Ticket, ApiError>>,
     draining: AtomicBool,
     leaving: AtomicBool,
+    /// Who and what is shut out now.
+    revocations: ArcSwap<Vec<Revocation>>,
     /// Sessions of an earlier process that are not taken over yet.
     adopting: watch::Sender<HashSet<SessionId>>,
 }
@@ -121,6 +126,7 @@ impl Lifecycle {
             started: Once::new(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            revocations: ArcSwap::default(),
             adopting: watch::Sender::default(),
         })
     }
@@ -214,7 +220,8 @@ impl Lifecycle {
             return Err(ApiError::gateway("the gateway could not register the session; try again"));
         }
         let rules = admission::rules(&decision.obligations);
-        self.run_session(record, (recording, rules, carries), opened);
+        let started = Started::new(&record, asker.source_ip, (given.parameters, decision.obligations));
+        self.run_session((record, started), (recording, rules, carries), opened);
         self.ticket(&id)
     }
 
@@ -310,7 +317,7 @@ impl Lifecycle {
 
     fn run_session(
         self: &Arc<Self>,
-        record: SessionRecord,
+        (record, started): (SessionRecord, Started),
         recording: (Recording, Rules, Carries),
         mut opened: Opened,
     ) {
@@ -318,8 +325,7 @@ impl Lifecycle {
         let resumed = opened.resumed.as_ref();
         let counters =
             Counters::from(record.bytes_in, resumed.map_or(0, |resumed| resumed.recovered.output_bytes));
-        let (id, principal) = (record.id.clone(), record.principal.clone());
-        let live = Live::new(id, principal, record.instance, (orders, counters));
+        let live = Live::new(&record, started, (orders, counters));
         let live = Arc::new(live.to(recording.2.destination()));
         if let Some(ending) = opened.dismissed.take() {
             live.set_dismissed();

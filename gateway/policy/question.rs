@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,13 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Whether its context may say what a session did so far.
+    pub(super) fn is_about_sessions(self) -> bool {
+        !matches!(self, Self::ListTargets | Self::Administer)
+    }
+}
+
 impl From<SessionKind> for Action {
     fn from(kind: SessionKind) -> Self {
         match kind {
@@ -184,6 +192,21 @@ pub struct Asked<'a> {
     pub reason: Option<&'a str>,
     /// Where the request came from.
     pub source_ip: Option<IpAddr>,
+    /// The session, if it runs already.
+    pub session: Option<&'a SessionId>,
+    /// How long it has been there, and what it moved.
+    pub running: Option<Running>,
+}
+
+/// How long a session has been there, and what it moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Running {
+    /// Since it began.
+    pub age: Duration,
+    /// Since payload last moved, either way.
+    pub idle: Duration,
+    /// Payload bytes, both ways together.
+    pub bytes: u64,
 }
 
 impl<'a> Asked<'a> {

@@ -19,6 +19,7 @@ mod keys;
 mod given;
 mod page;
 mod record;
+mod revocations;
 mod schema;
 mod sessions;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use given::{Given, Unfinished};
 pub use keys::SealedKey;
 pub use page::Page;
 pub use record::{DecisionRecord, SessionRecord, State};
+pub use revocations::{Revocation, Revoked};
 pub use sessions::{Filter, Span, Traffic};
 
 /// How long a statement waits for another process's write, then fails.

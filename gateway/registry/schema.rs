@@ -7,7 +7,7 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER];
+const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, REVOCATIONS];
 
 /// Sessions and decisions.
 pub(super) const FIRST: &[&str] = &[
@@ -65,6 +65,16 @@ const TAKING_OVER: &[&str] = &[
         session_id TEXT PRIMARY KEY REFERENCES sessions (id),
         given TEXT NOT NULL)",
 ];
+
+const REVOCATIONS: &[&str] = &["CREATE TABLE revocations (
+        id TEXT PRIMARY KEY,
+        revoked TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        revoked_by TEXT NOT NULL,
+        at_ms BIGINT NOT NULL,
+        until_ms BIGINT,
+        lifted_ms BIGINT,
+        lifted_by TEXT)"];
 
 /// Applies the steps the file lacks; refuses a file from the future.
 pub(super) async fn migrate(pool: &SqlitePool) -> Result<(), RegistryError> {

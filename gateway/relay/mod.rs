@@ -49,6 +49,8 @@ pub enum Control<C> {
     Attach(Box<WebSocketStream<C>>),
     /// End the session and tell the client why.
     End(Ending),
+    /// Keep other rules from now on.
+    Obey(Rules),
     /// Leave the session to a later process; nothing ends.
     Leave,
 }

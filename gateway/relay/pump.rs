@@ -215,6 +215,10 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
+            Poll::Ready(Some(Control::Obey(rules))) => {
+                self.obey(rules);
+                Ok(true)
+            }
             // Where its connections are in their frames cannot be handed over.
             Poll::Ready(Some(Control::Leave)) if self.flows.is_some() => {
                 let sentence =
@@ -224,6 +228,13 @@ where
             Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
         }
+    }
+
+    /// Keeps other limits from now on; what was shown is not shown again.
+    fn obey(&mut self, rules: Rules) {
+        self.warnings = Warnings::new(&rules);
+        self.tap.record_input(rules.record_input);
+        self.rules = Rules { banner: self.rules.banner.take(), ..rules };
     }
 
     pub(super) fn attach(&mut self, socket: WebSocketStream<C>, cx: &mut Context<'_>) {

@@ -33,6 +33,11 @@ impl Tap {
         }
     }
 
+    /// Records keys from now on, or no more.
+    pub(super) fn record_input(&mut self, record: bool) {
+        self.record_input = record;
+    }
+
     /// Goes on after an earlier process that recorded these input messages.
     pub(super) fn go_on(&mut self, started: Instant, inputs: BTreeMap<i64, [u8; 32]>) {
         self.started = started;
