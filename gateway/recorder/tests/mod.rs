@@ -34,7 +34,7 @@ impl Rig {
     }
 
     fn begin(&self, id: &str) -> Recording {
-        self.recorder().begin(&session(id), header(id)).unwrap()
+        self.recorder().begin(&session(id), header(id), Durability::Process).unwrap()
     }
 
     fn path(&self, id: &str) -> PathBuf {

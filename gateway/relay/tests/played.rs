@@ -132,7 +132,7 @@ impl Rig {
         })
         .as_object()
         .cloned();
-        let recording = recorder.begin(&session, header).unwrap();
+        let recording = recorder.begin(&session, header, Durability::Process).unwrap();
         let (upstream, agent) = legs(MessageType::OutputStreamData).await;
         let (client_leg, client) = client_legs().await;
         let (orders, control) = mpsc::channel(8);
