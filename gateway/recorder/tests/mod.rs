@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod recording;
 mod reopen;
+mod shipment;
 
 use std::fs;
 use std::future::poll_fn;

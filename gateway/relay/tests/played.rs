@@ -19,6 +19,7 @@ use crate::recorder::read::LineReader;
 use crate::recorder::{
     End, Evidence, PublicKey, Recorder, RecorderConfig, Report, Sealed, SigningKey, verify,
 };
+use crate::session::Durability;
 use crate::socket::websocket_config;
 
 /// Longest any test waits for one thing; reached only when it never comes.
