@@ -184,7 +184,7 @@ where
         while !self.output.all_sent() && leg.has_room(cx) {
             // A recording that failed shows with the next message.
             if let Some(position) = self.output.waits_for()
-                && self.tap.recording().poll_recorded(cx, position).is_pending()
+                && self.tap.recording().poll_written(cx, position).is_pending()
             {
                 break;
             }
