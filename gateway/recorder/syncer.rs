@@ -97,7 +97,10 @@ impl Syncer {
         self.flush_files();
         for (segment, ends) in std::mem::take(&mut self.segments) {
             match self.flush_segment(&segment) {
-                Ok(()) => ends.iter().for_each(|(lines, end)| lines.set_recorded(*end)),
+                Ok(()) => {
+                    let well = ends.iter().filter(|(lines, _)| lines.failure().is_none());
+                    well.for_each(|(lines, end)| lines.set_recorded(*end));
+                }
                 Err(error) => {
                     self.broken = segment.number;
                     self.house.broken_segment.store(segment.number, Ordering::Release);

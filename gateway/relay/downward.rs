@@ -161,6 +161,12 @@ where
         if self.held.holds(message.sequence()) {
             return;
         }
+        let before = self.tap.before();
+        if self.tap.recording().recorded() < before {
+            let raw = Acknowledge::of(message).encode(now_ms());
+            self.held.hold(message.sequence(), before, (self.now, self.now), raw);
+            return;
+        }
         if let Upstream::Open(leg) = &mut self.upstream {
             leg.queue(Acknowledge::of(message).encode(now_ms()));
         }
