@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 #[cfg(test)]
+use std::sync::Mutex;
+#[cfg(test)]
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The disk that the spool is on.
@@ -12,9 +14,12 @@ pub(super) struct Disk {
     /// Every flush fails.
     #[cfg(test)]
     pub(super) broken: AtomicBool,
-    /// Flushes of journal segments so far.
+    /// How many there were.
     #[cfg(test)]
     pub(super) flushes: AtomicU64,
+    /// Flushes wait while a test holds it.
+    #[cfg(test)]
+    pub(super) slow: Mutex<()>,
 }
 
 impl Disk {
@@ -23,6 +28,7 @@ impl Disk {
         #[cfg(test)]
         {
             self.flushes.fetch_add(1, Ordering::AcqRel);
+            drop(self.slow.lock());
             if self.broken.load(Ordering::Acquire) {
                 return Err(io::Error::other("input/output error"));
             }
