@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 #[cfg(test)]
-use std::sync::Mutex;
-#[cfg(test)]
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The disk that the spool is on.
@@ -17,9 +15,9 @@ pub(super) struct Disk {
     /// How many there were.
     #[cfg(test)]
     pub(super) flushes: AtomicU64,
-    /// Flushes wait while a test holds it.
+    /// Flushes take until it is false again.
     #[cfg(test)]
-    pub(super) slow: Mutex<()>,
+    pub(super) slow: AtomicBool,
 }
 
 impl Disk {
@@ -28,7 +26,9 @@ impl Disk {
         #[cfg(test)]
         {
             self.flushes.fetch_add(1, Ordering::AcqRel);
-            drop(self.slow.lock());
+            while self.slow.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
             if self.broken.load(Ordering::Acquire) {
                 return Err(io::Error::other("input/output error"));
             }
