@@ -126,7 +126,7 @@ impl Batch {
         }
         let count = self.count.checked_sub(skip).filter(|count| *count > 0)?;
         let skipped = self.lines.split_inclusive(|byte| *byte == b'\n').take(usize::try_from(skip).ok()?);
-        let from = skipped.map(<[u8]>::len).sum();
+        let from: usize = skipped.map(<[u8]>::len).sum();
         Some(Self { first_line: line, count, lines: self.lines.slice(from..), chain: self.chain })
     }
 }
