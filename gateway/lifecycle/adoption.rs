@@ -119,6 +119,7 @@ impl Lifecycle {
         let (ip, parameters) = (source_ip(&given.source_ip), given.parameters);
         match goes_on {
             Ok((obligations, data_key)) => {
+                recording.require(obligations.record);
                 let recording = (recording, admission::rules(&obligations), Carries::Terminal);
                 let started = Started::new(&record, ip, (parameters, obligations));
                 self.run_session((record, started), recording, Opened { data_key, ..opened });
@@ -175,7 +176,7 @@ impl Lifecycle {
             ApiError::gateway("the gateway does not know any more what the session was obliged to")
         })?;
         let obligations = owed.and(&decision.obligations);
-        admission::refuse_unkeepable(&obligations)?;
+        admission::refuse_unkeepable(&obligations, &self.rooms.recorder)?;
         Ok(obligations)
     }
 
