@@ -34,6 +34,8 @@ pub mod recorder;
 pub mod store;
 // What did they see?
 pub mod replay;
+// Which recording says X?
+pub mod catalogue;
 // Are both legs still moving?
 pub mod relay;
 // In which order? One session, top to bottom.
