@@ -24,6 +24,8 @@ pub mod policy;
 mod recording;
 /// `postern replay`: plays a recording.
 pub mod replay;
+/// `postern search` and `postern index`: finds text in recordings.
+pub mod search;
 /// `postern serve`: the gateway.
 pub mod serve;
 /// `postern sessions`: looks at sessions and ends them.
@@ -71,6 +73,7 @@ Examples:
   aws ssm start-session --target i-0123456789abcdef0 --profile gw
   postern sessions list                          who is where
   postern replay alice-abcdefghijklmnopqrstuvwxyz
+  postern search 'permission denied' --since 7d
 
 Environment:
   AWS_PROFILE, AWS_CONFIG_FILE, AWS_CA_BUNDLE, SSL_CERT_FILE   as with the AWS CLI
@@ -112,6 +115,10 @@ enum Command {
     Sessions(sessions::Args),
     /// Play a recording, or write it to a file
     Replay(recording::Args),
+    /// Find text or commands in recordings
+    Search(search::Args),
+    /// Index a folder of recordings for search
+    Index(search::IndexArgs),
     /// Find out whether a recording is whole and unaltered
     Verify(verify::Args),
     /// Work on a policy folder
@@ -165,6 +172,8 @@ impl Command {
             Self::Targets(args) => block_on(targets::run(args)),
             Self::Sessions(args) => block_on(sessions::run(args)),
             Self::Replay(args) => recording::replay(args),
+            Self::Search(args) => block_on(search::run(args)),
+            Self::Index(args) => block_on(search::index(args)),
             Self::Verify(args) => verify::run(args),
             Self::Policy(PolicyCommand::Check { dir, json }) => policy::check(&dir, json),
             Self::Doctor(args) => block_on(doctor::run(args)),

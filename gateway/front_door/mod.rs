@@ -7,6 +7,7 @@ mod listener;
 mod login;
 mod operations;
 mod rest;
+mod search;
 mod stream;
 
 use std::net::SocketAddr;
@@ -52,6 +53,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/sessions/{session}", get(rest::session))
         .route("/v1/sessions/{session}/end", post(rest::end))
         .route("/v1/sessions/{session}/recording", get(rest::recording))
+        .route("/v1/search", post(search::search))
         .route("/v1/recording-keys", get(rest::recording_keys))
         .route("/healthz", get(admin::healthz))
         .fallback(api::not_found)

@@ -212,7 +212,7 @@ fn session_json(record: &SessionRecord) -> Value {
     })
 }
 
-fn respond(result: Result<Value, ApiError>) -> Response {
+pub(super) fn respond(result: Result<Value, ApiError>) -> Response {
     match result {
         Ok(body) => answer(StatusCode::OK, &body),
         Err(error) => refusal(&error),

@@ -15,6 +15,7 @@ mod once;
 mod patience;
 mod ports;
 mod recordings;
+mod searching;
 mod stopping;
 mod token;
 mod upstream;
@@ -29,9 +30,11 @@ use tokio_tungstenite::WebSocketStream;
 
 use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place};
 use self::once::{CallKey, Once};
+use self::searching::Searching;
 use self::token::StreamToken;
 use self::upstream::Opened;
 use crate::broker::Broker;
+use crate::catalogue::Catalogue;
 use crate::error::{ApiError, Blame, Code};
 use crate::identity::KeyRing;
 use crate::metrics::Metrics;
@@ -46,6 +49,7 @@ pub use self::admission::Asker;
 pub use self::client_stream::ClientStream;
 pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
+pub use self::searching::FoundHit;
 
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
@@ -62,6 +66,8 @@ pub struct Rooms {
     pub recorder: Recorder,
     /// Where is recording X?
     pub store: Store,
+    /// Which recording says X?
+    pub catalogue: Catalogue,
     /// Seals the stream tokens.
     pub keys: Arc<KeyRing>,
     /// Counts it all.
@@ -103,6 +109,7 @@ pub struct Lifecycle {
     meters: Arc<Meters>,
     live: LiveSessions,
     started: Once<Result<Ticket, ApiError>>,
+    searching: Searching,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Sessions of an earlier process that are not taken over yet.
@@ -119,6 +126,7 @@ impl Lifecycle {
             meters,
             live: LiveSessions::default(),
             started: Once::new(),
+            searching: Searching::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             adopting: watch::Sender::default(),
@@ -387,7 +395,10 @@ impl Lifecycle {
     async fn seal(&self, live: &Live, recording: Recording, age_ms: u64, ended: &Ended) {
         let sealed = recording.seal(age_ms, &recordings::end(ended)).await;
         let sha256 = match &sealed {
-            Ok(sealed) => Some(sealed.sha256.clone()),
+            Ok(sealed) => {
+                self.index_soon(&live.id);
+                Some(sealed.sha256.clone())
+            }
             Err(error) => {
                 tracing::error!(session = %live.id, %error, "the recording could not be sealed");
                 None
