@@ -20,7 +20,7 @@ const ZSTD_LEVEL: i32 = 6;
 /// Play a recording in the terminal, or write it to a file.
 ///
 /// Keys: space pauses, ← and → seek 5 s, `[` and `]` go to the previous and
-/// next marker, + and - change the speed, . shows the next output while
+/// next command or marker, + and - change the speed, . shows the next output while
 /// paused, q quits. When the output is no terminal, the session's output is
 /// written at once, as it was.
 #[derive(Debug, Args)]
