@@ -24,15 +24,15 @@ pub fn commands(timeline: &mut Timeline) -> Result<Vec<Command>, ReplayError> {
 pub(super) fn places(path: &Path) -> Result<Vec<u64>, ReplayError> {
     let mut timeline = Timeline::open(path)?;
     let marked = is_marked(timeline.header());
-    let mut places = Vec::new();
+    let mut all = Vec::new();
     read(&mut timeline, |event, found| {
-        let room = places.len() < KEPT_MAX;
-        places.extend((room && event.code == EventCode::Marker).then_some(event.time_ms));
-        places.extend(found.iter().filter(|_| room && !marked).map(|command| command.time_ms));
+        let room = all.len() < KEPT_MAX;
+        all.extend((room && event.code == EventCode::Marker).then_some(event.time_ms));
+        all.extend(found.iter().filter(|_| room && !marked).map(|command| command.time_ms));
     })?;
-    places.sort_unstable();
-    places.dedup();
-    Ok(places)
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
 }
 
 fn read(timeline: &mut Timeline, mut with: impl FnMut(&Event, Vec<Command>)) -> Result<(), ReplayError> {
