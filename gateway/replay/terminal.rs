@@ -215,14 +215,14 @@ struct Places(mpsc::Receiver<Vec<u64>>);
 
 impl Places {
     fn find(path: &Path) -> Self {
-        let (path, (found, places)) = (path.to_owned(), mpsc::channel());
+        let (path, (finder, found)) = (path.to_owned(), mpsc::channel());
         std::thread::spawn(move || {
             // What cannot be read to its end is played as far as it goes.
             if let Ok(places) = places(&path) {
-                let _ = found.send(places);
+                let _ = finder.send(places);
             }
         });
-        Self(places)
+        Self(found)
     }
 
     /// All of them, once, when they are known.
