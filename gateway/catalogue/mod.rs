@@ -60,7 +60,7 @@ const TABLES: &[&str] = &[
         source TEXT NOT NULL,
         text TEXT NOT NULL)",
     "CREATE INDEX commands_of ON commands (recording)",
-    "CREATE VIRTUAL TABLE words USING fts5 (text, content='', contentless_delete=1, columnsize=0, \
+    "CREATE VIRTUAL TABLE words USING fts5 (text, content='', contentless_delete=1, \
         detail='none', tokenize='trigram')",
 ];
 

@@ -37,8 +37,8 @@ fn lines_have_the_time_at_which_they_were_begun() {
     let mut events = vec![('o', "one\r\n"), ('o', "two"), ('o', "-and a half\r\n")];
     events.extend([('o', "x\r\n"); 30]);
     let seen = seen(&header(), &events);
-    assert_eq!(lines(&seen)[..3], [(0, "one"), (0, "two-and a half"), (200, "x")]);
-    assert_eq!(lines(&seen).last(), Some(&(3100, "x")));
+    assert_eq!(lines(&seen)[..3], [(0, "one"), (100, "two-and a half"), (300, "x")]);
+    assert_eq!(lines(&seen).last(), Some(&(3200, "x")));
     assert_eq!(seen.lines.len(), 32);
 }
 
