@@ -20,7 +20,9 @@ fn record(folder: &Path, id: &str, begun_s: i64, events: &[(u64, char, &str)]) -
     (SessionId::parse(id).unwrap(), path)
 }
 
-async fn catalogue(recordings: &[(&str, &[(u64, char, &str)])]) -> (Catalogue, tempfile::TempDir) {
+type Events<'a> = &'a [(u64, char, &'a str)];
+
+async fn catalogue(recordings: &[(&str, Events<'_>)]) -> (Catalogue, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let catalogue = Catalogue::open(&folder.path().join(FILE_NAME)).await.unwrap();
     for (index, (id, events)) in recordings.iter().enumerate() {
