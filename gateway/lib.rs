@@ -16,6 +16,8 @@ pub mod socket;
 
 // How is a session written down? The asciicast format, without I/O.
 pub mod asciicast;
+// What was on the screen, and which commands were typed? No I/O either.
+pub mod transcript;
 
 // Who is calling?
 pub mod identity;
@@ -32,6 +34,8 @@ pub mod recorder;
 pub mod store;
 // What did they see?
 pub mod replay;
+// Which recording says X?
+pub mod catalogue;
 // Are both legs still moving?
 pub mod relay;
 // In which order? One session, top to bottom.

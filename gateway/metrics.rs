@@ -61,6 +61,8 @@ pub struct Metrics {
     pub recorder_bytes: IntCounterVec,
     /// Recordings ended, by `result` (sealed, failed, recovered).
     pub recordings: IntCounterVec,
+    /// Recordings put into the catalogue, by `result` (indexed, failed).
+    pub catalogued: IntCounterVec,
     /// Recorder errors; any makes `/readyz` say no.
     pub recorder_errors: IntCounter,
     /// Failed calls and dials upstream, by `operation` and `blame`.
@@ -133,6 +135,11 @@ impl Metrics {
                 .histogram("recorder_flush_seconds", "Time of one flush of the journal to disk.")?,
             recorder_bytes: table.counters("recorder_bytes_total", "Recorded bytes.", &["stage"])?,
             recordings: table.counters("recordings_total", "Recordings ended, by result.", &["result"])?,
+            catalogued: table.counters(
+                "catalogue_recordings_total",
+                "Recordings put into the catalogue, by result.",
+                &["result"],
+            )?,
             recorder_errors: table.counter("recorder_errors_total", "Recorder errors.")?,
             upstream_errors: table.counters(
                 "upstream_errors_total",

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::broker::{Broker, BrokerError};
+use crate::catalogue::{Catalogue, CatalogueError, FILE_NAME};
 use crate::config::{Config, ConfigError, OnStop};
 use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
@@ -44,6 +45,9 @@ pub enum ServeError {
     /// The spool or the signing key.
     #[error("recorder: {0}")]
     Recorder(#[from] RecorderError),
+    /// The index of the recordings.
+    #[error("{0}; it may be removed: it is made anew from the recordings")]
+    Catalogue(#[from] CatalogueError),
     /// A metric is registered twice, which is a bug.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -75,6 +79,7 @@ pub struct Gateway {
     pub admin_address: SocketAddr,
     lifecycle: Arc<Lifecycle>,
     registry: Registry,
+    catalogue: Catalogue,
     on_stop: OnStop,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
@@ -97,6 +102,7 @@ impl Gateway {
         let recorder =
             Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
         let registry = Registry::open(&RegistryConfig { url: config.registry_url() }).await?;
+        let catalogue = Catalogue::open(&spool.join(FILE_NAME)).await?;
         let node = node_name(&config);
         let unfinished = registry.unfinished(&node).await?;
         let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
@@ -124,6 +130,7 @@ impl Gateway {
             registry: registry.clone(),
             recorder,
             store: Store::new(&spool),
+            catalogue: catalogue.clone(),
             keys,
             metrics: Arc::clone(&metrics),
         };
@@ -147,7 +154,17 @@ impl Gateway {
             tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped)),
         ];
         tracing::info!(%public_url, %address, %admin_address, "listening");
-        Ok(Self { public_url, address, admin_address, lifecycle, registry, on_stop, stop, listeners })
+        Ok(Self {
+            public_url,
+            address,
+            admin_address,
+            lifecycle,
+            registry,
+            catalogue,
+            on_stop,
+            stop,
+            listeners,
+        })
     }
 
     /// What a stop does to the sessions.
@@ -172,6 +189,7 @@ impl Gateway {
             let _ = listener.await;
         }
         self.registry.close().await;
+        self.catalogue.close().await;
     }
 }
 

@@ -26,6 +26,8 @@ mod recording;
 pub mod replay;
 /// `postern revoke`: shuts out at once.
 pub mod revoke;
+/// `postern search` and `postern index`: finds text in recordings.
+pub mod search;
 /// `postern serve`: the gateway.
 pub mod serve;
 /// `postern sessions`: looks at sessions and ends them.
@@ -73,6 +75,7 @@ Examples:
   aws ssm start-session --target i-0123456789abcdef0 --profile gw
   postern sessions list                          who is where
   postern replay alice-abcdefghijklmnopqrstuvwxyz
+  postern search 'permission denied' --since 7d
 
 Environment:
   AWS_PROFILE, AWS_CONFIG_FILE, AWS_CA_BUNDLE, SSL_CERT_FILE   as with the AWS CLI
@@ -116,6 +119,10 @@ enum Command {
     Revoke(revoke::Args),
     /// Play a recording, or write it to a file
     Replay(recording::Args),
+    /// Find text or commands in recordings
+    Search(search::Args),
+    /// Index a folder of recordings for search
+    Index(search::IndexArgs),
     /// Find out whether a recording is whole and unaltered
     Verify(verify::Args),
     /// Work on a policy folder
@@ -179,6 +186,8 @@ impl Command {
             Self::Sessions(args) => block_on(sessions::run(args)),
             Self::Revoke(args) => block_on(revoke::run(args)),
             Self::Replay(args) => recording::replay(args),
+            Self::Search(args) => block_on(search::run(args)),
+            Self::Index(args) => block_on(search::index(args)),
             Self::Verify(args) => verify::run(args),
             Self::Policy(PolicyCommand::Check { dir, json }) => policy::check(&dir, json),
             Self::Policy(PolicyCommand::Test { dir, json }) => policy::test(&dir, json),

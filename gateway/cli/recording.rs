@@ -10,8 +10,9 @@ use anyhow::Context;
 
 use super::replay::{ReplayArgs, run};
 use crate::client::{Gateway, Profile};
-use crate::replay::{FlowTable, Timeline, flow_table};
+use crate::replay::{FlowTable, Timeline, commands, flow_table};
 use crate::session::SessionId;
+use crate::transcript::Command;
 
 /// The word for the session that ended last.
 const LAST: &str = "last";
@@ -91,6 +92,13 @@ pub(super) async fn connections(gateway: &Gateway, id: &SessionId) -> anyhow::Re
     download(id, gateway, file).await?;
     let (table, _) = flow_table(&mut Timeline::open(&copy.path)?)?;
     Ok(table)
+}
+
+/// The commands of a session, as far as its recording goes now.
+pub(super) async fn typed(gateway: &Gateway, id: &SessionId) -> anyhow::Result<Vec<Command>> {
+    let (copy, file) = Fetched::new(id)?;
+    download(id, gateway, file).await?;
+    Ok(commands(&mut Timeline::open(&copy.path)?)?)
 }
 
 async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ mod login;
 mod operations;
 mod rest;
 mod revocations;
+mod search;
 mod stream;
 
 use std::net::SocketAddr;
@@ -55,6 +56,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/sessions/{session}/recording", get(rest::recording))
         .route("/v1/revocations", get(revocations::list).post(revocations::revoke))
         .route("/v1/revocations/{id}/lift", post(revocations::lift))
+        .route("/v1/search", post(search::search))
         .route("/v1/recording-keys", get(rest::recording_keys))
         .route("/healthz", get(admin::healthz))
         .fallback(api::not_found)

@@ -112,7 +112,7 @@ impl Lifecycle {
         self.quietly(asker, Action::ListTargets, Resource::Instance(instance))
     }
 
-    fn quietly(&self, asker: &Asker, action: Action, resource: Resource<'_>) -> bool {
+    pub(super) fn quietly(&self, asker: &Asker, action: Action, resource: Resource<'_>) -> bool {
         let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
         self.decide(&question).allowed
     }

@@ -17,6 +17,7 @@ mod patience;
 mod ports;
 mod recordings;
 mod revoking;
+mod searching;
 mod stopping;
 mod token;
 mod upstream;
@@ -32,9 +33,11 @@ use tokio_tungstenite::WebSocketStream;
 
 use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place, Started};
 use self::once::{CallKey, Once};
+use self::searching::Searching;
 use self::token::StreamToken;
 use self::upstream::Opened;
 use crate::broker::Broker;
+use crate::catalogue::Catalogue;
 use crate::error::{ApiError, Blame, Code};
 use crate::identity::KeyRing;
 use crate::metrics::Metrics;
@@ -49,6 +52,7 @@ pub use self::admission::Asker;
 pub use self::client_stream::ClientStream;
 pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
+pub use self::searching::FoundHit;
 
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
@@ -65,6 +69,8 @@ pub struct Rooms {
     pub recorder: Recorder,
     /// Where is recording X?
     pub store: Store,
+    /// Which recording says X?
+    pub catalogue: Catalogue,
     /// Seals the stream tokens.
     pub keys: Arc<KeyRing>,
     /// Counts it all.
@@ -106,6 +112,7 @@ pub struct Lifecycle {
     meters: Arc<Meters>,
     live: LiveSessions,
     started: Once<Result<Ticket, ApiError>>,
+    searching: Searching,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Who and what is shut out now.
@@ -124,6 +131,7 @@ impl Lifecycle {
             meters,
             live: LiveSessions::default(),
             started: Once::new(),
+            searching: Searching::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             revocations: ArcSwap::default(),
@@ -397,7 +405,10 @@ impl Lifecycle {
     async fn seal(&self, live: &Live, recording: Recording, age_ms: u64, ended: &Ended) {
         let sealed = recording.seal(age_ms, &recordings::end(ended)).await;
         let sha256 = match &sealed {
-            Ok(sealed) => Some(sealed.sha256.clone()),
+            Ok(sealed) => {
+                self.index_soon(&live.id);
+                Some(sealed.sha256.clone())
+            }
             Err(error) => {
                 tracing::error!(session = %live.id, %error, "the recording could not be sealed");
                 None

@@ -9,6 +9,7 @@ mod export;
 mod flows;
 mod lines;
 mod pcapng;
+mod places;
 mod player;
 mod queries;
 mod screen;
@@ -21,6 +22,7 @@ use std::io;
 
 pub use export::{Format, export, plain};
 pub use flows::{Flow, FlowTable, flow_table, holds_flows};
+pub use places::commands;
 pub use player::{Key, Player, Settings, Wait};
 pub use terminal::{Played, play};
 pub use timeline::{End, Place, Timeline};

@@ -2,14 +2,15 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use crossterm::terminal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::places::places;
 use super::{End, Key, Player, ReplayError, Settings, Timeline, Wait};
 
 /// A signal is seen at the latest after this long.
@@ -24,7 +25,7 @@ const KEEP_TITLE: &[u8] = b"\x1b[22;2t";
 const RESTORE: &[u8] = b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\
     \x1b[<u\x1b[?1l\x1b>\x1b7\x1b[?6l\x1b[r\x1b8\x1b[4l\x1b[?7h\x1b(B\x0f\x1b[m\x1b[?25h\x1b[0 q\x1b[23;2t";
 /// What the bar of a paused player tells besides the time.
-const KEYS: &str = "· space goes on · ←→ 5 s · [ ] markers · . next output · q quits ";
+const KEYS: &str = "· space goes on · ←→ 5 s · [ ] commands · . next output · q quits ";
 /// Leaves the screen of a full-screen program.
 const LEAVE_ALTERNATE: &[u8] = b"\x1b[?1049l";
 
@@ -51,10 +52,11 @@ pub fn play(path: &Path, settings: Settings, mut notice: impl FnMut(&str)) -> Re
         ));
     }
     let total = Total::measure(path, timeline.header().duration);
+    let places = Places::find(path);
     let signals = Signals::register().map_err(ReplayError::Read)?;
     let clock = Instant::now();
     let player = Player::new(timeline, window, settings, clock.elapsed())?;
-    let mut stage = Stage { player, total, clock, rows: window.1, cols: window.0, has_bar: false };
+    let mut stage = Stage { player, total, places, clock, rows: window.1, cols: window.0, has_bar: false };
     let _raw = RawMode::enter().map_err(ReplayError::Write)?;
     let played = stage.run(settings.from_ms, &signals);
     let left = if stage.player.is_alternate() { LEAVE_ALTERNATE } else { b"" };
@@ -73,6 +75,7 @@ pub fn play(path: &Path, settings: Settings, mut notice: impl FnMut(&str)) -> Re
 struct Stage {
     player: Player,
     total: Total,
+    places: Places,
     clock: Instant,
     cols: u16,
     rows: u16,
@@ -129,6 +132,9 @@ impl Stage {
                 }
                 if let Some(key) = meaning(key) {
                     self.remove_bar(out);
+                    if let Some(places) = self.places.found() {
+                        self.player.know_places(places);
+                    }
                     self.player.press(key, self.clock.elapsed(), out)?;
                     let title = format!("\x1b]2;postern replay: {}\x07", self.player.status(self.total.ms()));
                     out.extend_from_slice(title.as_bytes());
@@ -201,6 +207,27 @@ impl Total {
 
     fn ms(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    }
+}
+
+/// Where markers and commands are, found out in the background.
+struct Places(mpsc::Receiver<Vec<u64>>);
+
+impl Places {
+    fn find(path: &Path) -> Self {
+        let (path, (finder, found)) = (path.to_owned(), mpsc::channel());
+        std::thread::spawn(move || {
+            // What cannot be read to its end is played as far as it goes.
+            if let Ok(places) = places(&path) {
+                let _ = finder.send(places);
+            }
+        });
+        Self(found)
+    }
+
+    /// All of them, once, when they are known.
+    fn found(&self) -> Option<Vec<u64>> {
+        self.0.try_recv().ok()
     }
 }
 

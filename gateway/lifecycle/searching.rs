@@ -1,0 +1,169 @@
+//! Searching recordings: what is indexed after a seal, and who may look.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::admission::Asker;
+use super::{Lifecycle, Rooms};
+use crate::catalogue::{CatalogueError, Found, Hit, Query, Recorded};
+use crate::error::{ApiError, Blame, Code};
+use crate::policy::{Action, Resource};
+use crate::registry::{Page, SessionRecord};
+use crate::session::SessionId;
+
+/// Sealed recordings that may wait to be indexed; with more the spool is read.
+const WAITING_MAX: usize = 1024;
+/// Searches at once on this node: each may keep a core busy.
+const AT_ONCE: usize = 2;
+/// Most hits of one page.
+const HITS_MAX: usize = 500;
+
+/// A hit, and in which recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundHit {
+    /// The recording.
+    pub recording: Recorded,
+    /// The line or command.
+    pub hit: Hit,
+}
+
+/// Recordings on their way into the catalogue, and searches of it.
+pub(super) struct Searching {
+    sealed: mpsc::Sender<SessionId>,
+    waiting: std::sync::Mutex<Option<mpsc::Receiver<SessionId>>>,
+    /// More were sealed than could wait.
+    missed: AtomicBool,
+    turns: Semaphore,
+}
+
+impl Default for Searching {
+    fn default() -> Self {
+        let (sealed, waiting) = mpsc::channel(WAITING_MAX);
+        let waiting = std::sync::Mutex::new(Some(waiting));
+        Self { sealed, waiting, missed: AtomicBool::new(false), turns: Semaphore::new(AT_ONCE) }
+    }
+}
+
+impl Lifecycle {
+    /// Searches what was on the screens that the caller may replay.
+    ///
+    /// Every recording that something is told of is a decision on record.
+    pub async fn search(
+        &self,
+        asker: &Asker,
+        query: Query,
+        (limit, token): (usize, Option<&str>),
+    ) -> Result<Page<FoundHit>, ApiError> {
+        let Ok(_turn) = self.searching.turns.try_acquire() else {
+            let sentence = "this gateway runs as many searches as it may; try again in a moment";
+            return Err(ApiError::new(Code::Throttling, Blame::Gateway, sentence));
+        };
+        let limit = limit.clamp(1, HITS_MAX);
+        let mut search = self.rooms.catalogue.search(query, token).map_err(|error| told(&error))?;
+        let mut known: HashMap<SessionId, Option<SessionRecord>> = HashMap::new();
+        let mut rows: Vec<FoundHit> = Vec::new();
+        while rows.len() < limit {
+            let Some(found) = search.next().await.map_err(|error| told(&error))? else { break };
+            let Found { recording, .. } = &found;
+            if !known.contains_key(&recording.session) {
+                let record = self.replayable(asker, &recording.session).await?;
+                known.insert(recording.session.clone(), record);
+            }
+            let Some(Some(record)) = known.get(&recording.session) else {
+                search.pass(&found);
+                continue;
+            };
+            let hits = search.hits(&found, limit - rows.len()).map_err(|error| told(&error))?;
+            if !hits.is_empty() && rows.last().is_none_or(|row| row.recording.session != recording.session) {
+                self.admit_replay(asker, record).await?;
+            }
+            rows.extend(hits.into_iter().map(|hit| FoundHit { recording: recording.clone(), hit }));
+            // A look is work; sessions are relayed on this thread too.
+            tokio::task::yield_now().await;
+        }
+        Ok(Page { rows, next: search.token() })
+    }
+
+    /// The session, if its recording may be replayed.
+    async fn replayable(&self, asker: &Asker, id: &SessionId) -> Result<Option<SessionRecord>, ApiError> {
+        let Some(record) = self.registered(id).await? else { return Ok(None) };
+        let resource =
+            Resource::Recording { id: &record.id, owner: &record.principal, instance: &record.instance };
+        Ok(self.quietly(asker, Action::ReplayRecording, resource).then_some(record))
+    }
+
+    /// Indexes what is sealed and not indexed yet, and then what will be.
+    pub(super) fn index_recordings(self: &Arc<Self>) {
+        let waiting = self.searching.waiting.lock().ok().and_then(|mut waiting| waiting.take());
+        let Some(mut waiting) = waiting else { return };
+        let this = Arc::downgrade(self);
+        tokio::spawn(async move {
+            match this.upgrade() {
+                Some(this) => this.index_missed().await,
+                None => return,
+            }
+            while let Some(id) = waiting.recv().await {
+                let Some(this) = this.upgrade() else { return };
+                index(&this.rooms, &id).await;
+                if this.searching.missed.swap(false, Ordering::AcqRel) {
+                    this.index_missed().await;
+                }
+            }
+        });
+    }
+
+    /// A recording was sealed and can be searched soon.
+    pub(super) fn index_soon(&self, id: &SessionId) {
+        if let Err(TrySendError::Full(_)) = self.searching.sealed.try_send(id.clone()) {
+            self.searching.missed.store(true, Ordering::Release);
+        }
+    }
+
+    /// What an earlier process or a full queue left out, oldest first.
+    async fn index_missed(&self) {
+        let known = match self.rooms.catalogue.known().await {
+            Ok(known) => known,
+            Err(error) => return tracing::error!(%error, "recordings are not indexed"),
+        };
+        let store = self.rooms.store.clone();
+        let listed = tokio::task::spawn_blocking(move || store.list()).await;
+        let mut found = match listed {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return tracing::error!(%error, "recordings are not indexed"),
+            Err(_) => return,
+        };
+        found.retain(|found| found.sealed && !known.contains(found.id.as_str()));
+        found.sort_by_key(|found| found.modified);
+        for found in found {
+            index(&self.rooms, &found.id).await;
+        }
+    }
+}
+
+async fn index(rooms: &Rooms, id: &SessionId) {
+    let done = match rooms.store.find(id) {
+        Ok(Some(found)) => rooms.catalogue.add(id, &found.path).await.map_err(|error| error.to_string()),
+        Ok(None) => return,
+        Err(error) => Err(error.to_string()),
+    };
+    let result = if done.is_ok() { "indexed" } else { "failed" };
+    rooms.metrics.catalogued.with_label_values(&[result]).inc();
+    if let Err(error) = done {
+        tracing::error!(session = %id, %error, "the recording cannot be searched");
+    }
+}
+
+fn told(error: &CatalogueError) -> ApiError {
+    match error {
+        CatalogueError::Pattern(why) => ApiError::client(Code::Validation, why.clone()),
+        CatalogueError::Token => ApiError::client(Code::InvalidNextToken, error.to_string()),
+        _ => {
+            tracing::error!(%error, "a search failed");
+            ApiError::gateway("the gateway could not search its recordings")
+        }
+    }
+}
