@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::alerts::AlertsConfig;
 use crate::broker::BrokerConfig;
 use crate::front_door::Tls;
 use crate::relay::Times;
@@ -66,6 +67,9 @@ pub struct Config {
     /// Where recordings are written.
     #[serde(default)]
     pub recorder: RecorderSection,
+    /// What is worth telling somebody.
+    #[serde(default)]
+    pub alerts: AlertsConfig,
     /// What sessions may do.
     #[serde(default)]
     pub sessions: SessionsConfig,

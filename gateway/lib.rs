@@ -36,6 +36,8 @@ pub mod store;
 pub mod replay;
 // Which recording says X?
 pub mod catalogue;
+// Is somebody to be told?
+pub mod alerts;
 // Are both legs still moving?
 pub mod relay;
 // In which order? One session, top to bottom.

@@ -33,6 +33,10 @@ pub struct Metrics {
     pub policy_loads: IntCounterVec,
     /// Whether the policy folder as it is now was refused: 1 or 0.
     pub policy_refused: IntGauge,
+    /// Alerts raised, by `rule`.
+    pub alerts: IntCounterVec,
+    /// Alerts for SNS, by `result` (published, failed, dropped).
+    pub alerts_published: IntCounterVec,
     /// Running sessions asked about again, by `result`.
     pub sessions_asked_again: IntCounterVec,
     /// Time to one policy decision, seconds.
@@ -107,6 +111,8 @@ impl Metrics {
                 "policy_refused",
                 "Whether the policy folder as it is now was refused and an older set is in force.",
             )?,
+            alerts: table.counters("alerts_total", "Alerts raised.", &["rule"])?,
+            alerts_published: table.counters("alerts_published_total", "Alerts for SNS.", &["result"])?,
             sessions_asked_again: table.counters(
                 "sessions_asked_again_total",
                 "Running sessions that policy was asked about again.",

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::alerts::{self, PublishError, Publisher, Rules, RulesError};
 use crate::broker::{Broker, BrokerError};
 use crate::catalogue::{Catalogue, CatalogueError, FILE_NAME};
 use crate::config::{Config, ConfigError, OnStop};
@@ -48,6 +49,15 @@ pub enum ServeError {
     /// The index of the recordings.
     #[error("{0}; it may be removed: it is made anew from the recordings")]
     Catalogue(#[from] CatalogueError),
+    /// The alert rules; names file and line.
+    #[error("alerts: {0}")]
+    Alerts(#[from] RulesError),
+    /// What publishes alerts.
+    #[error("alerts: {0}")]
+    Publish(#[from] PublishError),
+    /// A thread that cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// A metric is registered twice, which is a bug.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -95,6 +105,7 @@ impl Gateway {
         let policy = Standing::load(&config.policy.directory)?;
         let set = policy.set();
         tracing::info!(policies = set.len(), digest = set.digest(), "policies loaded");
+        let rules = alert_rules(&config)?;
         let keys = Arc::new(KeyRing::open(&config.key_ring())?);
         let signing = SigningKey::open(&config.signing_key())?;
         let recording_keys = serde_json::json!([recording_key(&signing)]);
@@ -124,6 +135,9 @@ impl Gateway {
             connections_per_session: config.sessions.connections_per_session,
             times: config.times(),
         };
+        let publisher = Publisher::for_rules(&rules, &config.alerts, &config.broker, &metrics).await?;
+        let raised = alerts::watch(rules, recorder.feed(), publisher, Arc::clone(&metrics))
+            .map_err(ServeError::Thread)?;
         let rooms = Rooms {
             policy,
             broker,
@@ -137,6 +151,7 @@ impl Gateway {
         let lifecycle = Lifecycle::new(rooms, settings);
         // Nobody who was shut out comes in while the first look is pending.
         lifecycle.know_revocations().await?;
+        tokio::spawn(Arc::clone(&lifecycle).heed(raised));
         lifecycle.adopt(unfinished);
         let front = Arc::new(Front {
             identity,
@@ -190,6 +205,16 @@ impl Gateway {
         }
         self.registry.close().await;
         self.catalogue.close().await;
+    }
+}
+
+/// The rules of the file that is named, or of the one beside the policies.
+fn alert_rules(config: &Config) -> Result<Rules, RulesError> {
+    let beside = config.policy.directory.join("alerts.toml");
+    match &config.alerts.rules {
+        Some(path) => Rules::load(path),
+        None if beside.exists() => Rules::load(&beside),
+        None => Ok(Rules::default()),
     }
 }
 

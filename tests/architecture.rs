@@ -35,6 +35,7 @@ const TABLE: &[(&str, &str)] = &[
     ("store", "nouns, asciicast, recorder"),
     ("replay", "nouns, asciicast, transcript, recorder, store"),
     ("catalogue", "nouns, asciicast, transcript, replay"),
+    ("alerts", "nouns, asciicast, transcript, broker, recorder"),
     ("relay", "nouns, data_channel, recorder"),
     ("lifecycle", "everything above"),
     ("front_door", "everything above"),

@@ -3,6 +3,7 @@
 // Helpers of tests fail by panicking too, not only functions marked as tests.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod alerts;
 mod architecture;
 mod bad_frames;
 mod bad_requests;

@@ -195,6 +195,7 @@ fn start_question<'a>(
             reason: request.reason.as_deref(),
             source_ip: Some(asker.source_ip),
             session: None,
+            alerts: &[],
             running: None,
         },
     }

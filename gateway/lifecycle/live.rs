@@ -62,6 +62,8 @@ pub(super) struct Live {
     pub(super) started: Started,
     /// Its machine, as it was described last.
     instance: ArcSwap<Instance>,
+    /// The alert rules that it met.
+    alerts: Mutex<Vec<String>>,
     /// What the policy obliges to now.
     obligations: Mutex<Obligations>,
     moved: Mutex<Moved>,
@@ -84,6 +86,7 @@ impl Live {
         Self {
             id: record.id.clone(),
             principal: record.principal.clone(),
+            alerts: Mutex::default(),
             obligations: Mutex::new(started.obligations.clone()),
             started,
             instance: ArcSwap::from_pointee(record.instance.clone()),
@@ -113,6 +116,21 @@ impl Live {
         let new = **self.instance.load() != instance;
         if new {
             self.instance.store(Arc::new(instance));
+        }
+        new
+    }
+
+    /// The alert rules that it met, without duplicates.
+    pub(super) fn alerts(&self) -> Vec<String> {
+        self.alerts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that it met a rule; false if it has met that one before.
+    pub(super) fn met(&self, rule: &str) -> bool {
+        let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = !alerts.iter().any(|known| known == rule);
+        if new {
+            alerts.push(rule.to_owned());
         }
         new
     }

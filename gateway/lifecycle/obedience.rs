@@ -1,19 +1,20 @@
 //! May they still? Running sessions are asked about again while they live.
 //!
 //! When the policy folder changes, all of them; every second those whose
-//! answer time can change; and one whose machine is described anew. What is
-//! no longer permitted ends, with the reason on its user's screen.
+//! answer time can change; one whose machine is described anew, and one that
+//! met an alert rule. What is no longer permitted ends, with the reason on its user's screen.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::Lifecycle;
 use super::admission::{self, Asker};
 use super::live::Live;
+use crate::alerts::Raised;
 use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Watch};
 use crate::registry::DecisionRecord;
 use crate::relay::{Control, Ending};
@@ -191,15 +192,31 @@ impl Lifecycle {
         denials
     }
 
+    /// Marks recordings where a rule was met, and asks about the sessions.
+    ///
+    /// Ends when nobody raises alerts any more.
+    pub async fn heed(self: Arc<Self>, mut raised: mpsc::Receiver<Raised>) {
+        while let Some(alert) = raised.recv().await {
+            let Some(live) = self.live.get(&alert.session) else { continue };
+            if !alert.marked {
+                self.order(&live, Control::Mark(alert.mark()));
+            }
+            if live.met(&alert.rule) {
+                self.ask_again(|other| other.id == live.id).await;
+            }
+        }
+    }
+
     /// The question of its start, asked now.
     fn still(&self, live: &Live, denials: &mut Vec<DecisionRecord>) -> Again {
-        let (started, instance) = (&live.started, live.instance());
+        let (started, instance, alerts) = (&live.started, live.instance(), live.alerts());
         let context = Asked {
             document: Some(&started.document),
             parameters: Some(&started.parameters),
             reason: started.reason.as_deref(),
             source_ip: Some(started.source_ip),
             session: Some(&live.id),
+            alerts: &alerts,
             running: Some(live.running(Instant::now())),
         };
         let question = Question {

@@ -204,6 +204,8 @@ impl Vocabulary {
             pairs.push(("idleTime".to_owned(), duration(running.idle)));
             let bytes = i64::try_from(running.bytes).unwrap_or(i64::MAX);
             pairs.push(("bytes".to_owned(), Value::new_long(bytes)));
+            let alerts = asked.alerts.iter().map(|name| Value::new_string(name.clone()));
+            pairs.push(("alerts".to_owned(), Value::new_set(alerts)));
         }
         if let Some(document) = document_of(question)? {
             let document = uid(&self.document, document.as_str());

@@ -103,6 +103,7 @@ impl Samples {
             reason: full.then_some("sample"),
             source_ip: full.then_some(IpAddr::from([127, 0, 0, 1])),
             session: None,
+            alerts: &[],
             running: full.then(Running::default),
         };
         Question { principal: &self.principal, action, resource, context }

@@ -194,6 +194,8 @@ pub struct Asked<'a> {
     pub source_ip: Option<IpAddr>,
     /// The session, if it runs already.
     pub session: Option<&'a SessionId>,
+    /// The names of the alert rules that it met.
+    pub alerts: &'a [String],
     /// How long it has been there, and what it moved.
     pub running: Option<Running>,
 }

@@ -51,6 +51,8 @@ pub enum Control<C> {
     End(Ending),
     /// Keep other rules from now on.
     Obey(Rules),
+    /// Mark the recording; nobody is shown it.
+    Mark(String),
     /// Leave the session to a later process; nothing ends.
     Leave,
 }

@@ -215,6 +215,10 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
+            Poll::Ready(Some(Control::Mark(text))) => {
+                self.tap.marker(&text, self.now).map_err(|error| recording_failed(&error))?;
+                Ok(true)
+            }
             Poll::Ready(Some(Control::Obey(rules))) => {
                 self.obey(rules);
                 Ok(true)

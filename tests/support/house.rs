@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use postern::alerts::AlertsConfig;
 use postern::broker::{BrokerConfig, Secret, StaticKeys};
 use postern::client::Trust;
 use postern::config::{
@@ -246,6 +247,7 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
         },
         registry: RegistrySection::default(),
         recorder: RecorderSection::default(),
+        alerts: AlertsConfig::default(),
         sessions: SessionsConfig { node: "test".to_owned(), ..SessionsConfig::default() },
     }
 }

@@ -17,6 +17,7 @@ use anyhow::Context;
 
 use self::people::People;
 use self::trust::Trust;
+use crate::alerts::AlertsConfig;
 use crate::broker::{BrokerConfig, Secret, StaticKeys};
 use crate::config::{
     AdminConfig, Config, IdentitySection, ListenConfig, OnStop, PolicyConfig, RecorderSection,
@@ -207,6 +208,7 @@ fn configuration(
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
         // Its machines end with it, so its sessions do.
+        alerts: AlertsConfig::default(),
         sessions: SessionsConfig {
             node: "demo".to_owned(),
             on_stop: OnStop::End,
