@@ -63,7 +63,10 @@ impl FakeSns {
         let mut calls = sns.calls.lock().unwrap();
         calls.push(fields);
         if calls.len() == 1 {
-            return (StatusCode::FORBIDDEN, "<ErrorResponse><Error><Code>AuthorizationError</Code></Error></ErrorResponse>");
+            return (
+                StatusCode::FORBIDDEN,
+                "<ErrorResponse><Error><Code>AuthorizationError</Code></Error></ErrorResponse>",
+            );
         }
         let published = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
              <MessageId>1</MessageId></PublishResult></PublishResponse>";
@@ -144,4 +147,28 @@ async fn rules_that_publish_want_a_topic_and_wrong_ones_stop_the_start() {
     assert!(told.contains("rule \"shadow\" publishes, but alerts.topic_arn is not set"), "{told}");
     let told = start("[[alert]]\nname = \"x\"\non = \"output\"\nmatches = '('\n").await;
     assert!(told.contains("alerts.toml:4: the pattern of \"x\""), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_raises_no_alert_again_and_goes_on_looking() {
+    let mut house = House::apart().await;
+    let rules = RULES.replace("publish = true", "");
+    std::fs::write(house.folder.path().join("policies/alerts.toml"), rules).unwrap();
+    house.apart.take().unwrap().kill();
+    house.again().await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    terminal.type_line("true /etc/shadow").await;
+    raised(&house, "shadow", 1.0).await;
+    until("the mark", || crate::support::spool_holds(&house, &terminal.session, "alert shadow")).await;
+    house.apart.take().unwrap().kill();
+    house.again().await;
+    terminal.resume(&alice).await;
+    terminal.type_line("true /etc/gshadow").await;
+    raised(&house, "shadow", 1.0).await;
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    let recorded = Recorded::of(&house, &terminal.session).await;
+    let marks = recorded.of_kind(EventCode::Marker);
+    assert_eq!(marks, ["alert shadow: true /etc/shadow", "alert shadow: true /etc/gshadow"]);
 }

@@ -20,7 +20,7 @@ pub use publish::{PublishError, Publisher};
 pub use rules::{On, Rule, Rules, RulesError};
 
 use crate::metrics::Metrics;
-use crate::recorder::{Feed, Shipment};
+use crate::recorder::Feed;
 use crate::session::SessionId;
 use sessions::Sessions;
 

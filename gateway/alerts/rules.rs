@@ -136,16 +136,14 @@ impl Rules {
                 return Err((Some(rule.name.span()), format!("the name {name:?} is taken")));
             }
             if let Err(error) = regex::Regex::new(rule.matches.get_ref()) {
-                let why = format!("the pattern of {name:?} is not a regular expression: {}", last_line(&error));
+                let why =
+                    format!("the pattern of {name:?} is not a regular expression: {}", last_line(&error));
                 return Err((Some(rule.matches.span()), why));
             }
         }
         let of = |on: On| Kind::new(file.alert.iter().filter(|rule| rule.on == on));
         let too_large = |error: regex::Error| (None, format!("the patterns are too large: {error}"));
-        Ok(Self {
-            commands: of(On::Command).map_err(too_large)?,
-            output: of(On::Output).map_err(too_large)?,
-        })
+        Ok(Self { commands: of(On::Command).map_err(too_large)?, output: of(On::Output).map_err(too_large)? })
     }
 
     /// How many rules there are.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::rules::{On, Rule, Rules};
 use super::{MARK, Raised};
 use crate::asciicast::{Event, EventCode, Header};
-use crate::recorder::{Batch, Feed, Shipment};
+use crate::recorder::{Batch, Feed, RecorderError, Shipment};
 use crate::session::{SessionId, printable};
 use crate::transcript::{Text, Transcript};
 
@@ -85,7 +85,7 @@ impl Sessions {
         let Some(followed) = self.followed.get_mut(session) else { return };
         let before = met.len();
         let mut marked = Vec::new();
-        let read = || -> Result<(), crate::recorder::RecorderError> {
+        let mut read = || -> Result<(), RecorderError> {
             let Some(mut backlog) = self.feed.lines_from(session, followed.done)? else { return Ok(()) };
             while let Some(batch) = backlog.next(AT_ONCE)? {
                 marks_in(&batch, &mut marked);
@@ -150,7 +150,13 @@ impl Followed {
 fn raise((session, time_ms): (&SessionId, u64), (on, text): (On, &str), rules: &Rules, met: &mut Vec<Met>) {
     for rule in rules.met(on, text) {
         let text: String = printable(text).chars().take(TEXT_MAX).collect();
-        let alert = Raised { session: session.clone(), rule: rule.name.as_str().into(), time_ms, text, marked: false };
+        let alert = Raised {
+            session: session.clone(),
+            rule: rule.name.as_str().into(),
+            time_ms,
+            text,
+            marked: false,
+        };
         met.push((rule.clone(), alert));
     }
 }
