@@ -217,6 +217,15 @@ mod tests {
     }
 
     #[test]
+    fn the_rules_that_ship_can_be_used() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/alerts.toml");
+        let rules = Rules::load(&path).unwrap();
+        let met = |on, text| rules.met(on, text).map(|rule| rule.name.as_str()).collect::<Vec<_>>();
+        assert_eq!(met(On::Command, "sudo cat /etc/shadow"), ["sudo", "reads-shadow"]);
+        assert_eq!(met(On::Output, "-----BEGIN OPENSSH PRIVATE KEY-----"), ["private-key"]);
+    }
+
+    #[test]
     fn a_text_meets_the_rules_of_its_kind() {
         let rules = Rules::parse(
             "[[alert]]\nname = \"sudo\"\non = \"command\"\nmatches = '^sudo\\b'\npublish = true\n\
