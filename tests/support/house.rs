@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use postern::archive::ArchiveConfig;
 use postern::broker::{BrokerConfig, Secret, StaticKeys};
 use postern::client::Trust;
 use postern::config::{
@@ -246,6 +247,7 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
         },
         registry: RegistrySection::default(),
         recorder: RecorderSection::default(),
+        archive: ArchiveConfig::default(),
         sessions: SessionsConfig { node: "test".to_owned(), ..SessionsConfig::default() },
     }
 }
@@ -358,7 +360,7 @@ permit (
   principal in Postern::Group::"auditors",
   action in
     [Postern::Action::"listTargets", Postern::Action::"watchSession",
-     Postern::Action::"replayRecording", Postern::Action::"terminateSession"],
+     Postern::Action::"replayRecording", Postern::Action::"holdRecording", Postern::Action::"terminateSession"],
   resource
 );
 "#;

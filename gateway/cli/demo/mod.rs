@@ -17,6 +17,7 @@ use anyhow::Context;
 
 use self::people::People;
 use self::trust::Trust;
+use crate::archive::ArchiveConfig;
 use crate::broker::{BrokerConfig, Secret, StaticKeys};
 use crate::config::{
     AdminConfig, Config, IdentitySection, ListenConfig, OnStop, PolicyConfig, RecorderSection,
@@ -206,6 +207,10 @@ fn configuration(
         broker,
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
+        archive: ArchiveConfig {
+            location: Some(state.join("archive").display().to_string()),
+            ..ArchiveConfig::default()
+        },
         // Its machines end with it, so its sessions do.
         sessions: SessionsConfig {
             node: "demo".to_owned(),
