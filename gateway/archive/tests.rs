@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::asciicast::Header;
 use crate::metrics::Metrics;
-use crate::recorder::{Durability, End, PublicKey, Recorder, RecorderConfig, SigningKey};
+use crate::recorder::{End, PublicKey, Recorder, RecorderConfig, SigningKey};
+use crate::session::Durability;
 
 /// A recorder whose recordings are archived in a directory.
 struct House {
