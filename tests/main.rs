@@ -4,12 +4,14 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod architecture;
+mod archived;
 mod bad_frames;
 mod bad_requests;
 mod channel_closed;
 mod client_drop;
 mod connections;
 mod denials;
+mod follow;
 mod handshakes;
 mod kms;
 mod lost_acknowledge;
@@ -20,6 +22,7 @@ mod record_before_acknowledge;
 mod replay;
 mod restart;
 mod resume;
+mod search;
 mod sdk;
 mod shell;
 mod signatures;
