@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 
 use super::Lifecycle;
 use super::admission::Asker;
-use super::sealed::Waiting;
 use crate::archive::{Archive, ArchiveError, Manifest, Origin};
 use crate::asciicast::Header;
 use crate::error::{ApiError, Code};

@@ -45,9 +45,9 @@ use crate::identity::KeyRing;
 use crate::metrics::Metrics;
 use crate::policy::{Action, Policy};
 use crate::recorder::{End, Recorder, Recording};
-use crate::registry::{Registry, SessionRecord, State};
-use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Presence, Rules, Times};
-use crate::session::{Principal, SessionId, SessionRequest, now_ms};
+use crate::registry::{Registry, SessionRecord};
+use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Rules, Times};
+use crate::session::{Principal, SessionId, SessionRequest};
 use crate::store::Store;
 
 pub use self::admission::Asker;
