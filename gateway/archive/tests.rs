@@ -79,7 +79,7 @@ async fn what_is_kept_is_what_was_sealed_and_says_so() {
     let mut copy = Vec::new();
     house.archive.read(&session).await.unwrap().unwrap().copy(&mut copy).await.unwrap();
     assert_eq!(copy, file);
-    assert_eq!(house.archive.sessions().await.unwrap(), [session.clone()]);
+    assert_eq!(house.archive.sessions().await.unwrap(), std::slice::from_ref(&session));
     assert!(house.archive.holds(&session, manifest.bytes).await.unwrap());
     assert_eq!(house.check(&session).await, Finding::Whole(Box::new(manifest)));
 
