@@ -146,6 +146,76 @@ async fn a_large_file_goes_in_parts() {
     assert!(std::fs::read(house.object("large")).unwrap() == large);
 }
 
+type Heads = Arc<std::sync::Mutex<Vec<(String, http::HeaderMap)>>>;
+
+/// An S3 that takes everything and remembers what it was asked.
+async fn fake_s3() -> (String, Heads) {
+    let heads = Heads::default();
+    let seen = Arc::clone(&heads);
+    let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let (parts, body) = request.into_parts();
+            axum::body::to_bytes(body, 64 << 20).await.unwrap();
+            let query = parts.uri.query().unwrap_or_default().to_owned();
+            seen.lock().unwrap().push((format!("{} {}", parts.method, parts.uri), parts.headers));
+            let answer = match query.as_str() {
+                "uploads" => "<R><UploadId>u1</UploadId></R>",
+                "uploadId=u1" => "<R><ETag>x</ETag></R>",
+                _ => "",
+            };
+            ([("etag", "x"), ("x-amz-checksum-sha256", "x")], answer)
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, heads)
+}
+
+#[tokio::test]
+async fn what_goes_to_s3_is_locked_encrypted_and_signed() {
+    let (url, heads) = fake_s3().await;
+    let config = ArchiveConfig {
+        location: Some("s3://bucket/of us".into()),
+        endpoint_url: Some(url),
+        kms_key_id: Some("a-key".into()),
+        object_lock: Some(LockMode::Compliance),
+        object_lock_days: Some(10),
+        ..ArchiveConfig::default()
+    };
+    let keys = aws_credential_types::Credentials::new("AKIA", "secret", None, None, "test");
+    let access = Access {
+        http: crate::client::Trust::system().rest_http().unwrap(),
+        credentials: Some(SharedCredentialsProvider::new(keys)),
+        region: Some("eu-west-1".into()),
+        endpoint_url: None,
+    };
+    let archive = Archive::open(&config, Some(&access)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, vec![1; 17 << 20]).unwrap();
+    archive.place.put_file("recordings/small", &path, 3).await.unwrap();
+    archive.place.put_file("recordings/large", &path, 17 << 20).await.unwrap();
+
+    let heads = heads.lock().unwrap();
+    let asked: Vec<&str> = heads.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(asked[0], "PUT /bucket/of%20us/recordings/small");
+    assert_eq!(asked[1], "POST /bucket/of%20us/recordings/large?uploads");
+    assert_eq!(asked.len(), 5, "{asked:?}");
+    let value = |index: usize, name: &str| heads[index].1.get(name).map(|value| value.to_str().unwrap());
+    for begins in [0, 1] {
+        assert_eq!(value(begins, "x-amz-object-lock-mode"), Some("COMPLIANCE"));
+        let until = value(begins, "x-amz-object-lock-retain-until-date").unwrap();
+        assert!(until.ends_with('Z') && until.len() == "2026-12-06T10:00:00Z".len(), "{until}");
+        assert_eq!(value(begins, "x-amz-server-side-encryption-aws-kms-key-id"), Some("a-key"));
+        let signed = value(begins, "authorization").unwrap();
+        assert!(signed.contains("x-amz-object-lock-mode;x-amz-object-lock-retain-until-date"), "{signed}");
+    }
+    // S3 refuses parts that name a lock.
+    assert!((2..5).all(|index| value(index, "x-amz-object-lock-mode").is_none()));
+}
+
 #[test]
 fn what_would_keep_less_than_was_meant_is_refused() {
     let check = |text: &str| toml::from_str::<ArchiveConfig>(text).unwrap().check();

@@ -60,6 +60,12 @@ pub struct Args {
     /// Where metrics and health are served; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     admin: SocketAddr,
+    /// Where recordings are archived: a directory, or s3://bucket/prefix
+    /// [default: `archive` in the state directory].
+    ///
+    /// S3 is reached at AWS_ENDPOINT_URL_S3, with made-up keys.
+    #[arg(long, value_name = "LOCATION")]
+    archive: Option<String>,
     /// Folder with the `aws` command, if it is not on PATH.
     #[arg(long, value_name = "DIR")]
     aws_bin: Option<PathBuf>,
@@ -187,6 +193,7 @@ fn configuration(
         }),
         ..BrokerConfig::default()
     };
+    let in_state = |name: &str| state.join(name).display().to_string();
     Ok(Config {
         state_directory: state.join("gateway"),
         listen: ListenConfig {
@@ -208,7 +215,8 @@ fn configuration(
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
         archive: ArchiveConfig {
-            location: Some(state.join("archive").display().to_string()),
+            location: Some(args.archive.clone().unwrap_or_else(|| in_state("archive"))),
+            region: Some(REGION.to_owned()),
             ..ArchiveConfig::default()
         },
         // Its machines end with it, so its sessions do.
