@@ -32,6 +32,8 @@ pub mod registry;
 pub mod recorder;
 // Where is recording X?
 pub mod store;
+// Where are recordings kept for good?
+pub mod archive;
 // What did they see?
 pub mod replay;
 // Which recording says X?

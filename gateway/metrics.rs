@@ -67,6 +67,14 @@ pub struct Metrics {
     pub recordings: IntCounterVec,
     /// Recordings put into the catalogue, by `result` (indexed, failed).
     pub catalogued: IntCounterVec,
+    /// Recordings and the archive, by `result`.
+    ///
+    /// `archived`; `retried` later; `failed` for good; `deleted` in time.
+    pub archived: IntCounterVec,
+    /// Bytes of recordings put into the archive.
+    pub archived_bytes: IntCounter,
+    /// Sealed recordings that are not in the archive yet.
+    pub archive_backlog: IntGauge,
     /// Recorder errors; any makes `/readyz` say no.
     pub recorder_errors: IntCounter,
     /// Failed calls and dials upstream, by `operation` and `blame`.
@@ -146,6 +154,15 @@ impl Metrics {
                 "Recordings put into the catalogue, by result.",
                 &["result"],
             )?,
+            archived: table.counters(
+                "archived_recordings_total",
+                "Recordings and the archive, by result.",
+                &["result"],
+            )?,
+            archived_bytes: table
+                .counter("archived_bytes_total", "Bytes of recordings put into the archive.")?,
+            archive_backlog: table
+                .gauge("archive_backlog", "Sealed recordings that are not in the archive yet.")?,
             recorder_errors: table.counter("recorder_errors_total", "Recorder errors.")?,
             upstream_errors: table.counters(
                 "upstream_errors_total",

@@ -1,5 +1,7 @@
 //! Build the rooms, listen, drain.
 
+mod access;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,17 +12,21 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::alerts::{self, PublishError, Publisher, Rules, RulesError};
+use crate::archive::{Archive, ArchiveError};
 use crate::broker::{Broker, BrokerError};
 use crate::catalogue::{Catalogue, CatalogueError, FILE_NAME};
+use crate::client::ClientError;
 use crate::config::{Config, ConfigError, OnStop};
 use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
-use crate::lifecycle::{Lifecycle, Rooms, Settings};
+use crate::lifecycle::{Lifecycle, Retention, Rooms, Settings};
 use crate::metrics::Metrics;
 use crate::policy::{PolicyError, Standing};
 use crate::recorder::{Recorder, RecorderConfig, RecorderError, SigningKey};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::store::Store;
+
+pub use self::access::archive_access;
 
 /// Why a gateway does not start; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +64,12 @@ pub enum ServeError {
     /// A thread that cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+    /// The archive.
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
+    /// The roots that the archive is reached with.
+    #[error("archive: {0}")]
+    Access(#[from] ClientError),
     /// A metric is registered twice, which is a bug.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -114,6 +126,7 @@ impl Gateway {
             Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
         let registry = Registry::open(&RegistryConfig { url: config.registry_url() }).await?;
         let catalogue = Catalogue::open(&spool.join(FILE_NAME)).await?;
+        let archive = archive(&config).await?;
         let node = node_name(&config);
         let unfinished = registry.unfinished(&node).await?;
         let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
@@ -134,6 +147,10 @@ impl Gateway {
             sessions_per_principal: config.sessions.per_principal,
             connections_per_session: config.sessions.connections_per_session,
             times: config.times(),
+            retention: Retention {
+                keep_local_days: config.archive.keep_local_days,
+                delete_after_days: config.archive.delete_after_days,
+            },
         };
         let publisher = Publisher::for_rules(&rules, &config.alerts, &config.broker, &metrics).await?;
         let raised = alerts::watch(rules, recorder.feed(), publisher, Arc::clone(&metrics))
@@ -145,6 +162,7 @@ impl Gateway {
             recorder,
             store: Store::new(&spool),
             catalogue: catalogue.clone(),
+            archive,
             keys,
             metrics: Arc::clone(&metrics),
         };
@@ -216,6 +234,18 @@ fn alert_rules(config: &Config) -> Result<Rules, RulesError> {
         None if beside.exists() => Rules::load(&beside),
         None => Ok(Rules::default()),
     }
+}
+
+/// The archive, if one is configured.
+async fn archive(config: &Config) -> Result<Option<Archive>, ServeError> {
+    if config.archive.location.is_none() {
+        return Ok(None);
+    }
+    let (bundle, keys) = (config.archive.ca_bundle.as_deref(), config.broker.static_keys.as_ref());
+    let access = archive_access(bundle, keys).await?;
+    let archive = Archive::open(&config.archive, Some(&access))?;
+    tracing::info!(%archive, "sealed recordings are archived");
+    Ok(Some(archive))
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -33,6 +33,7 @@ const TABLE: &[(&str, &str)] = &[
     ("registry", "nouns"),
     ("recorder", "nouns, asciicast"),
     ("store", "nouns, asciicast, recorder"),
+    ("archive", "nouns, recorder"),
     ("replay", "nouns, asciicast, transcript, recorder, store"),
     ("catalogue", "nouns, asciicast, transcript, replay"),
     ("alerts", "nouns, asciicast, transcript, broker, recorder"),

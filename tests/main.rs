@@ -5,12 +5,14 @@
 
 mod alerts;
 mod architecture;
+mod archived;
 mod bad_frames;
 mod bad_requests;
 mod channel_closed;
 mod client_drop;
 mod connections;
 mod denials;
+mod follow;
 mod handshakes;
 mod kms;
 mod lost_acknowledge;
@@ -23,6 +25,7 @@ mod replay;
 mod restart;
 mod resume;
 mod revocations;
+mod search;
 mod sdk;
 mod shell;
 mod signatures;

@@ -40,6 +40,9 @@ pub struct ReplayArgs {
     /// Write a file instead of playing; `-` is the standard output.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Show what a running session shows, as it comes; `q` ends it.
+    #[arg(long, short, conflicts_with_all = ["speed", "idle_limit", "from", "output", "json", "format"])]
+    pub follow: bool,
     /// Print the connections of a port session as JSON.
     #[arg(long, conflicts_with_all = ["output", "format"])]
     pub json: bool,

@@ -16,6 +16,7 @@ use crate::session::{SessionId, SessionKind, clean_reason, printable};
     postern sessions list\n  \
     postern sessions list --history --json | jq -r '.[].id'\n  \
     postern sessions show alice-abcdefghijklmnopqrstuvwxyz\n  \
+    postern sessions hold alice-abcdefghijklmnopqrstuvwxyz --reason 'case 4711'\n  \
     postern sessions end alice-abcdefghijklmnopqrstuvwxyz --reason 'left open'")]
 pub struct Args {
     #[command(subcommand)]
@@ -43,6 +44,17 @@ enum Command {
     Show {
         /// The session's id.
         id: String,
+    },
+    /// Keep a session's recording from being deleted
+    Hold {
+        /// The session's id.
+        id: String,
+        /// Why.
+        #[arg(long, value_name = "TEXT", conflicts_with = "release")]
+        reason: Option<String>,
+        /// End the hold instead.
+        #[arg(long)]
+        release: bool,
     },
     /// End a session
     End {
@@ -76,6 +88,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let id = SessionId::parse(&id)?;
             let session: Value = gateway.get_json(&format!("/v1/sessions/{id}")).await?;
             show(&gateway, &id, session, args.json).await?;
+        }
+        Command::Hold { id, reason, release } => {
+            let id = SessionId::parse(&id)?;
+            let body = json!({ "reason": reason.as_deref().map(clean_reason), "release": release });
+            let answer: Value = gateway.post_json(&format!("/v1/sessions/{id}/hold"), &body).await?;
+            let done = if release { "released" } else { "held" };
+            if args.json { print_json(&answer)? } else { print_line(&format!("{done} {id}"))? }
         }
         Command::End { id, reason } => {
             let id = SessionId::parse(&id)?;

@@ -84,14 +84,19 @@ impl Lifecycle {
         asker: &Asker,
         record: &SessionRecord,
     ) -> Result<Decision, ApiError> {
+        self.admit_on_recording(Action::ReplayRecording, asker, record).await
+    }
+
+    /// May they do this to a recording?
+    pub(super) async fn admit_on_recording(
+        &self,
+        action: Action,
+        asker: &Asker,
+        record: &SessionRecord,
+    ) -> Result<Decision, ApiError> {
         let resource =
             Resource::Recording { id: &record.id, owner: &record.principal, instance: &record.instance };
-        let question = Question {
-            principal: &asker.principal,
-            action: Action::ReplayRecording,
-            resource,
-            context: from(asker),
-        };
+        let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
         self.admit(asker, &question, Some(&record.id)).await
     }
 

@@ -52,6 +52,7 @@ impl Lifecycle {
             let left = this.rooms.recorder.left();
             left.iter().filter(|id| !ids.contains(id)).for_each(|id| this.rooms.recorder.seal_left(id));
             this.index_recordings();
+            this.archive_recordings();
         });
     }
 
@@ -207,7 +208,7 @@ impl Lifecycle {
             self.terminate_upstream(&UpstreamRef::new(upstream_id.clone(), scope(record))).await;
         }
         let _ = sealed.await;
-        self.index_soon(&record.id);
+        self.recording_sealed(&record.id);
         let why = crate::session::printable(why);
         if let Err(error) = self.rooms.registry.set_state(&record.id, state, now_ms(), Some(&why)).await {
             tracing::error!(session = %record.id, %error, "the session's end could not be registered");

@@ -8,6 +8,8 @@
 mod admission;
 mod adoption;
 mod client_stream;
+mod following;
+mod keeping;
 mod keys;
 mod listing;
 mod live;
@@ -15,8 +17,10 @@ mod obedience;
 mod once;
 mod patience;
 mod ports;
+mod presence;
 mod recordings;
 mod revoking;
+mod sealed;
 mod searching;
 mod stopping;
 mod token;
@@ -28,14 +32,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 
 use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place, Started};
 use self::once::{CallKey, Once};
-use self::searching::Searching;
+use self::sealed::Waiting;
 use self::token::StreamToken;
 use self::upstream::Opened;
+use crate::archive::Archive;
 use crate::broker::Broker;
 use crate::catalogue::Catalogue;
 use crate::error::{ApiError, Blame, Code};
@@ -43,13 +48,15 @@ use crate::identity::KeyRing;
 use crate::metrics::Metrics;
 use crate::policy::{Action, Standing};
 use crate::recorder::{End, Recorder, Recording};
-use crate::registry::{Registry, Revocation, SessionRecord, State};
-use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Presence, Rules, Times};
-use crate::session::{Principal, SessionId, SessionRequest, now_ms};
+use crate::registry::{Registry, Revocation, SessionRecord};
+use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Rules, Times};
+use crate::session::{Principal, SessionId, SessionRequest};
 use crate::store::Store;
 
 pub use self::admission::Asker;
 pub use self::client_stream::ClientStream;
+pub use self::following::Following;
+pub use self::keeping::{Kept, Retention};
 pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
 pub use self::searching::FoundHit;
@@ -71,6 +78,8 @@ pub struct Rooms {
     pub store: Store,
     /// Which recording says X?
     pub catalogue: Catalogue,
+    /// Where are recordings kept for good? Nowhere, if there is none.
+    pub archive: Option<Archive>,
     /// Seals the stream tokens.
     pub keys: Arc<KeyRing>,
     /// Counts it all.
@@ -92,6 +101,8 @@ pub struct Settings {
     pub connections_per_session: usize,
     /// The relay's times.
     pub times: Times,
+    /// How long recordings stay where.
+    pub retention: Retention,
 }
 
 /// What StartSession and ResumeSession answer.
@@ -112,7 +123,10 @@ pub struct Lifecycle {
     meters: Arc<Meters>,
     live: LiveSessions,
     started: Once<Result<Ticket, ApiError>>,
-    searching: Searching,
+    to_index: Waiting,
+    to_archive: Waiting,
+    searches: Semaphore,
+    watchers: Arc<Semaphore>,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Who and what is shut out now.
@@ -131,7 +145,10 @@ impl Lifecycle {
             meters,
             live: LiveSessions::default(),
             started: Once::new(),
-            searching: Searching::default(),
+            to_index: Waiting::default(),
+            to_archive: Waiting::default(),
+            searches: Semaphore::new(searching::AT_ONCE),
+            watchers: Arc::new(Semaphore::new(following::WATCHERS_MAX)),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             revocations: ArcSwap::default(),
@@ -406,7 +423,7 @@ impl Lifecycle {
         let sealed = recording.seal(age_ms, &recordings::end(ended)).await;
         let sha256 = match &sealed {
             Ok(sealed) => {
-                self.index_soon(&live.id);
+                self.recording_sealed(&live.id);
                 Some(sealed.sha256.clone())
             }
             Err(error) => {
@@ -417,31 +434,6 @@ impl Lifecycle {
         self.register_end(live, ended, sha256).await;
         self.rooms.metrics.sessions_ended.with_label_values(&[ended.reason()]).inc();
         tracing::info!(session = %live.id, reason = ended.reason(), "session ended");
-    }
-
-    /// Keeps the registry and the gauge in step with the client's presence.
-    fn presence_of(self: &Arc<Self>, live: &Arc<Live>) -> Box<dyn FnMut(Presence) + Send> {
-        let (id, live, registry) = (live.id.clone(), Arc::clone(live), self.rooms.registry.clone());
-        let mut gauge = admission::StateGauge::new(&self.rooms.metrics);
-        let (states, mut changed) = watch::channel(State::Connecting);
-        // One task writes them, so that the last state is the one that stays.
-        tokio::spawn(async move {
-            while changed.changed().await.is_ok() {
-                let state = *changed.borrow_and_update();
-                if let Err(error) = registry.set_state(&id, state, now_ms(), None).await {
-                    tracing::warn!(session = %id, %error, "the session's state could not be registered");
-                }
-            }
-        });
-        Box::new(move |presence| {
-            let state = match presence {
-                Presence::Connected => State::Connected,
-                Presence::Disconnected => State::Disconnected,
-            };
-            live.set_attached();
-            gauge.set(state);
-            states.send_replace(state);
-        })
     }
 
     /// Seals what there is of a recording whose session did not open.

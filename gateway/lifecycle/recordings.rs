@@ -10,6 +10,7 @@ use super::Lifecycle;
 use super::admission::Asker;
 use super::live::Live;
 use super::ports;
+use crate::archive::Reading;
 use crate::asciicast::Header;
 use crate::broker::{ClientIds, Plan};
 use crate::error::{ApiError, Blame, Code};
@@ -24,11 +25,16 @@ const COLUMNS: u16 = 80;
 const ROWS: u16 = 24;
 
 /// A recording that a caller may read.
-pub struct RecordingFile {
-    /// The `.cast.zst` file.
-    pub path: PathBuf,
-    /// Whether it is complete and signed.
-    pub sealed: bool,
+pub enum RecordingFile {
+    /// It is on this node.
+    Here {
+        /// The `.cast.zst` file.
+        path: PathBuf,
+        /// Whether it is complete and signed.
+        sealed: bool,
+    },
+    /// It is in the archive, complete and signed.
+    Archived(Reading),
 }
 
 impl Lifecycle {
@@ -42,8 +48,15 @@ impl Lifecycle {
             tracing::error!(session = %id, %error, "the recording could not be looked up");
             ApiError::gateway("the gateway could not look up the recording")
         })?;
-        let found = found.ok_or_else(none)?;
-        Ok(RecordingFile { path: found.path, sealed: found.sealed })
+        if let Some(found) = found {
+            return Ok(RecordingFile::Here { path: found.path, sealed: found.sealed });
+        }
+        let Some(archive) = &self.rooms.archive else { return Err(none()) };
+        let reading = archive.read(id).await.map_err(|error| {
+            tracing::error!(session = %id, %error, "the archive did not give the recording");
+            ApiError::gateway("the gateway could not read the recording from its archive; try again")
+        })?;
+        Ok(RecordingFile::Archived(reading.ok_or_else(none)?))
     }
 
     /// Registers how a session ended.
@@ -86,6 +99,7 @@ pub(super) fn header(
         "node": node,
         "kind": kind,
         "content": ports::content(carries),
+        "durability": decision.obligations.record,
     });
     if let (Some(about), Carries::Port(forward)) = (about.as_object_mut(), carries) {
         about.insert("host".to_owned(), forward.destination.host().into());

@@ -2,10 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc};
 
 use super::admission::Asker;
 use super::{Lifecycle, Rooms};
@@ -15,10 +11,8 @@ use crate::policy::{Action, Resource};
 use crate::registry::{Page, SessionRecord};
 use crate::session::SessionId;
 
-/// Sealed recordings that may wait to be indexed; with more the spool is read.
-const WAITING_MAX: usize = 1024;
 /// Searches at once on this node: each may keep a core busy.
-const AT_ONCE: usize = 2;
+pub(super) const AT_ONCE: usize = 2;
 /// Most hits of one page.
 const HITS_MAX: usize = 500;
 
@@ -31,23 +25,6 @@ pub struct FoundHit {
     pub hit: Hit,
 }
 
-/// Recordings on their way into the catalogue, and searches of it.
-pub(super) struct Searching {
-    sealed: mpsc::Sender<SessionId>,
-    waiting: std::sync::Mutex<Option<mpsc::Receiver<SessionId>>>,
-    /// More were sealed than could wait.
-    missed: AtomicBool,
-    turns: Semaphore,
-}
-
-impl Default for Searching {
-    fn default() -> Self {
-        let (sealed, waiting) = mpsc::channel(WAITING_MAX);
-        let waiting = std::sync::Mutex::new(Some(waiting));
-        Self { sealed, waiting, missed: AtomicBool::new(false), turns: Semaphore::new(AT_ONCE) }
-    }
-}
-
 impl Lifecycle {
     /// Searches what was on the screens that the caller may replay.
     ///
@@ -58,7 +35,7 @@ impl Lifecycle {
         query: Query,
         (limit, token): (usize, Option<&str>),
     ) -> Result<Page<FoundHit>, ApiError> {
-        let Ok(_turn) = self.searching.turns.try_acquire() else {
+        let Ok(_turn) = self.searches.try_acquire() else {
             let sentence = "this gateway runs as many searches as it may; try again in a moment";
             return Err(ApiError::new(Code::Throttling, Blame::Gateway, sentence));
         };
@@ -98,29 +75,21 @@ impl Lifecycle {
 
     /// Indexes what is sealed and not indexed yet, and then what will be.
     pub(super) fn index_recordings(self: &Arc<Self>) {
-        let waiting = self.searching.waiting.lock().ok().and_then(|mut waiting| waiting.take());
-        let Some(mut waiting) = waiting else { return };
+        let Some(mut sealed) = self.to_index.begin() else { return };
         let this = Arc::downgrade(self);
         tokio::spawn(async move {
             match this.upgrade() {
                 Some(this) => this.index_missed().await,
                 None => return,
             }
-            while let Some(id) = waiting.recv().await {
+            while let Some(id) = sealed.recv().await {
                 let Some(this) = this.upgrade() else { return };
                 index(&this.rooms, &id).await;
-                if this.searching.missed.swap(false, Ordering::AcqRel) {
+                if this.to_index.missed() {
                     this.index_missed().await;
                 }
             }
         });
-    }
-
-    /// A recording was sealed and can be searched soon.
-    pub(super) fn index_soon(&self, id: &SessionId) {
-        if let Err(TrySendError::Full(_)) = self.searching.sealed.try_send(id.clone()) {
-            self.searching.missed.store(true, Ordering::Release);
-        }
     }
 
     /// What an earlier process or a full queue left out, oldest first.

@@ -93,7 +93,7 @@ impl Samples {
             Action::ResumeSession | Action::TerminateSession | Action::WatchSession => {
                 Resource::Session { id, owner, instance }
             }
-            Action::ReplayRecording => Resource::Recording { id, owner, instance },
+            Action::ReplayRecording | Action::HoldRecording => Resource::Recording { id, owner, instance },
             Action::Administer => Resource::Gateway,
             _ => Resource::Instance(instance),
         };

@@ -44,6 +44,8 @@ pub enum Action {
     WatchSession,
     /// Replay a recording.
     ReplayRecording,
+    /// Put a legal hold on a recording, or end it.
+    HoldRecording,
     /// See that an instance exists.
     ListTargets,
     /// Everything about the gateway that is not about one session.
@@ -52,7 +54,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::StartShell,
         Self::StartCommand,
         Self::StartSsh,
@@ -62,6 +64,7 @@ impl Action {
         Self::TerminateSession,
         Self::WatchSession,
         Self::ReplayRecording,
+        Self::HoldRecording,
         Self::ListTargets,
         Self::Administer,
     ];
@@ -78,6 +81,7 @@ impl Action {
             Self::TerminateSession => "terminateSession",
             Self::WatchSession => "watchSession",
             Self::ReplayRecording => "replayRecording",
+            Self::HoldRecording => "holdRecording",
             Self::ListTargets => "listTargets",
             Self::Administer => "administer",
         }

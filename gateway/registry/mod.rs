@@ -16,6 +16,7 @@ use sqlx::sqlite::{
 mod decisions;
 mod error;
 mod keys;
+mod kept;
 mod given;
 mod page;
 mod record;
@@ -28,6 +29,7 @@ mod tests;
 pub use decisions::DecisionFilter;
 pub use error::RegistryError;
 pub use given::{Given, Unfinished};
+pub use kept::{Archived, Hold};
 pub use keys::SealedKey;
 pub use page::Page;
 pub use record::{DecisionRecord, SessionRecord, State};

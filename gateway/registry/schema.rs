@@ -7,7 +7,7 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, REVOCATIONS];
+const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS];
 
 /// Sessions and decisions.
 pub(super) const FIRST: &[&str] = &[
@@ -64,6 +64,22 @@ const TAKING_OVER: &[&str] = &[
     "CREATE TABLE session_starts (
         session_id TEXT PRIMARY KEY REFERENCES sessions (id),
         given TEXT NOT NULL)",
+];
+
+/// Recordings that are archived or held; not all of them have a session.
+const ARCHIVED: &[&str] = &[
+    "CREATE TABLE archived (
+        session_id TEXT PRIMARY KEY,
+        at_ms BIGINT NOT NULL,
+        ended_ms BIGINT NOT NULL,
+        bytes BIGINT NOT NULL,
+        sha256 TEXT NOT NULL)",
+    "CREATE INDEX archived_oldest ON archived (ended_ms, session_id)",
+    "CREATE TABLE holds (
+        session_id TEXT PRIMARY KEY,
+        at_ms BIGINT NOT NULL,
+        holder TEXT NOT NULL,
+        reason TEXT)",
 ];
 
 const REVOCATIONS: &[&str] = &["CREATE TABLE revocations (

@@ -22,7 +22,8 @@ const KEEP_TITLE: &[u8] = b"\x1b[22;2t";
 /// Undoes what a recording may have switched on: mouse, paste and focus
 /// reports, keypad and cursor keys, margins, colours, hidden cursor, title.
 /// Margins and origin mode move the cursor home, so it is kept around them.
-const RESTORE: &[u8] = b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\
+pub(super) const RESTORE: &[u8] =
+    b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\
     \x1b[<u\x1b[?1l\x1b>\x1b7\x1b[?6l\x1b[r\x1b8\x1b[4l\x1b[?7h\x1b(B\x0f\x1b[m\x1b[?25h\x1b[0 q\x1b[23;2t";
 /// What the bar of a paused player tells besides the time.
 const KEYS: &str = "· space goes on · ←→ 5 s · [ ] commands · . next output · q quits ";
@@ -163,7 +164,7 @@ impl Stage {
     }
 }
 
-fn quits(key: KeyEvent) -> bool {
+pub(super) fn quits(key: KeyEvent) -> bool {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     key.code == KeyCode::Char('q') || control && key.code == KeyCode::Char('c')
 }
@@ -232,20 +233,20 @@ impl Places {
 }
 
 /// Whether somebody asked the process to end.
-struct Signals {
+pub(super) struct Signals {
     came: Arc<AtomicBool>,
     ids: Vec<signal_hook::SigId>,
 }
 
 impl Signals {
-    fn register() -> io::Result<Self> {
+    pub fn register() -> io::Result<Self> {
         let came = Arc::new(AtomicBool::new(false));
         let register = |signal| signal_hook::flag::register(signal, Arc::clone(&came));
         let ids = [SIGHUP, SIGINT, SIGTERM].into_iter().map(register).collect::<io::Result<_>>()?;
         Ok(Self { came, ids })
     }
 
-    fn came(&self) -> bool {
+    pub fn came(&self) -> bool {
         self.came.load(Ordering::Relaxed)
     }
 }
@@ -259,10 +260,10 @@ impl Drop for Signals {
 }
 
 /// Raw mode while it lives, also through an error or a panic.
-struct RawMode;
+pub(super) struct RawMode;
 
 impl RawMode {
-    fn enter() -> io::Result<Self> {
+    pub fn enter() -> io::Result<Self> {
         terminal::enable_raw_mode()?;
         Ok(Self)
     }

@@ -70,7 +70,7 @@ fn a_command_without_a_terminal_keeps_its_lines_apart() {
     let mut header = header();
     header.postern = serde_json::json!({"kind": "non_interactive_command"}).as_object().cloned();
     let seen = seen(&header, &[('o', "a\nb\n"), ('o', "c")]);
-    assert_eq!(lines(&seen), [(0, "a"), (0, "b"), (0, "c")]);
+    assert_eq!(lines(&seen), [(0, "a"), (0, "b"), (100, "c")]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use anyhow::Context;
 use self::people::People;
 use self::trust::Trust;
 use crate::alerts::AlertsConfig;
+use crate::archive::ArchiveConfig;
 use crate::broker::{BrokerConfig, Secret, StaticKeys};
 use crate::config::{
     AdminConfig, Config, IdentitySection, ListenConfig, OnStop, PolicyConfig, RecorderSection,
@@ -60,6 +61,12 @@ pub struct Args {
     /// Where metrics and health are served; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     admin: SocketAddr,
+    /// Where recordings are archived: a directory, or s3://bucket/prefix
+    /// [default: `archive` in the state directory].
+    ///
+    /// S3 is reached at AWS_ENDPOINT_URL_S3, with made-up keys.
+    #[arg(long, value_name = "LOCATION")]
+    archive: Option<String>,
     /// Folder with the `aws` command, if it is not on PATH.
     #[arg(long, value_name = "DIR")]
     aws_bin: Option<PathBuf>,
@@ -187,6 +194,7 @@ fn configuration(
         }),
         ..BrokerConfig::default()
     };
+    let in_state = |name: &str| state.join(name).display().to_string();
     Ok(Config {
         state_directory: state.join("gateway"),
         listen: ListenConfig {
@@ -207,6 +215,11 @@ fn configuration(
         broker,
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
+        archive: ArchiveConfig {
+            location: Some(args.archive.clone().unwrap_or_else(|| in_state("archive"))),
+            region: Some(REGION.to_owned()),
+            ..ArchiveConfig::default()
+        },
         // Its machines end with it, so its sessions do.
         alerts: AlertsConfig::default(),
         sessions: SessionsConfig {
