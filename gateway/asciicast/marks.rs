@@ -9,7 +9,8 @@
 //! More `s` lines are for a gateway that takes a session over: `s owed 17`
 //! (the client may lack messages from 17 on; `s owed -`: none any more),
 //! `s input 5` (the next `i` line is input message 5) and `s settled` (the
-//! client takes messages: what it is silent about, it has).
+//! client takes messages: what it is silent about, it has). Of a port session
+//! there is `s flow {…}`, see [`super::FlowState`].
 
 use std::borrow::Cow;
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 
 use super::recording::State;
-use super::{Recorded, Recovered, Stream};
+use super::{FlowState, Recorded, Recovered, Stream};
 use crate::asciicast::{Event, EventCode, Handover, Marks, Runes, exact_output, peek};
 
 /// Output kept, events and bytes of lines: seconds of a busy session.
@@ -54,6 +54,7 @@ impl Memory {
             EventCode::BYTES => self.exact = Some(line.to_vec()),
             EventCode::Resize => recovered.size = size(peeked.escaped).or(recovered.size),
             EventCode::Input => self.input(line),
+            EventCode::SEQUENCE if FlowState::is_note(peeked.escaped) => self.flow(line),
             EventCode::SEQUENCE => match Handover::parse(peeked.escaped) {
                 Some(Handover::Owed(owed)) => recovered.owed = owed,
                 Some(Handover::Input(number)) => self.input = Some(number),
@@ -75,6 +76,14 @@ impl Memory {
             let (sequence, stream, line) = (covered.sequence, covered.stream, line.to_vec());
             self.messages += 1;
             self.keep(Kept { sequence, stream, exact, line });
+        }
+    }
+
+    /// Takes in a note about a port session.
+    fn flow(&mut self, line: &[u8]) {
+        let note = Event::parse(line).ok().as_ref().and_then(FlowState::of);
+        if let Some(Ok(note)) = note {
+            self.recovered.flow.get_or_insert_default().then(note);
         }
     }
 

@@ -39,7 +39,9 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::asciicast::{Direction, FlowEvent, Guess, Mode, Side, Stream};
+pub use crate::asciicast::{
+    Direction, FlowConnection, FlowEvent, FlowNote, FlowStage, FlowState, FramePlace, Guess, Mode, Side, Stream,
+};
 #[cfg(test)]
 pub(crate) use by_hand::ByHand;
 pub use evidence::{Ending, Evidence, Segment};

@@ -13,7 +13,7 @@ use super::lines::{Lines, OpenFile};
 use super::memory::Memory;
 use super::recording::State;
 use super::recovery::{self, Part};
-use super::{House, RecorderError, Stream};
+use super::{FlowState, House, RecorderError, Stream};
 use crate::session::SessionId;
 
 /// Lines compressed at a time, bytes: what a busy second writes.
@@ -40,6 +40,8 @@ pub struct Recovered {
     pub settled: bool,
     /// The last input messages by number, with SHA-256 of their bytes.
     pub inputs: BTreeMap<i64, [u8; 32]>,
+    /// Where a port session is; `None` before its handshake.
+    pub flow: Option<FlowState>,
 }
 
 /// One output event with its bytes.

@@ -17,6 +17,7 @@ mod kms;
 mod leaving;
 mod leg;
 mod meters;
+mod noted;
 mod notice;
 mod observe;
 mod output;

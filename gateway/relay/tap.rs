@@ -1,14 +1,15 @@
 //! The tap: each message into the recording, once, before it is forwarded.
 
 use std::collections::BTreeMap;
+use std::task::{Context, Poll};
 
 use data_channel::message::Message;
 use data_channel::payload::{PayloadType, Size};
 use tokio::time::Instant;
 
-use super::flows::Note;
+use super::noted::Noted;
 use super::typed::{Typed, TypedMessages};
-use crate::recorder::{Position, RecorderError, Recording, Stream};
+use crate::recorder::{FlowNote, FlowState, Position, RecorderError, Recording, Stream};
 
 /// The recording of one session and what it has taken so far.
 pub(super) struct Tap {
@@ -19,10 +20,12 @@ pub(super) struct Tap {
     typed: TypedMessages,
     /// The number of the last input event.
     last_input: Option<i64>,
+    /// The notes of a port session, whose positions are counted by notes.
+    noted: Option<Noted>,
 }
 
 impl Tap {
-    pub(super) fn new(recording: Recording, record_input: bool, now: Instant) -> Self {
+    pub(super) fn new(recording: Recording, record_input: bool, now: Instant, is_port: bool) -> Self {
         Self {
             recording,
             started: now,
@@ -30,6 +33,7 @@ impl Tap {
             position: Position::default(),
             typed: TypedMessages::default(),
             last_input: None,
+            noted: is_port.then(Noted::default),
         }
     }
 
@@ -53,9 +57,40 @@ impl Tap {
         Ok(())
     }
 
-    /// Up to where input has yet to be recorded, if keys are recorded.
-    pub(super) fn unrecorded_input(&self) -> Option<Position> {
-        (self.record_input && self.position > self.recording.recorded()).then_some(self.position)
+    /// Up to where input has yet to be recorded, if it is recorded.
+    pub(super) fn unrecorded_input(&mut self) -> Option<Position> {
+        let (last, counts) = match &self.noted {
+            Some(noted) => (noted.seen(), true),
+            None => (self.position, self.record_input),
+        };
+        (counts && last > self.recorded()).then_some(last)
+    }
+
+    /// Up to where what was seen survives the end of the process.
+    pub(super) fn recorded(&mut self) -> Position {
+        let recorded = self.recording.recorded();
+        self.noted.as_mut().map_or(recorded, |noted| noted.recorded(recorded))
+    }
+
+    /// Ready once what was seen up to `position` survives the process.
+    ///
+    /// What waits for a note that is not written yet is woken by its clock.
+    pub(super) fn poll_recorded(
+        &mut self,
+        cx: &mut Context<'_>,
+        position: Position,
+    ) -> Poll<Result<(), RecorderError>> {
+        if self.noted.is_none() {
+            return self.recording.poll_recorded(cx, position);
+        }
+        while self.recorded() < position {
+            let Some(place) = self.noted.as_ref().and_then(Noted::first_open) else { return Poll::Pending };
+            match self.recording.poll_recorded(cx, place) {
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Up to where the recording has taken something.
@@ -142,18 +177,23 @@ impl Tap {
         self.typed.arrival(message)
     }
 
-    /// Records what was seen of a port session's connections.
-    pub(super) fn notes(&mut self, notes: &[Note], now: Instant) -> Result<Position, RecorderError> {
+    /// The notes of a port session.
+    pub(super) fn noted(&self) -> Option<&Noted> {
+        self.noted.as_ref()
+    }
+
+    /// Keeps what was seen of a port session for its next note.
+    pub(super) fn saw(&mut self, notes: Vec<FlowNote>, urgent: bool) -> Position {
+        self.noted.as_mut().map_or(self.position, |noted| noted.keep(notes, urgent))
+    }
+
+    /// Records what was seen of a port session, and where it is now.
+    pub(super) fn note_flows(&mut self, state: &FlowState, now: Instant) -> Result<(), RecorderError> {
         let at = self.elapsed_ms(now);
-        for note in notes {
-            self.position = match note {
-                Note::Event(event) => self.recording.flow(at, event)?,
-                Note::Traffic(connection, direction, bytes) => {
-                    self.recording.traffic(at, (*connection, *direction), bytes)?
-                }
-            };
-        }
-        Ok(self.position)
+        let Some(noted) = &mut self.noted else { return Ok(()) };
+        self.position = self.recording.flows(at, &noted.take(), state)?;
+        noted.wrote(self.position, now);
+        Ok(())
     }
 
     /// The agent has taken an input message; repeats of it change nothing.

@@ -1,0 +1,158 @@
+//! What a later process must know of a port session, noted in time.
+//!
+//! Nobody records what connections carry, so a later process cannot give it
+//! again; the ends can. Each is told that a message was taken only once a note
+//! is recorded that covers it: what is in no note, they send again, and it is
+//! then seen for the first time. Data passes at once. What changes more than
+//! counts, an open or a close, passes after its note: its answer must not come
+//! to a process that knows nothing of it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::Ended;
+use super::pump::{Pump, Step, recording_failed};
+use crate::recorder::{FlowNote, Position};
+
+/// Least time between two notes that nobody waits for.
+///
+/// Acknowledges wait for them; both programs repeat after 100 ms and more.
+const EVERY: Duration = Duration::from_millis(15);
+/// Captured bytes with which a note is due at once.
+const BYTES_MAX: usize = 64 * 1024;
+
+/// The notes of one port session; positions are those of notes, from 1.
+#[derive(Default)]
+pub(super) struct Noted {
+    /// Notes written so far.
+    count: u64,
+    /// What the next note is written with, and its captured bytes.
+    waiting: Vec<FlowNote>,
+    bytes: usize,
+    /// Something was seen since the last note.
+    unwritten: bool,
+    /// Something waits for the next note.
+    urgent: bool,
+    /// When the last one was written.
+    last: Option<Instant>,
+    /// Notes that are not known to be recorded, and where they are.
+    written: VecDeque<(u64, Position)>,
+    recorded: u64,
+}
+
+impl Noted {
+    /// Keeps what was seen for the next note, whose position it returns.
+    pub(super) fn keep(&mut self, notes: Vec<FlowNote>, urgent: bool) -> Position {
+        let captured = |note: &FlowNote| match note {
+            FlowNote::Traffic(_, _, bytes) => bytes.len(),
+            FlowNote::Event(_) => 0,
+        };
+        self.bytes += notes.iter().map(captured).sum::<usize>();
+        self.urgent |= urgent || self.bytes >= BYTES_MAX;
+        self.unwritten = true;
+        self.waiting.extend(notes);
+        Position(self.count + 1)
+    }
+
+    /// The position of what was seen last.
+    pub(super) fn seen(&self) -> Position {
+        Position(self.count + u64::from(self.unwritten))
+    }
+
+    /// What the next note is written with.
+    pub(super) fn take(&mut self) -> Vec<FlowNote> {
+        (self.bytes, self.urgent) = (0, false);
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// The note was written there.
+    pub(super) fn wrote(&mut self, at: Position, now: Instant) {
+        self.count += 1;
+        self.unwritten = false;
+        self.last = Some(now);
+        self.written.push_back((self.count, at));
+    }
+
+    /// When the next note should be written, if there is something to note.
+    fn due(&self, now: Instant) -> Instant {
+        self.last.filter(|_| !self.urgent).map_or(now, |last| last + EVERY)
+    }
+
+    /// The last note of those that are recorded up to a place.
+    pub(super) fn recorded(&mut self, recorded: Position) -> Position {
+        while let Some((number, _)) = self.written.pop_front_if(|(_, at)| *at <= recorded) {
+            self.recorded = number;
+        }
+        Position(self.recorded)
+    }
+
+    /// The first note that is not known to be recorded.
+    pub(super) fn first_open(&self) -> Option<Position> {
+        self.written.front().map(|(_, at)| *at)
+    }
+}
+
+impl<C, U> Pump<C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Writes the note that is due; true if one was.
+    pub(super) fn note_flows(&mut self) -> Step {
+        let due = self.note_due().is_some_and(|due| due <= self.now);
+        if due {
+            self.note_flows_now()?;
+        }
+        Ok(due)
+    }
+
+    /// When the next note is due, if there is something to note.
+    pub(super) fn note_due(&self) -> Option<Instant> {
+        self.flows.as_ref().filter(|flows| flows.is_unnoted())?;
+        self.tap.noted().map(|noted| noted.due(self.now))
+    }
+
+    /// Writes what was seen and where everything is, if that is news.
+    pub(super) fn note_flows_now(&mut self) -> Result<(), Ended> {
+        let Some(flows) = self.flows.as_mut().filter(|flows| flows.is_unnoted()) else { return Ok(()) };
+        let state = flows.state();
+        self.tap.note_flows(&state, self.now).map_err(|error| recording_failed(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::{Direction, FlowEvent};
+
+    #[test]
+    fn data_waits_for_the_next_note_and_an_open_for_nothing() {
+        let (mut noted, start) = (Noted::default(), Instant::now());
+        assert_eq!(noted.due(start), start);
+        noted.wrote(Position(100), start);
+        assert_eq!(noted.keep(Vec::new(), false), Position(2));
+        assert_eq!(noted.due(start), start + EVERY);
+        noted.keep(vec![FlowNote::Event(FlowEvent::Open { connection: 1 })], true);
+        assert_eq!(noted.due(start), start);
+        assert_eq!(noted.take().len(), 1);
+        assert_eq!(noted.due(start), start + EVERY);
+        let much = FlowNote::Traffic(1, Direction::Up, vec![0; BYTES_MAX].into());
+        noted.keep(vec![much], false);
+        assert_eq!(noted.due(start), start, "captured bytes wait in bounded memory");
+    }
+
+    #[test]
+    fn a_note_counts_once_its_place_is_recorded() {
+        let mut noted = Noted::default();
+        noted.wrote(Position(100), Instant::now());
+        noted.wrote(Position(200), Instant::now());
+        assert_eq!(noted.recorded(Position(99)), Position(0));
+        assert_eq!(noted.first_open(), Some(Position(100)));
+        assert_eq!(noted.recorded(Position(150)), Position(1));
+        assert_eq!(noted.recorded(Position(200)), noted.seen());
+        assert_eq!(noted.first_open(), None);
+    }
+}
