@@ -109,7 +109,10 @@ impl Lifecycle {
         let goes_on = self.goes_on(&record, &given, (&upstream, &resumed)).await;
         let opened = Opened {
             upstream,
-            client: ClientIds { client_id: given.client_id, client_version: given.client_version },
+            client: ClientIds {
+                client_id: given.client_id.clone(),
+                client_version: given.client_version.clone(),
+            },
             socket: None,
             resumed: Some(resumed),
             data_key: None,

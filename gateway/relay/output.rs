@@ -299,12 +299,17 @@ impl Output {
     /// any more, nor for what was sent as long ago: it is recorded, and kept
     /// and repeated here until the client has it.
     pub(super) fn silence(&mut self, sequence: i64, now: Instant) -> Vec<Owed> {
-        self.silence_until(sequence, now, now)
+        self.silence_until(sequence, now, None)
     }
 
-    /// The same of what was sent a while before `alive`, when the client was
-    /// surely there.
-    pub(super) fn silence_until(&mut self, sequence: i64, now: Instant, alive: Instant) -> Vec<Owed> {
+    /// The same, if `alive` is given of what was sent a while before it: then
+    /// the client was surely there.
+    pub(super) fn silence_until(
+        &mut self,
+        sequence: i64,
+        now: Instant,
+        alive: Option<Instant>,
+    ) -> Vec<Owed> {
         let at_client = self.at_client(sequence);
         let slot = self.slot(at_client);
         let sent = slot.and_then(|slot| self.window.get(slot)?.as_ref());
@@ -316,7 +321,7 @@ impl Output {
         let long_sent = |sent: &&mut Sent| {
             let long_ago = sent.sent + SILENCE <= now;
             let answered = answered && sent.message.sequence() == 0;
-            let there = sent.first_sent + ON_THE_WAY <= alive;
+            let there = alive.is_none_or(|alive| sent.first_sent + ON_THE_WAY <= alive);
             sent.order > 0
                 && there
                 && (settled || answered || sent.is_recorded())

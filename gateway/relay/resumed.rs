@@ -82,8 +82,10 @@ where
         let Some(leg) = &mut self.client else { return };
         let alive = leg.alive_at();
         leg.ask(self.now);
-        let owed = alive.map(|alive| self.output.silence_until(sequence, self.now, alive));
-        self.hold_all(owed.unwrap_or_default());
+        if alive.is_some() {
+            let owed = self.output.silence_until(sequence, self.now, alive);
+            self.hold_all(owed);
+        }
     }
 
     /// The agent repeats what an earlier process recorded.

@@ -36,7 +36,7 @@ fn stream(number: u64) -> u32 {
 /// The frames of one side of a connection.
 fn conversation(stream: u32, opens: bool, dice: &mut Dice) -> VecDeque<Vec<u8>> {
     let mut frames = VecDeque::new();
-    let mut frame = |command| {
+    let frame = |command| {
         let mut bytes = Vec::new();
         smux::encode(command, stream, &mut bytes);
         bytes
