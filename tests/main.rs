@@ -15,6 +15,7 @@ mod kms;
 mod lost_acknowledge;
 mod operations;
 mod pastes;
+mod port_restart;
 mod ports;
 mod record_before_acknowledge;
 mod replay;

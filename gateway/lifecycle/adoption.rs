@@ -9,8 +9,8 @@ use data_channel::encryption::DataKey;
 use tokio::sync::Semaphore;
 
 use super::admission::{self, Asker};
-use super::{Lifecycle, ports};
 use super::upstream::Opened;
+use super::{Lifecycle, ports};
 use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Obligations;

@@ -40,7 +40,8 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 pub use crate::asciicast::{
-    Direction, FlowConnection, FlowEvent, FlowNote, FlowStage, FlowState, FramePlace, Guess, Mode, Side, Stream,
+    Direction, FlowConnection, FlowEvent, FlowNote, FlowStage, FlowState, FramePlace, Guess, Mode, Side,
+    Stream,
 };
 #[cfg(test)]
 pub(crate) use by_hand::ByHand;

@@ -12,9 +12,7 @@ use super::evidence::Ending;
 use super::lines::{BACKLOG_MAX, Buffer, Finish, Lines};
 use super::writer::ToWriter;
 use super::{End, FlowNote, FlowState, RecorderError, Sealed, Stream};
-use crate::asciicast::{
-    EventCode, Handover, Marks, Piece, Runes, encode_event, encode_mark, encode_piece,
-};
+use crate::asciicast::{EventCode, Handover, Marks, Piece, Runes, encode_event, encode_mark, encode_piece};
 
 /// Longest marker text, bytes; a marker is a label.
 const MARKER_MAX: usize = 4096;

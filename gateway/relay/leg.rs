@@ -41,7 +41,15 @@ pub(super) struct Leg<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
     pub(super) fn new(socket: WebSocketStream<S>, now: Instant) -> Self {
-        Self { socket, unflushed: false, heard_at: now, pinged_at: now, alive_at: None, ponged: true, malformed: 0 }
+        Self {
+            socket,
+            unflushed: false,
+            heard_at: now,
+            pinged_at: now,
+            alive_at: None,
+            ponged: true,
+            malformed: 0,
+        }
     }
 
     /// The next message; pings are answered and passed over.

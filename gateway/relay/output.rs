@@ -304,12 +304,7 @@ impl Output {
 
     /// The same, if `alive` is given of what was sent a while before it: then
     /// the client was surely there.
-    pub(super) fn silence_until(
-        &mut self,
-        sequence: i64,
-        now: Instant,
-        alive: Option<Instant>,
-    ) -> Vec<Owed> {
+    pub(super) fn silence_until(&mut self, sequence: i64, now: Instant, alive: Option<Instant>) -> Vec<Owed> {
         let at_client = self.at_client(sequence);
         let slot = self.slot(at_client);
         let sent = slot.and_then(|slot| self.window.get(slot)?.as_ref());

@@ -76,7 +76,9 @@ impl Stage {
 fn stage(state: &FlowState) -> Stage {
     match state.stage.clone() {
         None => Stage::Waiting,
-        Some(FlowStage::Requested { local_forwarding, agent }) => Stage::Requested { local_forwarding, agent },
+        Some(FlowStage::Requested { local_forwarding, agent }) => {
+            Stage::Requested { local_forwarding, agent }
+        }
         Some(FlowStage::Answered { local_forwarding, mode, agent, client }) => {
             let event = FlowEvent::Handshake { mode, agent: printable(&agent), client: printable(&client) };
             Stage::Answered { local_forwarding, event, mode }

@@ -290,7 +290,8 @@ impl Output {
 
     /// Notes that a message came, if it is not clear yet what to begin with.
     pub(in crate::relay) fn arrives(&mut self, sequence: i64) {
-        if self.knows_where_to_begin() || matches!(self.arrival(sequence), Arrival::Done | Arrival::TooEarly) {
+        if self.knows_where_to_begin() || matches!(self.arrival(sequence), Arrival::Done | Arrival::TooEarly)
+        {
             return;
         }
         let Some(before) = &mut self.before else { return };

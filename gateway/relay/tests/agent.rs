@@ -347,7 +347,8 @@ impl Agent {
             }
             PayloadType::Output => {
                 self.heard.extend_from_slice(message.payload());
-                let idle = self.serving.as_mut().is_some_and(|it| it.hears(message.payload(), &mut self.dice));
+                let idle =
+                    self.serving.as_mut().is_some_and(|it| it.hears(message.payload(), &mut self.dice));
                 if idle {
                     self.at(Duration::ZERO, Event::Speak);
                 }

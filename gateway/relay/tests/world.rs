@@ -14,7 +14,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::super::{
-    Carries, Control, Counters, Destination, Ended, Forward, Meters, Parts, Redial, Resumed, Rules, Times, run,
+    Carries, Control, Counters, Destination, Ended, Forward, Meters, Parts, Redial, Resumed, Rules, Times,
+    run,
 };
 use super::agent::Agent;
 use super::carried;
