@@ -44,7 +44,7 @@ fn flows(recorded: &Recorded) -> Vec<FlowEvent> {
 
 /// Ends the session and checks that its record has every connection once.
 async fn assert_whole(house: &House, alice: &Person, session: &str, carried: &[u64]) -> Recorded {
-    alice.api("TerminateSession", &json!({"SessionId": session})).await.unwrap();
+    alice.api("TerminateSession", &json!({"SessionId": session})).await.ok();
     let recorded = Recorded::of(house, session).await;
     assert_eq!(recorded.evidence.end.missing_bytes, 0);
     assert_eq!(recorded.evidence.end.reason, "terminated");

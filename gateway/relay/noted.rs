@@ -3,9 +3,10 @@
 //! Nobody records what connections carry, so a later process cannot give it
 //! again; the ends can. Each is told that a message was taken only once a note
 //! is recorded that covers it: what is in no note, they send again, and it is
-//! then seen for the first time. Data passes at once. What changes more than
-//! counts, an open or a close, passes after its note: its answer must not come
-//! to a process that knows nothing of it.
+//! then seen for the first time. Output passes at once, as long as it is data.
+//! An open or a close passes after its note: its answer must not come to a
+//! process that knows nothing of it. So does all input, because the session may
+//! be over before the client can send it again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use super::Ended;
 use super::pump::{Pump, Step, recording_failed};
 use crate::recorder::{FlowNote, Position};
 
-/// Least time between two notes that nobody waits for.
+/// Time between two notes of output, for which only acknowledges wait.
 ///
-/// Acknowledges wait for them; both programs repeat after 100 ms and more.
+/// Both programs repeat what is not acknowledged after 100 ms and more.
 const EVERY: Duration = Duration::from_millis(15);
 /// Captured bytes with which a note is due at once.
 const BYTES_MAX: usize = 64 * 1024;
@@ -77,8 +78,12 @@ impl Noted {
     }
 
     /// When the next note should be written, if there is something to note.
+    ///
+    /// What waits for it goes with all that comes until the one before is
+    /// recorded.
     fn due(&self, now: Instant) -> Instant {
-        self.last.filter(|_| !self.urgent).map_or(now, |last| last + EVERY)
+        let at_once = self.urgent && self.written.is_empty();
+        self.last.filter(|_| !at_once).map_or(now, |last| last + EVERY)
     }
 
     /// The last note of those that are recorded up to a place.
@@ -110,8 +115,9 @@ where
     }
 
     /// When the next note is due, if there is something to note.
-    pub(super) fn note_due(&self) -> Option<Instant> {
+    pub(super) fn note_due(&mut self) -> Option<Instant> {
         self.flows.as_ref().filter(|flows| flows.is_unnoted())?;
+        self.tap.recorded();
         self.tap.noted().map(|noted| noted.due(self.now))
     }
 
@@ -129,10 +135,11 @@ mod tests {
     use crate::recorder::{Direction, FlowEvent};
 
     #[test]
-    fn data_waits_for_the_next_note_and_an_open_for_nothing() {
+    fn output_waits_for_the_next_note_and_an_open_only_for_the_last() {
         let (mut noted, start) = (Noted::default(), Instant::now());
         assert_eq!(noted.due(start), start);
         noted.wrote(Position(100), start);
+        noted.recorded(Position(100));
         assert_eq!(noted.keep(Vec::new(), false), Position(2));
         assert_eq!(noted.due(start), start + EVERY);
         noted.keep(vec![FlowNote::Event(FlowEvent::Open { connection: 1 })], true);
@@ -142,6 +149,9 @@ mod tests {
         let much = FlowNote::Traffic(1, Direction::Up, vec![0; BYTES_MAX].into());
         noted.keep(vec![much], false);
         assert_eq!(noted.due(start), start, "captured bytes wait in bounded memory");
+        noted.wrote(Position(200), start);
+        noted.keep(Vec::new(), true);
+        assert_eq!(noted.due(start), start + EVERY, "one note at a time");
     }
 
     #[test]

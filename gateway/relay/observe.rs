@@ -33,7 +33,8 @@ where
         };
         let mut notes = Vec::new();
         let seen = flows.output(message, self.now, &mut notes);
-        self.after(seen, notes)
+        let is_event = notes.iter().any(|note| matches!(note, Note::Event(_))) || flows.has_new_stage();
+        self.after(seen, notes, is_event)
     }
 
     /// Looks at an input message; `None` if it must not reach the agent now,
@@ -84,7 +85,7 @@ where
         let mut notes = Vec::new();
         let Some(flows) = &mut self.flows else { return Ok(Position::default()) };
         let seen = flows.input(message, self.now, &mut notes);
-        self.after(seen, notes).map(|seen| seen.passes_at)
+        self.after(seen, notes, true).map(|seen| seen.passes_at)
     }
 
     /// Notes what open connections carried, when that is due.
@@ -127,9 +128,7 @@ where
     }
 
     /// Keeps what was seen, also of a message that ends the session.
-    fn after(&mut self, seen: Result<bool, Fault>, notes: Vec<Note>) -> Result<Seen, Ended> {
-        let waits = notes.iter().any(|note| matches!(note, Note::Event(_)))
-            || self.flows.as_ref().is_some_and(Flows::has_new_stage);
+    fn after(&mut self, seen: Result<bool, Fault>, notes: Vec<Note>, waits: bool) -> Result<Seen, Ended> {
         let position = self.keep(notes, waits);
         let active = seen.map_err(|fault| end(fault.reason(), &fault.to_string()))?;
         if active {

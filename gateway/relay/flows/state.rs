@@ -22,10 +22,7 @@ impl Flows {
         self.unnoted.anything
     }
 
-    /// Whether what was seen must be noted before it passes.
-    ///
-    /// What answers it may otherwise be seen by a process that knows nothing
-    /// of it.
+    /// Whether the handshake went on since the last time.
     pub(in crate::relay) fn has_new_stage(&self) -> bool {
         self.unnoted.stage
     }
