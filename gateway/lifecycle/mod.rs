@@ -184,13 +184,17 @@ impl Lifecycle {
         let _place = self.place_for(&asker.principal)?;
         let (instance, plan) = self.subject_of(asker, &request).await?;
         let decision = self.admit_start(asker, &request, (&instance, &plan)).await?;
-        admission::refuse_unkeepable(&decision.obligations)?;
+        admission::refuse_unkeepable(&decision.obligations, &self.rooms.recorder)?;
         let carries = ports::carries(&plan, &decision.obligations, self.settings.connections_per_session)?;
 
         let id = SessionId::mint(&asker.principal.name);
         let header =
             recordings::header(&id, asker, &request, (&decision, plan.kind, &carries), &self.settings.node);
-        let recording = self.rooms.recorder.begin(&id, header).map_err(|e| recordings::cannot_record(&e))?;
+        let recording = self
+            .rooms
+            .recorder
+            .begin(&id, header, decision.obligations.record)
+            .map_err(|e| recordings::cannot_record(&e))?;
         let opened = match self.open_upstream(asker, &request, &id).await {
             Ok(opened) => opened,
             Err(error) => {

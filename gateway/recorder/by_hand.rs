@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::lines::{Lines, OpenFile, SharedLines};
+use super::links::Links;
 use super::memory::Memory;
 use super::writer::ToWriter;
 use super::{Recording, Recovered};
@@ -36,7 +37,7 @@ impl ByHand {
     /// A recording and the hand that writes it.
     pub(crate) fn begin(id: &str) -> (Recording, Self) {
         let (writer, inbox) = channel();
-        let lines = Arc::new(Lines::after(SessionId::parse(id).unwrap(), 0, OpenFile::new()));
+        let lines = Arc::new(Lines::after(SessionId::parse(id).unwrap(), (0, Links::new()), OpenFile::new()));
         let hand = Self {
             inbox,
             waiting: Vec::new(),
@@ -61,9 +62,9 @@ impl ByHand {
         let mut memory = Memory::default();
         self.lines.split_inclusive(|byte| *byte == b'\n').for_each(|line| memory.line(line));
         let (state, recovered) = memory.finish();
-        let file = OpenFile::new();
-        let lines = Lines::after(SessionId::parse("alice-1").unwrap(), self.lines.len() as u64, file);
-        (Recording::going_on(Arc::new(lines), writer, state), recovered)
+        let start = (self.lines.len() as u64, Links::new());
+        let lines = Lines::after(SessionId::parse("alice-1").unwrap(), start, OpenFile::new());
+        (Recording::new(Arc::new(lines), writer).going_on(state), recovered)
     }
 
     /// Whether there is something to write.
@@ -83,14 +84,14 @@ impl ByHand {
         for lines in std::mem::take(&mut self.waiting) {
             lines.queued.store(false, Ordering::Release);
             let mut buffer = lines.buffer();
-            buffer.journaled = buffer.bytes.len();
-            let (fresh, end) = (buffer.take_journaled(), buffer.end());
+            let in_journal = buffer.journal(|_, _| {});
+            let fresh = buffer.take_journaled();
             drop(buffer);
             self.lines.extend_from_slice(&fresh);
             for line in fresh.split_inclusive(|byte| *byte == b'\n') {
                 self.take(Event::parse(line).unwrap());
             }
-            lines.set_recorded(end);
+            lines.set_journaled(&in_journal);
         }
     }
 

@@ -8,14 +8,17 @@
 //! recording and signs it. What a crash or a stop leaves is put together
 //! again: reopened if its session goes on, sealed if not.
 
+mod backlog;
 #[cfg(test)]
 mod by_hand;
 mod check;
 mod compressor;
+mod disk;
 mod evidence;
 mod frames;
 mod journal;
 mod lines;
+mod links;
 mod memory;
 pub mod read;
 mod recording;
@@ -24,8 +27,10 @@ mod reopen;
 mod seal;
 mod sealer;
 mod seek_table;
+pub mod shipment;
 mod signing;
 mod spool;
+mod syncer;
 mod trailer;
 mod verify;
 mod writer;
@@ -33,6 +38,7 @@ mod writer;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -43,21 +49,28 @@ pub use crate::asciicast::{
     Direction, FlowConnection, FlowEvent, FlowNote, FlowStage, FlowState, FramePlace, Guess, Mode, Side,
     Stream,
 };
+pub use backlog::Backlog;
 #[cfg(test)]
 pub(crate) use by_hand::ByHand;
 pub use evidence::{Ending, Evidence, Segment};
+pub use links::Head;
 pub use recording::{Position, Recording};
 pub use reopen::{Recorded, Recovered};
 pub use seal::Sealed;
+pub use shipment::{Batch, Feed, Follower, Shipment};
 pub use signing::{PublicKey, SigningKey};
 pub use spool::{RECORDING_SUFFIX, Spool, is_sealed};
 pub use verify::{Damage, Report, verify};
 
 use crate::asciicast::{CastError, Header};
 use crate::metrics::Metrics;
-use crate::session::SessionId;
+use crate::session::{Durability, SessionId};
+use disk::Disk;
 use lines::{Lines, OpenFile};
+use links::Links;
 use recovery::Past;
+use shipment::Followers;
+use syncer::ToSyncer;
 use writer::ToWriter;
 
 /// Where the recorder keeps what it writes.
@@ -140,6 +153,7 @@ impl RecorderError {
 pub struct Recorder {
     house: Arc<House>,
     writer: Sender<ToWriter>,
+    syncer: Sender<ToSyncer>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -154,6 +168,11 @@ pub(crate) struct House {
     open: Mutex<HashMap<SessionId, Weak<Lines>>>,
     /// What an earlier process left.
     past: Mutex<Past>,
+    /// Who is given what is recorded.
+    followers: Followers,
+    disk: Disk,
+    /// The last journal segment that could not be flushed; 0 if none.
+    broken_segment: AtomicU64,
 }
 
 impl House {
@@ -206,24 +225,33 @@ impl Recorder {
         let lock = spool.lock()?;
         let (past, first_journal) = recovery::look(&spool)?;
         let (trouble, open, past) = (Mutex::new(None), Mutex::default(), Mutex::new(past));
-        let house = Arc::new(House { spool, key, metrics, trouble, open, past });
+        let (followers, disk, broken_segment) = (Followers::default(), Disk::default(), AtomicU64::new(0));
+        let house = House { spool, key, metrics, trouble, open, past, followers, disk, broken_segment };
+        let house = Arc::new(house);
         house.tidy_past();
         let journal = journal::Journal::open(house.spool.clone(), first_journal, lock)?;
         let (to_sealer, sealing) = channel();
         let (to_compressor, compressing) = channel();
+        let (syncer, syncing) = channel();
         let (writer, writing) = channel();
         let threads = vec![
-            writer::spawn(house.clone(), journal, writing, to_compressor)?,
+            writer::spawn(house.clone(), journal, writing, (to_compressor, syncer.clone()))?,
+            syncer::spawn(house.clone(), syncing)?,
             compressor::spawn(house.clone(), compressing, to_sealer)?,
             sealer::spawn(house.clone(), sealing)?,
         ];
-        Ok(Self { house, writer, threads })
+        Ok(Self { house, writer, syncer, threads })
     }
 
     /// Begins the recording of a session, or says why there can be none.
     ///
     /// The header is in the session's file when this returns (one `write(2)`).
-    pub fn begin(&self, id: &SessionId, header: Header) -> Result<Recording, RecorderError> {
+    pub fn begin(
+        &self,
+        id: &SessionId,
+        header: Header,
+        durability: Durability,
+    ) -> Result<Recording, RecorderError> {
         if let Some(why) = self.house.trouble() {
             return Err(RecorderError::Unhealthy(why));
         }
@@ -231,11 +259,23 @@ impl Recorder {
         header.write(&mut line)?;
         let frame = frames::header_frame(&line).map_err(RecorderError::io("compress a header"))?;
         self.house.spool.create(id, &frame)?;
-        let mut file = OpenFile::new();
+        let (mut file, mut links) = (OpenFile::new(), Links::new());
         file.wrote(&frame);
-        let lines = Arc::new(Lines::after(id.clone(), line.len() as u64, file));
+        links.line(&line);
+        let lines = Arc::new(Lines::after(id.clone(), (line.len() as u64, links), file));
+        lines.require(durability);
+        if durability == Durability::Disk {
+            lines.is_unflushed();
+            let _ = self.syncer.send(ToSyncer::Begun(lines.clone()));
+        }
+        Ok(self.opened(id, lines, header))
+    }
+
+    fn opened(&self, id: &SessionId, lines: Arc<Lines>, header: Header) -> Recording {
         self.house.open().insert(id.clone(), Arc::downgrade(&lines));
-        Ok(Recording::new(lines, self.writer.clone()))
+        let (session, header) = (id.clone(), Arc::new(header));
+        self.house.followers.offer(&Shipment::Begun { session, header });
+        Recording::new(lines, self.writer.clone())
     }
 
     /// Open recordings of an earlier process that nobody took up yet.
@@ -252,9 +292,7 @@ impl Recorder {
             return Err(RecorderError::Unhealthy(why));
         }
         let Some(reopened) = reopen::reopen(&self.house, id)? else { return Ok(None) };
-        let lines = Arc::new(reopened.lines);
-        self.house.open().insert(id.clone(), Arc::downgrade(&lines));
-        let recording = Recording::going_on(lines, self.writer.clone(), reopened.state);
+        let recording = self.opened(id, Arc::new(reopened.lines), reopened.header).going_on(reopened.state);
         Ok(Some((recording, reopened.recovered)))
     }
 
@@ -275,6 +313,16 @@ impl Recorder {
         self.house.key.public()
     }
 
+    /// For those who follow what is recorded.
+    pub fn feed(&self) -> Feed {
+        Feed::of(&self.house)
+    }
+
+    /// Whether recordings can be as durable as that.
+    pub fn keeps(&self, durability: Durability) -> bool {
+        self.house.followers.keep(durability)
+    }
+
     /// The spool it writes to.
     pub fn spool(&self) -> &Spool {
         &self.house.spool
@@ -287,6 +335,7 @@ impl Drop for Recorder {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        self.house.followers.close();
         for lines in self.house.open().values().filter_map(Weak::upgrade) {
             lines.fail("the recorder was closed");
         }

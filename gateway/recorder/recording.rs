@@ -13,6 +13,7 @@ use super::lines::{BACKLOG_MAX, Buffer, Finish, Lines};
 use super::writer::ToWriter;
 use super::{End, FlowNote, FlowState, RecorderError, Sealed, Stream};
 use crate::asciicast::{EventCode, Handover, Marks, Piece, Runes, encode_event, encode_mark, encode_piece};
+use crate::session::Durability;
 
 /// Longest marker text, bytes; a marker is a label.
 const MARKER_MAX: usize = 4096;
@@ -63,11 +64,22 @@ impl Recording {
     }
 
     /// A recording that another process began.
-    pub(super) fn going_on(lines: Arc<Lines>, writer: Sender<ToWriter>, state: State) -> Self {
-        let mut recording = Self::new(lines, writer);
-        (recording.marks, recording.last_ms) = (state.marks, state.last_ms);
-        (recording.output, recording.error_output) = (state.output, state.error_output);
-        recording
+    pub(super) fn going_on(mut self, state: State) -> Self {
+        (self.marks, self.last_ms) = (state.marks, state.last_ms);
+        (self.output, self.error_output) = (state.output, state.error_output);
+        self
+    }
+
+    /// Says when its events count as recorded, before the first of them.
+    ///
+    /// Only the first word counts; without one it is `process`.
+    pub fn require(&self, durability: Durability) {
+        self.lines.require(durability);
+    }
+
+    /// The position after everything that was taken so far.
+    pub fn position(&self) -> Position {
+        Position(self.lines.buffer().end())
     }
 
     /// Records one output message; each sequence number once, ascending.
@@ -178,18 +190,32 @@ impl Recording {
         self.sealed = true;
     }
 
-    /// Up to where the recording survives the end of the process.
+    /// Up to where the recording is as durable as it has to be.
     pub fn recorded(&self) -> Position {
         Position(self.lines.recorded())
     }
 
-    /// Ready once `position` survives the end of the process.
+    /// Ready once `position` is as durable as it has to be.
     pub fn poll_recorded(
         &mut self,
         context: &mut Context<'_>,
         position: Position,
     ) -> Poll<Result<(), RecorderError>> {
         self.lines.poll_recorded(context, position.0)
+    }
+
+    /// Up to where the recording survives the end of the process.
+    pub fn written(&self) -> Position {
+        Position(self.lines.journaled())
+    }
+
+    /// Ready once `position` survives the end of the process.
+    pub fn poll_written(
+        &mut self,
+        context: &mut Context<'_>,
+        position: Position,
+    ) -> Poll<Result<(), RecorderError>> {
+        self.lines.poll_journaled(context, position.0)
     }
 
     /// Whether another message fits; if not, stop reading for a while.

@@ -1,16 +1,22 @@
 //! The writer thread: new lines of all sessions into the journal.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::compressor::ToCompressor;
 use super::journal::{self, Journal};
-use super::lines::{Finish, SharedLines};
+use super::lines::{Finish, Fresh, SharedLines};
+use super::shipment::{Batch, Shipment};
+use super::syncer::ToSyncer;
 use super::{House, RecorderError};
+use crate::session::Durability;
 
 /// Sessions are swept at most this often; a lone event is written at once.
 const SWEEP: Duration = Duration::from_millis(4);
@@ -36,10 +42,17 @@ pub(super) fn spawn(
     house: Arc<House>,
     journal: Journal,
     inbox: Receiver<ToWriter>,
-    compressor: Sender<ToCompressor>,
+    (compressor, syncer): (Sender<ToCompressor>, Sender<ToSyncer>),
 ) -> Result<JoinHandle<()>, RecorderError> {
-    let writer =
-        Writer { house, journal, compressor, batch: Vec::new(), finishing: Vec::new(), records: Vec::new() };
+    let writer = Writer {
+        house,
+        journal,
+        compressor,
+        syncer,
+        batch: Vec::new(),
+        finishing: Vec::new(),
+        records: Vec::new(),
+    };
     let thread = thread::Builder::new().name("recorder".into());
     thread.spawn(move || writer.run(&inbox)).map_err(RecorderError::io("start a thread"))
 }
@@ -48,6 +61,7 @@ struct Writer {
     house: Arc<House>,
     journal: Journal,
     compressor: Sender<ToCompressor>,
+    syncer: Sender<ToSyncer>,
     batch: Vec<Swept>,
     finishing: Vec<(SharedLines, Finish)>,
     records: Vec<u8>,
@@ -56,7 +70,9 @@ struct Writer {
 /// What one sweep took from one session.
 struct Swept {
     lines: SharedLines,
-    end: u64,
+    fresh: Fresh,
+    /// Where the lines are among the records.
+    place: Range<usize>,
     waiting: usize,
     since: Option<Instant>,
 }
@@ -88,6 +104,7 @@ impl Writer {
         let _ = self.drain(inbox);
         self.sweep();
         let _ = self.compressor.send(ToCompressor::Close);
+        let _ = self.syncer.send(ToSyncer::Close);
     }
 
     /// Waits for the first event; with nothing to tidy, for as long as it takes.
@@ -118,18 +135,19 @@ impl Writer {
     fn gather(&mut self, lines: SharedLines) {
         lines.queued.store(false, Ordering::Release);
         let mut buffer = lines.buffer();
-        if lines.failure().is_none() {
-            let fresh = buffer.bytes.get(buffer.journaled..).unwrap_or_default();
-            if !fresh.is_empty() {
-                let position = buffer.start + buffer.journaled as u64;
-                journal::encode(lines.id(), position, fresh, &mut self.records);
-                self.house.count_bytes("lines", fresh.len());
+        let (failed, records) = (lines.failure().is_some(), &mut self.records);
+        let mut size = 0;
+        let fresh = buffer.journal(|position, fresh| {
+            if !failed {
+                journal::encode(lines.id(), position, fresh, records);
+                size = fresh.len();
             }
-            buffer.journaled = buffer.bytes.len();
-        }
-        let (end, waiting, since) = (buffer.end(), buffer.journaled, buffer.waiting_since.take());
+        });
+        let (waiting, since) = (buffer.journaled, buffer.waiting_since.take());
         drop(buffer);
-        self.batch.push(Swept { lines, end, waiting, since });
+        let place = self.records.len() - size..self.records.len();
+        self.house.count_bytes("lines", size);
+        self.batch.push(Swept { lines, fresh, place, waiting, since });
         if self.records.len() >= WRITE_MAX {
             self.sweep();
         }
@@ -142,27 +160,40 @@ impl Writer {
 
     /// Writes the records, then tells the relays and the compressor.
     fn sweep(&mut self) {
-        let written = if self.records.is_empty() { Ok(()) } else { self.journal.append(&self.records) };
-        self.records.clear();
-        match written {
+        match self.write() {
             Ok(()) => self.publish(),
             Err(error) => self.give_up(&error),
         }
         self.batch.clear();
+        self.records.clear();
         for (lines, finish) in self.finishing.drain(..) {
             let _ = self.compressor.send(ToCompressor::Finish(lines, finish));
         }
     }
 
+    fn write(&mut self) -> io::Result<()> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        // Nobody can say what of a segment is on disk that failed to be flushed.
+        self.journal.abandon(self.house.broken_segment.load(Ordering::Acquire))?;
+        self.journal.append(&self.records)
+    }
+
     fn publish(&mut self) {
+        let mut to_flush = Vec::new();
         for swept in &self.batch {
             let lines = &swept.lines;
             if lines.failure().is_some() {
                 continue;
             }
-            if swept.end > lines.recorded() {
-                self.journal.holds(lines, swept.end);
-                lines.set_recorded(swept.end);
+            if swept.fresh.end > lines.journaled() {
+                self.journal.holds(lines, swept.fresh.end);
+                lines.set_journaled(&swept.fresh);
+                if lines.durability() == Durability::Disk {
+                    to_flush.push((lines.clone(), swept.fresh.end));
+                }
+                self.offer(swept);
             }
             if let Some(since) = swept.since {
                 self.house.metrics.recorder_write_seconds.observe(since.elapsed().as_secs_f64());
@@ -173,6 +204,23 @@ impl Writer {
                 let _ = self.compressor.send(ToCompressor::Active(lines.clone()));
             }
         }
+        if !to_flush.is_empty() {
+            let _ = self.syncer.send(ToSyncer::Lines(self.journal.segment().clone(), to_flush));
+        }
+    }
+
+    /// Gives new lines to whoever follows.
+    fn offer(&self, Swept { lines, fresh, place, .. }: &Swept) {
+        if !self.house.followers.any() {
+            return;
+        }
+        let batch = Batch {
+            first_line: fresh.first_line,
+            count: fresh.next_line - fresh.first_line,
+            lines: Bytes::copy_from_slice(self.records.get(place.clone()).unwrap_or_default()),
+            chain: fresh.head,
+        };
+        self.house.followers.offer(&Shipment::Lines { session: lines.id().clone(), batch });
     }
 
     /// The lines of this sweep are not safe: their recordings have failed.
@@ -186,9 +234,15 @@ impl Writer {
 
     /// Closes and deletes segments; sees whether a broken disk is back.
     fn tidy(&mut self, now: Instant) {
-        if let Err(error) = self.journal.tidy(now) {
+        let syncer = &self.syncer;
+        let flush = |lines: &SharedLines| {
+            if !lines.flushing.swap(true, Ordering::AcqRel) {
+                let _ = syncer.send(ToSyncer::File(lines.clone()));
+            }
+        };
+        if let Err(error) = self.journal.tidy(now, flush) {
             self.house.report(&format!("the journal cannot be changed: {error}"));
-        } else if self.house.trouble().is_some() && self.journal.probe().is_ok() {
+        } else if self.house.trouble().is_some() && self.journal.probe(&self.house.disk).is_ok() {
             tracing::info!("the recorder can write again");
             self.house.recovered();
         }

@@ -163,6 +163,12 @@ where
         if self.held.holds(message.sequence()) {
             return;
         }
+        let before = self.tap.before();
+        if self.tap.recorded() < before {
+            let raw = Acknowledge::of(message).encode(now_ms());
+            self.held.hold(message.sequence(), before, (self.now, self.now), raw);
+            return;
+        }
         if let Upstream::Open(leg) = &mut self.upstream {
             leg.queue(Acknowledge::of(message).encode(now_ms()));
         }
@@ -190,7 +196,7 @@ where
         while !self.output.all_sent() && leg.has_room(cx) {
             // A recording that failed shows with the next message.
             if let Some(position) = self.output.waits_for()
-                && self.tap.poll_recorded(cx, position).is_pending()
+                && self.tap.poll_written(cx, position).is_pending()
             {
                 break;
             }

@@ -25,8 +25,9 @@ const EVERY: Duration = Duration::from_millis(15);
 /// Captured bytes with which a note is due at once.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// The notes of one port session; positions are those of notes, from 1.
-#[derive(Default)]
+/// The notes of one port session; positions are those of notes.
+///
+/// The first one stands for all that an earlier process wrote.
 pub(super) struct Noted {
     /// Notes written so far.
     count: u64,
@@ -40,11 +41,31 @@ pub(super) struct Noted {
     /// When the last one was written.
     last: Option<Instant>,
     /// Notes that are not known to be recorded, and where they are.
-    written: VecDeque<(u64, Position)>,
-    recorded: u64,
+    written: VecDeque<Position>,
+    /// Where the last one is.
+    last_place: Position,
 }
 
 impl Noted {
+    /// The notes of a recording that so far goes up to there.
+    pub(super) fn after(before: Position) -> Self {
+        Self {
+            count: 1,
+            waiting: Vec::new(),
+            bytes: 0,
+            unwritten: false,
+            urgent: false,
+            last: None,
+            written: [before].into(),
+            last_place: before,
+        }
+    }
+
+    /// The position of what an earlier process wrote.
+    pub(super) fn before() -> Position {
+        Position(1)
+    }
+
     /// Keeps what was seen for the next note, whose position it returns.
     pub(super) fn keep(&mut self, notes: Vec<FlowNote>, urgent: bool) -> Position {
         let captured = |note: &FlowNote| match note {
@@ -73,30 +94,43 @@ impl Noted {
     pub(super) fn wrote(&mut self, at: Position, now: Instant) {
         self.count += 1;
         self.unwritten = false;
-        self.last = Some(now);
-        self.written.push_back((self.count, at));
+        (self.last, self.last_place) = (Some(now), at);
+        self.written.push_back(at);
     }
 
     /// When the next note should be written, if there is something to note.
     ///
     /// What waits for it goes with all that comes until the one before is
-    /// recorded.
-    fn due(&self, now: Instant) -> Instant {
-        let at_once = self.urgent && self.written.is_empty();
+    /// written, as the recording is up to there.
+    pub(super) fn due(&self, written: Position, now: Instant) -> Instant {
+        let at_once = self.urgent && self.last_place <= written;
         self.last.filter(|_| !at_once).map_or(now, |last| last + EVERY)
     }
 
     /// The last note of those that are recorded up to a place.
     pub(super) fn recorded(&mut self, recorded: Position) -> Position {
-        while let Some((number, _)) = self.written.pop_front_if(|(_, at)| *at <= recorded) {
-            self.recorded = number;
-        }
-        Position(self.recorded)
+        while self.written.pop_front_if(|at| *at <= recorded).is_some() {}
+        Position(self.recorded_count())
     }
 
-    /// The first note that is not known to be recorded.
-    pub(super) fn first_open(&self) -> Option<Position> {
-        self.written.front().map(|(_, at)| *at)
+    /// Where the note of a position is; `None` if it is not written yet.
+    pub(super) fn place(&self, position: Position) -> Option<Position> {
+        if position.0 > self.count {
+            return None;
+        }
+        let open = position.0.checked_sub(self.recorded_count() + 1);
+        let place = open.and_then(|open| self.written.get(usize::try_from(open).ok()?));
+        // What is known to be recorded is wherever one looks.
+        Some(place.copied().unwrap_or_default())
+    }
+
+    /// Where the last note is.
+    pub(super) fn last(&self) -> Position {
+        self.last_place
+    }
+
+    fn recorded_count(&self) -> u64 {
+        self.count - self.written.len() as u64
     }
 }
 
@@ -115,10 +149,9 @@ where
     }
 
     /// When the next note is due, if there is something to note.
-    pub(super) fn note_due(&mut self) -> Option<Instant> {
+    pub(super) fn note_due(&self) -> Option<Instant> {
         self.flows.as_ref().filter(|flows| flows.is_unnoted())?;
-        self.tap.recorded();
-        self.tap.noted().map(|noted| noted.due(self.now))
+        self.tap.note_due(self.now)
     }
 
     /// Writes what was seen and where everything is, if that is news.
@@ -136,33 +169,34 @@ mod tests {
 
     #[test]
     fn output_waits_for_the_next_note_and_an_open_only_for_the_last() {
-        let (mut noted, start) = (Noted::default(), Instant::now());
-        assert_eq!(noted.due(start), start);
+        let (mut noted, start) = (Noted::after(Position(9)), Instant::now());
+        assert_eq!(noted.due(Position(9), start), start);
         noted.wrote(Position(100), start);
-        noted.recorded(Position(100));
-        assert_eq!(noted.keep(Vec::new(), false), Position(2));
-        assert_eq!(noted.due(start), start + EVERY);
+        assert_eq!(noted.keep(Vec::new(), false), Position(3));
+        assert_eq!(noted.due(Position(100), start), start + EVERY);
         noted.keep(vec![FlowNote::Event(FlowEvent::Open { connection: 1 })], true);
-        assert_eq!(noted.due(start), start);
+        assert_eq!(noted.due(Position(100), start), start);
+        assert_eq!(noted.due(Position(99), start), start + EVERY, "one note at a time");
         assert_eq!(noted.take().len(), 1);
-        assert_eq!(noted.due(start), start + EVERY);
+        assert_eq!(noted.due(Position(100), start), start + EVERY);
         let much = FlowNote::Traffic(1, Direction::Up, vec![0; BYTES_MAX].into());
         noted.keep(vec![much], false);
-        assert_eq!(noted.due(start), start, "captured bytes wait in bounded memory");
-        noted.wrote(Position(200), start);
-        noted.keep(Vec::new(), true);
-        assert_eq!(noted.due(start), start + EVERY, "one note at a time");
+        assert_eq!(noted.due(Position(100), start), start, "captured bytes wait in bounded memory");
     }
 
     #[test]
     fn a_note_counts_once_its_place_is_recorded() {
-        let mut noted = Noted::default();
+        let mut noted = Noted::after(Position(9));
+        assert_eq!((noted.place(Noted::before()), noted.place(Position(2))), (Some(Position(9)), None));
+        noted.keep(Vec::new(), false);
+        assert_eq!(noted.seen(), Position(2));
         noted.wrote(Position(100), Instant::now());
         noted.wrote(Position(200), Instant::now());
-        assert_eq!(noted.recorded(Position(99)), Position(0));
-        assert_eq!(noted.first_open(), Some(Position(100)));
-        assert_eq!(noted.recorded(Position(150)), Position(1));
+        assert_eq!(noted.recorded(Position(99)), Position(1));
+        assert_eq!(noted.place(Position(2)), Some(Position(100)));
+        assert_eq!(noted.recorded(Position(150)), Position(2));
+        assert_eq!(noted.place(Position(2)), Some(Position::default()));
+        assert_eq!(noted.place(Position(3)), Some(Position(200)));
         assert_eq!(noted.recorded(Position(200)), noted.seen());
-        assert_eq!(noted.first_open(), None);
     }
 }

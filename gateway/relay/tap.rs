@@ -11,12 +11,17 @@ use super::noted::Noted;
 use super::typed::{Typed, TypedMessages};
 use crate::recorder::{FlowNote, FlowState, Position, RecorderError, Recording, Stream};
 
+/// Whether something is in the recording.
+type Recorded = Poll<Result<(), RecorderError>>;
+
 /// The recording of one session and what it has taken so far.
 pub(super) struct Tap {
     recording: Recording,
     started: Instant,
     record_input: bool,
     position: Position,
+    /// The end of what an earlier process recorded.
+    before: Position,
     typed: TypedMessages,
     /// The number of the last input event.
     last_input: Option<i64>,
@@ -26,14 +31,16 @@ pub(super) struct Tap {
 
 impl Tap {
     pub(super) fn new(recording: Recording, record_input: bool, now: Instant, is_port: bool) -> Self {
+        let before = recording.position();
         Self {
             recording,
             started: now,
             record_input,
             position: Position::default(),
+            before,
             typed: TypedMessages::default(),
             last_input: None,
-            noted: is_port.then(Noted::default),
+            noted: is_port.then(|| Noted::after(before)),
         }
     }
 
@@ -66,31 +73,44 @@ impl Tap {
         (counts && last > self.recorded()).then_some(last)
     }
 
-    /// Up to where what was seen survives the end of the process.
+    /// Up to where what was seen is as durable as it has to be.
     pub(super) fn recorded(&mut self) -> Position {
         let recorded = self.recording.recorded();
         self.noted.as_mut().map_or(recorded, |noted| noted.recorded(recorded))
     }
 
+    /// Ready once what was seen up to `position` is as durable as it must be.
+    pub(super) fn poll_recorded(&mut self, cx: &mut Context<'_>, position: Position) -> Recorded {
+        self.poll(cx, position, Recording::poll_recorded)
+    }
+
     /// Ready once what was seen up to `position` survives the process.
-    ///
-    /// What waits for a note that is not written yet is woken by its clock.
-    pub(super) fn poll_recorded(
+    pub(super) fn poll_written(&mut self, cx: &mut Context<'_>, position: Position) -> Recorded {
+        self.poll(cx, position, Recording::poll_written)
+    }
+
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
         position: Position,
-    ) -> Poll<Result<(), RecorderError>> {
-        if self.noted.is_none() {
-            return self.recording.poll_recorded(cx, position);
-        }
-        while self.recorded() < position {
-            let Some(place) = self.noted.as_ref().and_then(Noted::first_open) else { return Poll::Pending };
-            match self.recording.poll_recorded(cx, place) {
-                Poll::Ready(Ok(())) => {}
-                other => return other,
+        poll: impl FnOnce(&mut Recording, &mut Context<'_>, Position) -> Recorded,
+    ) -> Recorded {
+        let place = self.noted.as_ref().map_or(Some(position), |noted| noted.place(position));
+        match (place, &self.noted) {
+            (None, Some(noted)) => {
+                // The note is written by its clock, or once the last one is.
+                let last = self.recording.poll_written(cx, noted.last());
+                if let Poll::Ready(Err(error)) = last { Poll::Ready(Err(error)) } else { Poll::Pending }
             }
+            _ => poll(&mut self.recording, cx, place.unwrap_or(position)),
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// What is acknowledged waits at least for this.
+    ///
+    /// What an earlier process recorded may not be as durable as it must be.
+    pub(super) fn before(&self) -> Position {
+        if self.noted.is_some() { Noted::before() } else { self.before }
     }
 
     /// Up to where the recording has taken something.
@@ -177,9 +197,9 @@ impl Tap {
         self.typed.arrival(message)
     }
 
-    /// The notes of a port session.
-    pub(super) fn noted(&self) -> Option<&Noted> {
-        self.noted.as_ref()
+    /// When the next note of a port session should be written.
+    pub(super) fn note_due(&self, now: Instant) -> Option<Instant> {
+        self.noted.as_ref().map(|noted| noted.due(self.recording.written(), now))
     }
 
     /// Keeps what was seen of a port session for its next note.

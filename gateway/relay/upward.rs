@@ -127,7 +127,8 @@ where
 
     fn hold(&mut self, owed: &Owed, raw: Bytes) {
         let due = owed.received + self.outside.times.acknowledge_after;
-        self.held.hold(owed.acknowledge.sequence, owed.position, (self.now, due), raw);
+        let position = owed.position.max(self.tap.before());
+        self.held.hold(owed.acknowledge.sequence, position, (self.now, due), raw);
     }
 
     fn backlog_is_full(&self) -> bool {
@@ -142,7 +143,7 @@ where
         while !self.backlog.is_empty() && leg.has_room(cx) {
             // A recording that failed shows with the next message.
             if let Some((passes_at, _)) = self.backlog.front()
-                && self.tap.poll_recorded(cx, *passes_at).is_pending()
+                && self.tap.poll_written(cx, *passes_at).is_pending()
             {
                 break;
             }

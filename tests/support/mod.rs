@@ -11,7 +11,7 @@ mod web;
 use std::time::Duration;
 
 pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
-pub use house::{BRIEF, CLOSED, DEV, House, PROD, QUIET, target};
+pub use house::{BRIEF, CLOSED, DEV, DISK, House, PROD, QUIET, REMOTE, target};
 pub use person::{Person, Ticket, proof};
 pub use recording::{Recorded, spool_holds};
 pub use tunnel::{Tunnel, echo, silent_port};

@@ -2,8 +2,10 @@
 
 mod crash;
 mod damage;
+mod disk;
 mod recording;
 mod reopen;
+mod shipment;
 
 use std::fs;
 use std::future::poll_fn;
@@ -33,8 +35,12 @@ impl Rig {
         self.recorder.as_ref().unwrap()
     }
 
+    fn begin_on_disk(&self, id: &str) -> Recording {
+        self.recorder().begin(&session(id), header(id), Durability::Disk).unwrap()
+    }
+
     fn begin(&self, id: &str) -> Recording {
-        self.recorder().begin(&session(id), header(id)).unwrap()
+        self.recorder().begin(&session(id), header(id), Durability::Process).unwrap()
     }
 
     fn path(&self, id: &str) -> PathBuf {
