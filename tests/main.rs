@@ -6,6 +6,7 @@
 mod architecture;
 mod bad_frames;
 mod bad_requests;
+mod caps;
 mod channel_closed;
 mod client_drop;
 mod connections;

@@ -6,12 +6,18 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::{CastError, Event, EventCode, Guess, Mode, Side, encode_event};
 
 /// What a note begins with.
 const WORD: &str = "flow ";
+/// Bytes kept of the SHA-256 of an input message.
+///
+/// Enough that nobody makes two messages that share them.
+pub const INPUT_DIGEST: usize = 16;
 
 /// Where a port session is, or what of that has changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +26,10 @@ pub struct FlowState {
     pub output: i64,
     /// The number of the first input message that is not covered.
     pub input: i64,
+    /// What the input messages since the last note were, as
+    /// [`FlowState::digests`] reads it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub inputs: String,
     /// How far the handshake is; `None`: as before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<FlowStage>,
@@ -133,6 +143,22 @@ impl FlowState {
         Ok(())
     }
 
+    /// Says what the input messages below `input` were.
+    pub fn set_digests(&mut self, digests: &[[u8; INPUT_DIGEST]]) {
+        self.inputs = STANDARD_NO_PAD.encode(digests.as_flattened());
+    }
+
+    /// The input messages that a note covers for the first time, by number.
+    ///
+    /// Of each the beginning of the SHA-256 of its payload: what a client
+    /// sends again must be what it was.
+    pub fn digests(&self) -> Vec<(i64, [u8; INPUT_DIGEST])> {
+        let bytes = STANDARD_NO_PAD.decode(&self.inputs).unwrap_or_default();
+        let (digests, _) = bytes.as_chunks();
+        let first = self.input.saturating_sub(i64::try_from(digests.len()).unwrap_or(i64::MAX));
+        (first..).zip(digests.iter().copied()).collect()
+    }
+
     /// Takes in what a later note says.
     pub fn then(&mut self, later: Self) {
         let mut connections = std::mem::take(&mut self.connections);
@@ -142,7 +168,8 @@ impl FlowState {
                 None => connections.remove(&stream),
             };
         }
-        *self = Self { stage: later.stage.or(self.stage.take()), connections, ..later };
+        let inputs = String::new();
+        *self = Self { inputs, stage: later.stage.or(self.stage.take()), connections, ..later };
     }
 }
 
@@ -171,6 +198,17 @@ mod tests {
         assert_eq!(FlowState::of(&event), Some(Ok(note)));
         let other = Event { data: "settled".to_owned(), ..event };
         assert_eq!(FlowState::of(&other), None);
+    }
+
+    #[test]
+    fn a_note_says_what_the_messages_were_that_it_covers_first() {
+        let mut note = FlowState { input: 7, ..FlowState::default() };
+        assert!(note.digests().is_empty());
+        note.set_digests(&[[1; INPUT_DIGEST], [2; INPUT_DIGEST]]);
+        assert_eq!(note.digests(), [(5, [1; INPUT_DIGEST]), (6, [2; INPUT_DIGEST])]);
+        let mut state = FlowState::default();
+        state.then(note);
+        assert_eq!((state.input, state.inputs.as_str()), (7, ""));
     }
 
     #[test]

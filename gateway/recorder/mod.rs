@@ -46,8 +46,8 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 pub use crate::asciicast::{
-    Direction, FlowConnection, FlowEvent, FlowNote, FlowStage, FlowState, FramePlace, Guess, Mode, Side,
-    Stream,
+    Direction, FlowConnection, FlowEvent, FlowNote, FlowStage, FlowState, FramePlace, Guess, INPUT_DIGEST,
+    Mode, Side, Stream,
 };
 pub use backlog::Backlog;
 #[cfg(test)]

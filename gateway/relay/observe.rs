@@ -53,8 +53,11 @@ where
             return Ok(None);
         }
         match self.tap.arrival(message) {
-            // An earlier process has seen it, and the agent maybe not.
-            Typed::Fresh if flows.has_seen(message.sequence()) => return Ok(Some(Position::default())),
+            // So old that nobody knows any more what it was.
+            Typed::Fresh if flows.has_seen(message.sequence()) => {
+                self.outside.meters.dropped("too_late");
+                return Ok(None);
+            }
             Typed::Fresh => {}
             Typed::Repeat => return Ok((!flows.holds(message.sequence())).then(Position::default)),
             // Which of the two the agent would act upon, nobody could tell.

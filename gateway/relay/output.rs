@@ -43,8 +43,10 @@ const SETTLED_AFTER: u32 = 4;
 const IGNORED_REPEATS: u32 = 20;
 /// How long ago a message was sent that is judged like one ignored so often.
 const SILENCE: Duration = Duration::from_secs(2);
+/// The same for a client that answers pings meanwhile.
+const PROVEN_REPEATS: u32 = 2;
 /// How long a message is on its way to a client that is there.
-const ON_THE_WAY: Duration = Duration::from_millis(250);
+const ON_THE_WAY: Duration = Duration::from_millis(150);
 /// More messages for every time that a client came back and got none of
 /// what is kept acknowledged: what is new shows which acknowledges are lost.
 const PROBE: usize = 64;
@@ -308,7 +310,8 @@ impl Output {
         let at_client = self.at_client(sequence);
         let slot = self.slot(at_client);
         let sent = slot.and_then(|slot| self.window.get(slot)?.as_ref());
-        if sent.is_none_or(|sent| sent.repeats < IGNORED_REPEATS) {
+        let enough = if alive.is_some() { PROVEN_REPEATS } else { IGNORED_REPEATS };
+        if sent.is_none_or(|sent| sent.repeats < enough) {
             return Vec::new();
         }
         // What no recording has, a later process could not give the client; a settled one has it.
@@ -317,9 +320,11 @@ impl Output {
             let long_ago = sent.sent + SILENCE <= now;
             let answered = answered && sent.message.sequence() == 0;
             let there = alive.is_none_or(|alive| sent.first_sent + ON_THE_WAY <= alive);
+            // Any client acknowledges a handshake that is new to it.
+            let kept = if alive.is_some() { sent.is_handshake() } else { sent.is_recorded() };
             sent.order > 0
                 && there
-                && (settled || answered || sent.is_recorded())
+                && (settled || answered || kept)
                 && (long_ago || sent.message.sequence() == at_client)
         };
         self.window.iter_mut().flatten().filter(long_sent).filter_map(Sent::owed).collect()

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::noted::Noted;
 use super::typed::{Typed, TypedMessages};
-use crate::recorder::{FlowNote, FlowState, Position, RecorderError, Recording, Stream};
+use crate::recorder::{FlowNote, FlowState, INPUT_DIGEST, Position, RecorderError, Recording, Stream};
 
 /// Whether something is in the recording.
 type Recorded = Poll<Result<(), RecorderError>>;
@@ -45,7 +45,7 @@ impl Tap {
     }
 
     /// Goes on after an earlier process that recorded these input messages.
-    pub(super) fn go_on(&mut self, started: Instant, inputs: BTreeMap<i64, [u8; 32]>) {
+    pub(super) fn go_on(&mut self, started: Instant, inputs: BTreeMap<i64, [u8; INPUT_DIGEST]>) {
         self.started = started;
         self.typed = TypedMessages::after(inputs);
     }

@@ -23,8 +23,9 @@ use self::connections::Connections;
 use self::inputs::Inputs;
 use self::multiplexed::Multiplexed;
 use super::destination::{self, Destination, Forward};
+use super::typed::digest;
 pub(super) use crate::recorder::FlowNote as Note;
-use crate::recorder::{Direction, FlowEvent, Mode, Side};
+use crate::recorder::{Direction, FlowEvent, INPUT_DIGEST, Mode, Side};
 use crate::session::printable;
 
 /// The stream of the only connection of a session without smux.
@@ -105,6 +106,7 @@ pub(super) struct Flows {
 struct Unnoted {
     anything: bool,
     stage: bool,
+    inputs: Vec<[u8; INPUT_DIGEST]>,
 }
 
 impl Flows {
@@ -191,6 +193,7 @@ impl Flows {
         notes: &mut Vec<Note>,
     ) -> Result<bool, Fault> {
         self.unnoted.anything = true;
+        self.unnoted.inputs.push(digest(message));
         match message.payload_type() {
             PayloadType::HandshakeResponse => self.answered(message.payload()),
             PayloadType::Output => self.bytes(Direction::Up, message.payload(), now, notes),

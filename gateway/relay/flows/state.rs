@@ -32,6 +32,7 @@ impl Flows {
         let unnoted = std::mem::take(&mut self.unnoted);
         let mut state =
             FlowState { output: self.next_output, input: self.inputs.next(), ..FlowState::default() };
+        state.set_digests(&unnoted.inputs);
         if unnoted.stage {
             state.stage = self.stage.told();
         }

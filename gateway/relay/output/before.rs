@@ -145,12 +145,14 @@ impl Before {
 impl Sent {
     /// Whether a later process finds it in the recording.
     pub(super) fn is_recorded(&self) -> bool {
-        !matches!(
+        !self.is_handshake() && self.message.payload_type() != PayloadType::Flag
+    }
+
+    /// Whether it is a part of the handshake.
+    pub(super) fn is_handshake(&self) -> bool {
+        matches!(
             self.message.payload_type(),
-            PayloadType::HandshakeRequest
-                | PayloadType::HandshakeComplete
-                | PayloadType::EncChallengeRequest
-                | PayloadType::Flag
+            PayloadType::HandshakeRequest | PayloadType::HandshakeComplete | PayloadType::EncChallengeRequest
         )
     }
 }
