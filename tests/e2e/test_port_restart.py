@@ -50,6 +50,7 @@ def test_scp_goes_on_over_a_restart(apart, machine, client, number, tmp_path):  
     for part in (1, 2):
         eventually(lambda: there.exists() and there.stat().st_size > part * 400_000, "a part of the file")
         apart.end(number)
+        assert copy.poll() is None, "it was over before the restart"
         apart.start()
     _, error = copy.communicate(timeout=PATIENCE)
     assert copy.returncode == 0, error
