@@ -2,6 +2,7 @@
 
 mod agent;
 mod carried;
+mod echo;
 mod keep_alive;
 mod link;
 mod notices;
