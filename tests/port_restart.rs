@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use data_channel::smux::{self, Command};
-use postern::asciicast::{EventCode, FlowEvent, Mode};
+use postern::asciicast::{EventCode, FlowEvent, Mode, Side};
 use serde_json::json;
 
 use crate::support::{DEV, House, Person, Recorded, Tunnel, echo};
@@ -141,4 +141,48 @@ async fn an_ssh_session_survives_kills_and_stops_of_the_gateway() {
     assert!(tunnel.terminal.output == body, "the echo is not what was sent");
     let recorded = assert_whole(&house, &alice, &session, &[LENGTH as u64]).await;
     assert!(matches!(flows(&recorded)[0], FlowEvent::Handshake { mode: Mode::Basic, .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_forward_opens_connections_after_restarts() {
+    let (mut house, server) = (House::apart().await, echo().await);
+    let alice = house.alice().await;
+    let mut tunnel = Tunnel::to_port(&alice, DEV, server.port()).await;
+    tunnel.terminal.silent_on_repeats = true;
+    let session = tunnel.terminal.session.clone();
+    let mut stream = FIRST;
+    for stop in [Stop::Kill, Stop::Terminate, Stop::Kill] {
+        restart(&mut house, &alice, &mut tunnel, stop).await;
+        tunnel.say(Command::Open, stream).await;
+        tunnel.write(stream, b"hello").await;
+        tunnel.until(stream, b"hello").await;
+        tunnel.say(Command::Close, stream).await;
+        tunnel.until_ended(stream).await;
+        stream += 2;
+    }
+    assert_whole(&house, &alice, &session, &[5; 3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forward_that_policy_forbids_meanwhile_is_ended_in_words_and_its_connections_closed() {
+    let (mut house, server) = (House::apart().await, echo().await);
+    let alice = house.alice().await;
+    let mut tunnel = Tunnel::to_port(&alice, DEV, server.port()).await;
+    tunnel.say(Command::Open, FIRST).await;
+    tunnel.write(FIRST, b"hello").await;
+    tunnel.until(FIRST, b"hello").await;
+    tunnel.terminal.delivered().await;
+    house.apart.take().unwrap().kill();
+    let forbid = r#"@id("no-more") @message("dev is closed today")
+        forbid (principal, action in Postern::Action::"startSession", resource is Postern::Instance)
+        when { resource.hasTag("env") && resource.getTag("env") == "dev" };"#;
+    std::fs::write(house.folder.path().join("policies/new.cedar"), forbid).unwrap();
+    house.again().await;
+    tunnel.terminal.resume(&alice).await;
+    let told = tunnel.terminal.closed().await;
+    assert!(told.contains("dev is closed today") && told.contains("no-more"), "{told}");
+    let recorded = Recorded::of(&house, &tunnel.terminal.session).await;
+    assert_eq!(recorded.evidence.end.reason, "policy");
+    let close = |event: &FlowEvent| matches!(event, FlowEvent::Close { up: 5, by: Side::Session, .. });
+    assert_eq!(flows(&recorded).iter().filter(|event| close(event)).count(), 1, "{:?}", flows(&recorded));
 }
