@@ -70,6 +70,7 @@ impl Sessions {
                 }
             }
             Shipment::Behind { .. } => self.catch_up(&session, &mut met),
+            Shipment::Checkpoint { .. } => {}
             Shipment::Sealed { .. } => {
                 self.catch_up(&session, &mut met);
                 if let Some(followed) = self.followed.remove(&session) {
