@@ -13,6 +13,7 @@ mod connections;
 mod denials;
 mod follow;
 mod handshakes;
+mod hidden_input;
 mod kms;
 mod lost_acknowledge;
 mod operations;

@@ -16,6 +16,8 @@ pub mod doctor;
 pub mod exec;
 /// `postern forward`: carries ports.
 pub mod forward;
+/// `postern keys`: the keys that sign recordings.
+pub mod keys;
 mod machine;
 mod output;
 mod plugin;
@@ -121,6 +123,9 @@ enum Command {
     Index(search::IndexArgs),
     /// Find out whether a recording is whole and unaltered
     Verify(verify::Args),
+    /// List the keys that sign recordings, or make another one sign
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Work on a policy folder
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -175,6 +180,7 @@ impl Command {
             Self::Search(args) => block_on(search::run(args)),
             Self::Index(args) => block_on(search::index(args)),
             Self::Verify(args) => verify::run(args),
+            Self::Keys(command) => keys::run(command),
             Self::Policy(PolicyCommand::Check { dir, json }) => policy::check(&dir, json),
             Self::Doctor(args) => block_on(doctor::run(args)),
             Self::Completions(args) => completions::run(&args),

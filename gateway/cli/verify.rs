@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::output::{print_json, print_line};
+use super::output::{moment, print_json, print_line};
 use crate::archive::{Archive, ArchiveConfig, Finding};
 use crate::client::{Gateway, Profile};
-use crate::recorder::{PublicKey, Report, verify};
+use crate::recorder::{Checkpoint, PublicKey, Report, verify};
 use crate::serve::archive_access;
 use crate::session::printable;
 
@@ -141,9 +141,12 @@ fn check(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
             });
             (0, finding)
         }
-        Ok(Report::Unsealed { lines, duration_ms }) => (
+        Ok(Report::Unsealed { lines, duration_ms, proved }) => (
             UNPROVED,
-            json!({"file": name, "result": "unsealed", "lines": lines, "duration_ms": duration_ms}),
+            json!({
+                "file": name, "result": "unsealed", "lines": lines, "duration_ms": duration_ms,
+                "proved": proved,
+            }),
         ),
         Err(damage) => {
             let bytes = [damage.bytes.start, damage.bytes.end];
@@ -165,10 +168,24 @@ fn sentence(finding: &Value) -> String {
             text("lines_sha256")
         ),
         "unsealed" => {
-            format!("{file}: not sealed: the session runs or was interrupted; nothing is proved yet")
+            let proved = finding.get("proved").and_then(|proved| serde_json::from_value(proved.clone()).ok());
+            let proved = proved.as_ref().map_or("nothing is proved yet".to_owned(), up_to);
+            format!("{file}: not sealed: the session runs or was interrupted; {proved}")
         }
         _ => format!("{file}: {}", text("what")),
     }
+}
+
+/// Up to where a recording that is not sealed is proved.
+fn up_to(checkpoint: &Checkpoint) -> String {
+    let at = i64::try_from(checkpoint.signed_ms).map(moment);
+    format!(
+        "proved are its first {} lines, up to {:.3} s\n  signed: {}\n  key {}",
+        checkpoint.lines,
+        checkpoint.until_ms as f64 / 1000.0,
+        at.unwrap_or_default(),
+        printable(&checkpoint.key_id),
+    )
 }
 
 /// What was proved, and what was never recorded.
