@@ -76,6 +76,9 @@ async fn an_archived_recording_is_read_where_it_is() {
     assert!(String::from_utf8_lossy(&recorded.bytes()).contains("kept-2"));
     assert_eq!(house.metric("postern_archive_backlog").await, 0.0);
     assert_eq!(house.metric("postern_archived_bytes_total").await, answer.body.len() as f64);
+    // What has left the spool is still found.
+    let found = alice.call(Call::post("/v1/search", &json!({"text": "kept-2"}))).await.ok();
+    assert_eq!(found["hits"][0]["session"], session.as_str());
     // Whoever may not replay it here may not read it there.
     let bob = house.sign_in("bob").await;
     bob.call(Call::get(&path)).await.refused("AccessDeniedException");

@@ -110,7 +110,7 @@ impl Catalogue {
         make_private(path)?;
         let options = options().filename(path).journal_mode(SqliteJournalMode::Wal);
         let writer = pool(1).connect_with(options.clone()).await?;
-        make_tables(&writer).await?;
+        make_tables(&writer, false).await?;
         let reader = pool(READERS).connect_with(options.read_only(true)).await?;
         Ok(Self { writer, reader })
     }
@@ -118,8 +118,13 @@ impl Catalogue {
     /// A catalogue that is gone when it is dropped.
     pub async fn in_memory() -> Result<Self, CatalogueError> {
         let writer = pool(1).connect_with(options().in_memory(true)).await?;
-        make_tables(&writer).await?;
+        make_tables(&writer, false).await?;
         Ok(Self { reader: writer.clone(), writer })
+    }
+
+    /// Forgets everything.
+    pub async fn begin_anew(&self) -> Result<(), CatalogueError> {
+        make_tables(&self.writer, true).await
     }
 
     /// Waits for what is under way and closes every connection.
@@ -141,10 +146,10 @@ fn options() -> SqliteConnectOptions {
     options.synchronous(SqliteSynchronous::Normal).disable_statement_logging()
 }
 
-async fn make_tables(pool: &SqlitePool) -> Result<(), CatalogueError> {
+async fn make_tables(pool: &SqlitePool, anew: bool) -> Result<(), CatalogueError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
-    if found != VERSION {
+    if anew || found != VERSION {
         for table in ["words", "commands", "blocks", "recordings"] {
             let drop = sqlx::AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"));
             sqlx::query(drop).execute(&mut *transaction).await?;

@@ -120,17 +120,10 @@ pub async fn index(args: IndexArgs) -> anyhow::Result<ExitCode> {
     if !args.dir.is_dir() {
         bail!("{} is no folder", args.dir.display());
     }
-    if args.anew {
-        for name in [FILE_NAME.to_owned(), format!("{FILE_NAME}-wal"), format!("{FILE_NAME}-shm")] {
-            match std::fs::remove_file(args.dir.join(&name)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).context(args.dir.join(name).display().to_string());
-                }
-                _ => {}
-            }
-        }
-    }
     let catalogue = Catalogue::open(&file).await?;
+    if args.anew {
+        catalogue.begin_anew().await?;
+    }
     let (added, failed) = bring_up_to_date(&catalogue, &args.dir).await?;
     let known = catalogue.known().await?.len();
     catalogue.close().await;

@@ -11,6 +11,7 @@ use super::Lifecycle;
 use super::admission::Asker;
 use crate::archive::{Archive, ArchiveError, Manifest, Origin};
 use crate::asciicast::Header;
+use crate::catalogue::CatalogueError;
 use crate::error::{ApiError, Code};
 use crate::policy::Action;
 use crate::registry::{Archived, Hold, RegistryError};
@@ -54,6 +55,8 @@ enum KeepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
 }
 
 impl KeepError {
@@ -119,7 +122,7 @@ impl Lifecycle {
     }
 
     /// Removes what has been kept long enough, and is not held.
-    async fn tidy(&self, now_ms: u64) {
+    pub(super) async fn tidy(&self, now_ms: u64) {
         let Some(archive) = &self.rooms.archive else { return };
         let ended_before = |days: Option<u32>| Some(now_ms.saturating_sub(u64::from(days?) * DAY_MS));
         if let Some(before) = ended_before(self.settings.retention.keep_local_days)
@@ -136,7 +139,10 @@ impl Lifecycle {
 
     /// Removes files from the spool that the archive surely has.
     async fn leave_spool(&self, archive: &Archive, before: u64) -> Result<(), KeepError> {
-        for found in self.rooms.store.list()?.into_iter().filter(|found| found.sealed) {
+        // What is not indexed yet is still needed here.
+        let indexed = self.rooms.catalogue.known().await?;
+        let here = self.rooms.store.list()?.into_iter();
+        for found in here.filter(|found| found.sealed && indexed.contains(found.id.as_str())) {
             if let Some(archived) = self.rooms.registry.archived(&found.id).await?
                 && archived.ended_ms <= before
                 && archived.bytes == found.bytes

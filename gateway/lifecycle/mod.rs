@@ -9,6 +9,7 @@ mod admission;
 mod adoption;
 mod client_stream;
 mod following;
+mod indexing;
 mod keeping;
 mod keys;
 mod listing;

@@ -1,10 +1,9 @@
-//! Searching recordings: what is indexed after a seal, and who may look.
+//! Searching recordings: who is told what.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use super::Lifecycle;
 use super::admission::Asker;
-use super::{Lifecycle, Rooms};
 use crate::catalogue::{CatalogueError, Found, Hit, Query, Recorded};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::{Action, Resource};
@@ -71,58 +70,6 @@ impl Lifecycle {
         let resource =
             Resource::Recording { id: &record.id, owner: &record.principal, instance: &record.instance };
         Ok(self.quietly(asker, Action::ReplayRecording, resource).then_some(record))
-    }
-
-    /// Indexes what is sealed and not indexed yet, and then what will be.
-    pub(super) fn index_recordings(self: &Arc<Self>) {
-        let Some(mut sealed) = self.to_index.begin() else { return };
-        let this = Arc::downgrade(self);
-        tokio::spawn(async move {
-            match this.upgrade() {
-                Some(this) => this.index_missed().await,
-                None => return,
-            }
-            while let Some(id) = sealed.recv().await {
-                let Some(this) = this.upgrade() else { return };
-                index(&this.rooms, &id).await;
-                if this.to_index.missed() {
-                    this.index_missed().await;
-                }
-            }
-        });
-    }
-
-    /// What an earlier process or a full queue left out, oldest first.
-    async fn index_missed(&self) {
-        let known = match self.rooms.catalogue.known().await {
-            Ok(known) => known,
-            Err(error) => return tracing::error!(%error, "recordings are not indexed"),
-        };
-        let store = self.rooms.store.clone();
-        let listed = tokio::task::spawn_blocking(move || store.list()).await;
-        let mut found = match listed {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => return tracing::error!(%error, "recordings are not indexed"),
-            Err(_) => return,
-        };
-        found.retain(|found| found.sealed && !known.contains(found.id.as_str()));
-        found.sort_by_key(|found| found.modified);
-        for found in found {
-            index(&self.rooms, &found.id).await;
-        }
-    }
-}
-
-async fn index(rooms: &Rooms, id: &SessionId) {
-    let done = match rooms.store.find(id) {
-        Ok(Some(found)) => rooms.catalogue.add(id, &found.path).await.map_err(|error| error.to_string()),
-        Ok(None) => return,
-        Err(error) => Err(error.to_string()),
-    };
-    let result = if done.is_ok() { "indexed" } else { "failed" };
-    rooms.metrics.catalogued.with_label_values(&[result]).inc();
-    if let Err(error) = done {
-        tracing::error!(session = %id, %error, "the recording cannot be searched");
     }
 }
 
