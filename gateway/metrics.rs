@@ -27,18 +27,8 @@ pub struct Metrics {
     pub sign_ins: IntCounterVec,
     /// Policy decisions, by `action` and `result`.
     pub decisions: IntCounterVec,
-    /// Times the policy folder was read again, by `result`.
-    ///
-    /// `in_force`: another set is; `refused`: it did not pass, the old stays.
-    pub policy_loads: IntCounterVec,
-    /// Whether the policy folder as it is now was refused: 1 or 0.
-    pub policy_refused: IntGauge,
-    /// Alerts raised, by `rule`.
-    pub alerts: IntCounterVec,
-    /// Alerts for SNS, by `result` (published, failed, dropped).
-    pub alerts_published: IntCounterVec,
-    /// Running sessions asked about again, by `result`.
-    pub sessions_asked_again: IntCounterVec,
+    /// What comes of policies and alert rules while sessions run.
+    pub watch: WatchMetrics,
     /// Time to one policy decision, seconds.
     pub decision_seconds: Histogram,
     /// Payload bytes relayed, by `direction` (input, output).
@@ -87,6 +77,45 @@ pub struct Metrics {
     pub connections: IntGauge,
 }
 
+/// What comes of policies and alert rules while sessions run.
+pub struct WatchMetrics {
+    /// Times the policy folder was read again, by `result`.
+    ///
+    /// `in_force`: another set is; `refused`: it did not pass, the old stays.
+    pub policy_loads: IntCounterVec,
+    /// Whether the policy folder as it is now was refused: 1 or 0.
+    pub policy_refused: IntGauge,
+    /// Running sessions asked about again, by `result`.
+    pub sessions_asked_again: IntCounterVec,
+    /// Alerts raised, by `rule`.
+    pub alerts: IntCounterVec,
+    /// Alerts for SNS, by `result` (published, failed, dropped).
+    pub alerts_published: IntCounterVec,
+}
+
+impl WatchMetrics {
+    fn new(table: &Table<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            policy_loads: table.counters(
+                "policy_loads_total",
+                "Times the policy folder was read again after a change.",
+                &["result"],
+            )?,
+            policy_refused: table.gauge(
+                "policy_refused",
+                "Whether the policy folder as it is now was refused and an older set is in force.",
+            )?,
+            sessions_asked_again: table.counters(
+                "sessions_asked_again_total",
+                "Running sessions that policy was asked about again.",
+                &["result"],
+            )?,
+            alerts: table.counters("alerts_total", "Alerts raised.", &["rule"])?,
+            alerts_published: table.counters("alerts_published_total", "Alerts for SNS.", &["result"])?,
+        })
+    }
+}
+
 impl Metrics {
     /// Registers every metric; fails only on a duplicate name.
     pub fn new() -> Result<Self, prometheus::Error> {
@@ -110,22 +139,7 @@ impl Metrics {
             )?,
             sign_ins: table.counters("sign_ins_total", "Sign-ins, by result.", &["result"])?,
             decisions: table.counters("decisions_total", "Policy decisions.", &["action", "result"])?,
-            policy_loads: table.counters(
-                "policy_loads_total",
-                "Times the policy folder was read again after a change.",
-                &["result"],
-            )?,
-            policy_refused: table.gauge(
-                "policy_refused",
-                "Whether the policy folder as it is now was refused and an older set is in force.",
-            )?,
-            alerts: table.counters("alerts_total", "Alerts raised.", &["rule"])?,
-            alerts_published: table.counters("alerts_published_total", "Alerts for SNS.", &["result"])?,
-            sessions_asked_again: table.counters(
-                "sessions_asked_again_total",
-                "Running sessions that policy was asked about again.",
-                &["result"],
-            )?,
+            watch: WatchMetrics::new(&table)?,
             decision_seconds: table.histogram("decision_seconds", "Time to one policy decision.")?,
             relay_bytes: table.counters("relay_bytes_total", "Payload bytes relayed.", &["direction"])?,
             relay_messages: table.counters("relay_messages_total", "Messages relayed.", &["direction"])?,

@@ -140,18 +140,6 @@ impl Gateway {
         let public_url = config.listen.public_url.clone().unwrap_or_else(|| format!("https://{address}"));
 
         let identity = Identity::new(identity_config(&config, &public_url), Arc::clone(&keys))?;
-        let settings = Settings {
-            stream_base: public_url.replacen("https://", "wss://", 1),
-            node,
-            sessions_max: config.sessions.maximum,
-            sessions_per_principal: config.sessions.per_principal,
-            connections_per_session: config.sessions.connections_per_session,
-            times: config.times(),
-            retention: Retention {
-                keep_local_days: config.archive.keep_local_days,
-                delete_after_days: config.archive.delete_after_days,
-            },
-        };
         let publisher = Publisher::for_rules(&rules, &config.alerts, &config.broker, &metrics).await?;
         let raised = alerts::watch(rules, recorder.feed(), publisher, Arc::clone(&metrics))
             .map_err(ServeError::Thread)?;
@@ -166,7 +154,7 @@ impl Gateway {
             keys,
             metrics: Arc::clone(&metrics),
         };
-        let lifecycle = Lifecycle::new(rooms, settings);
+        let lifecycle = Lifecycle::new(rooms, settings(&config, &public_url, node));
         // Nobody who was shut out comes in while the first look is pending.
         lifecycle.know_revocations().await?;
         tokio::spawn(Arc::clone(&lifecycle).heed(raised));
@@ -223,6 +211,21 @@ impl Gateway {
         }
         self.registry.close().await;
         self.catalogue.close().await;
+    }
+}
+
+fn settings(config: &Config, public_url: &str, node: String) -> Settings {
+    Settings {
+        stream_base: public_url.replacen("https://", "wss://", 1),
+        node,
+        sessions_max: config.sessions.maximum,
+        sessions_per_principal: config.sessions.per_principal,
+        connections_per_session: config.sessions.connections_per_session,
+        times: config.times(),
+        retention: Retention {
+            keep_local_days: config.archive.keep_local_days,
+            delete_after_days: config.archive.delete_after_days,
+        },
     }
 }
 

@@ -74,7 +74,7 @@ pub fn watch(
                     let _ = raised.blocking_send(alert);
                     continue;
                 }
-                metrics.alerts.with_label_values(&[&rule.name]).inc();
+                metrics.watch.alerts.with_label_values(&[&rule.name]).inc();
                 tracing::warn!(
                     session = %alert.session, rule = %alert.rule, text = alert.text, "alert raised"
                 );

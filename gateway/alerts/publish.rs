@@ -77,7 +77,7 @@ impl Publisher {
         tokio::spawn(async move {
             while let Some(message) = queue.recv().await {
                 let result = if publish(&client, &topic, &message).await { "published" } else { "failed" };
-                counts.alerts_published.with_label_values(&[result]).inc();
+                counts.watch.alerts_published.with_label_values(&[result]).inc();
             }
         });
         Self { waiting, metrics }
@@ -87,7 +87,7 @@ impl Publisher {
     pub(super) fn publish(&self, alert: Raised, header: Option<Arc<Header>>) {
         if self.waiting.try_send(message(&alert, header.as_deref())).is_err() {
             tracing::error!(session = %alert.session, rule = %alert.rule, "too many alerts wait for SNS");
-            self.metrics.alerts_published.with_label_values(&["dropped"]).inc();
+            self.metrics.watch.alerts_published.with_label_values(&["dropped"]).inc();
         }
     }
 }

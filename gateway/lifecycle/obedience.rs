@@ -83,10 +83,10 @@ impl Lifecycle {
         let this = Arc::clone(self);
         let read = tokio::task::spawn_blocking(move || this.rooms.policy.reload()).await;
         let metrics = &self.rooms.metrics;
-        let count = |result| metrics.policy_loads.with_label_values(&[result]).inc();
+        let count = |result| metrics.watch.policy_loads.with_label_values(&[result]).inc();
         match read {
             Ok(Ok(another)) => {
-                metrics.policy_refused.set(0);
+                metrics.watch.policy_refused.set(0);
                 if another {
                     count("in_force");
                     let set = self.rooms.policy.set();
@@ -100,12 +100,12 @@ impl Lifecycle {
             }
             Ok(Err(error)) => {
                 // It is looked at every few seconds, and told once.
-                if metrics.policy_refused.get() == 0 {
+                if metrics.watch.policy_refused.get() == 0 {
                     count("refused");
                     let digest = self.rooms.policy.set().digest().to_owned();
                     tracing::error!(why = error.line(), still = digest, "the policy folder is refused");
                 }
-                metrics.policy_refused.set(1);
+                metrics.watch.policy_refused.set(1);
             }
             Err(error) => tracing::error!(%error, "the policy folder could not be read"),
         }
@@ -187,7 +187,7 @@ impl Lifecycle {
                     "denied"
                 }
             };
-            self.rooms.metrics.sessions_asked_again.with_label_values(&[result]).inc();
+            self.rooms.metrics.watch.sessions_asked_again.with_label_values(&[result]).inc();
         }
         denials
     }
