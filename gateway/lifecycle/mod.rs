@@ -125,6 +125,8 @@ pub struct Lifecycle {
     to_archive: Waiting,
     searches: Semaphore,
     watchers: Arc<Semaphore>,
+    /// What is indexed is not deleted meanwhile, or it would stay findable.
+    indexing_or_deleting: tokio::sync::Mutex<()>,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Sessions of an earlier process that are not taken over yet.
@@ -145,6 +147,7 @@ impl Lifecycle {
             to_archive: Waiting::default(),
             searches: Semaphore::new(searching::AT_ONCE),
             watchers: Arc::new(Semaphore::new(following::WATCHERS_MAX)),
+            indexing_or_deleting: tokio::sync::Mutex::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             adopting: watch::Sender::default(),
