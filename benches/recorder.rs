@@ -15,7 +15,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use postern::asciicast::{EventCode, Header, encode_event};
 use postern::metrics::Metrics;
 use postern::recorder::{End, Position, Recorder, RecorderConfig, Recording, SigningKey, Stream};
-use postern::session::SessionId;
+use postern::session::{Durability, SessionId};
 
 /// Sessions that write at the same time, as in the relay's burst bench.
 const SESSIONS: usize = 10;
@@ -60,7 +60,7 @@ impl Rig {
     fn begin(&mut self) -> Recording {
         self.begun += 1;
         let id = SessionId::parse(&format!("bench-{}", self.begun)).unwrap();
-        self.recorder.begin(&id, Header::new(0)).unwrap()
+        self.recorder.begin(&id, Header::new(0), Durability::Process).unwrap()
     }
 }
 

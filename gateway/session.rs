@@ -225,6 +225,19 @@ impl SessionKind {
     }
 }
 
+/// How safe what happened must be before it counts as recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Written to the spool's files; survives the process.
+    #[default]
+    Process,
+    /// On disk; survives the machine.
+    Disk,
+    /// Accepted by CloudWatch or the archive; survives the node.
+    Remote,
+}
+
 /// How a caller proved to be who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

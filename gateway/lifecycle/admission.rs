@@ -10,10 +10,10 @@ use super::live::Live;
 use crate::broker::{BrokerError, Plan};
 use crate::error::{ApiError, Blame, Code};
 use crate::metrics::Metrics;
-use crate::policy::{Action, Asked, Decision, Durability, Obligations, Question, Resource};
+use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource};
 use crate::registry::{DecisionRecord, SessionRecord, State};
 use crate::relay::Rules;
-use crate::session::{Instance, Principal, SessionId, SessionKind, SessionRequest};
+use crate::session::{Durability, Instance, Principal, SessionId, SessionKind, SessionRequest};
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]

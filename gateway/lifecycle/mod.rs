@@ -190,7 +190,11 @@ impl Lifecycle {
         let id = SessionId::mint(&asker.principal.name);
         let header =
             recordings::header(&id, asker, &request, (&decision, plan.kind, &carries), &self.settings.node);
-        let recording = self.rooms.recorder.begin(&id, header).map_err(|e| recordings::cannot_record(&e))?;
+        let recording = self
+            .rooms
+            .recorder
+            .begin(&id, header, decision.obligations.record)
+            .map_err(|e| recordings::cannot_record(&e))?;
         let opened = match self.open_upstream(asker, &request, &id).await {
             Ok(opened) => opened,
             Err(error) => {

@@ -35,7 +35,7 @@ use std::path::Path;
 use cedar_policy::Schema;
 
 pub use decide::Decision;
-pub use obligations::{Durability, Obligations};
+pub use obligations::Obligations;
 pub use problem::{Place, PolicyError, Problem};
 pub use question::{Action, Asked, Question, Resource};
 

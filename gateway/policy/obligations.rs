@@ -4,23 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::session::Durability;
+
 /// Longest text of a banner or message, in characters: it is one line.
 const TEXT_MAX: usize = 300;
 /// Longest limit that makes sense: SSM itself ends sessions after a day.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How safe a recording must be before its output is acknowledged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Durability {
-    /// Written to the spool file; survives the process.
-    #[default]
-    Process,
-    /// On disk; survives the machine.
-    Disk,
-    /// Accepted by CloudWatch or the archive; survives the node.
-    Remote,
-}
 
 /// What the gateway owes for a permitted session; the strictest wins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 use super::*;
-use crate::session::{AuthMethod, Document, Instance, Principal, SessionId, Target};
+use crate::session::{AuthMethod, Document, Durability, Instance, Principal, SessionId, Target};
 
 const NOW: OffsetDateTime = datetime!(2026-11-23 10:00 UTC);
 

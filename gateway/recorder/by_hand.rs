@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::lines::{Lines, OpenFile, SharedLines};
+use super::links::Links;
 use super::memory::Memory;
 use super::writer::ToWriter;
 use super::{Recording, Recovered};
@@ -34,7 +35,7 @@ impl ByHand {
     /// A recording and the hand that writes it.
     pub(crate) fn begin(id: &str) -> (Recording, Self) {
         let (writer, inbox) = channel();
-        let lines = Arc::new(Lines::after(SessionId::parse(id).unwrap(), 0, OpenFile::new()));
+        let lines = Arc::new(Lines::after(SessionId::parse(id).unwrap(), (0, Links::new()), OpenFile::new()));
         let hand = Self {
             inbox,
             waiting: Vec::new(),
@@ -58,9 +59,9 @@ impl ByHand {
         let mut memory = Memory::default();
         self.lines.split_inclusive(|byte| *byte == b'\n').for_each(|line| memory.line(line));
         let (state, recovered) = memory.finish();
-        let file = OpenFile::new();
-        let lines = Lines::after(SessionId::parse("alice-1").unwrap(), self.lines.len() as u64, file);
-        (Recording::going_on(Arc::new(lines), writer, state), recovered)
+        let start = (self.lines.len() as u64, Links::new());
+        let lines = Lines::after(SessionId::parse("alice-1").unwrap(), start, OpenFile::new());
+        (Recording::new(Arc::new(lines), writer).going_on(state), recovered)
     }
 
     /// Whether there is something to write.

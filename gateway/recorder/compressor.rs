@@ -262,6 +262,7 @@ impl Active {
             }
         }
         self.append(packed, end)?;
+        self.lines.buffer().packed();
         Ok(taken.len())
     }
 

@@ -1,19 +1,18 @@
 //! What proves a recording: hash chain, ranges, end and signature.
 //!
-//! It is JSON in a skippable zstd frame. `h0` is SHA-256 of the header line,
-//! `h_i = SHA-256(h_{i-1} ‖ lines of segment i)`. The signature is Ed25519
-//! over the JSON with an empty `signature`. The JSON is canonical: compact,
-//! fields in the order below; any other spelling is damage.
+//! It is JSON in a skippable zstd frame. `links.rs` says how the chain is
+//! made. The signature is Ed25519 over the JSON with an empty `signature`.
+//! The JSON is canonical: compact, fields in the order below; any other
+//! spelling is damage.
 
 use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
+use super::links::{Head, Links};
 use super::{PublicKey, SigningKey};
 use crate::asciicast::{EventCode, Marks, peek};
 
-/// Lines are hashed in segments of at most this many bytes.
-pub(super) const SEGMENT_MAX: usize = 64 * 1024;
 /// Magic of the skippable frame that holds the evidence.
 pub(super) const SKIPPABLE: u32 = 0x184D_2A50;
 /// Longest evidence that is read, bytes: 40 GB of lines.
@@ -153,8 +152,7 @@ impl Evidence {
 /// Makes the chain and its segments from lines, one after the other.
 #[derive(Clone)]
 pub(super) struct Chain {
-    link: Vec<u8>,
-    open: Context,
+    links: Links,
     segment: Segment,
     marks: Marks,
     all: Context,
@@ -165,10 +163,9 @@ pub(super) struct Chain {
 impl Chain {
     /// A chain that has seen no line.
     pub(super) fn new() -> Self {
-        let (open, all) = (Context::new(&SHA256), Context::new(&SHA256));
+        let (links, all) = (Links::new(), Context::new(&SHA256));
         let totals = Totals { bytes: 0, lines: 0, duration_ms: 0 };
-        let (link, header, marks) = (Vec::new(), String::new(), Marks::default());
-        Self { link, open, segment: Segment::empty(), marks, all, totals, header }
+        Self { links, segment: Segment::empty(), marks: Marks::default(), all, totals, header: String::new() }
     }
 
     /// Whether no line was added yet, not even the header.
@@ -181,15 +178,12 @@ impl Chain {
         self.all.update(line);
         self.totals.bytes += line.len() as u64;
         self.totals.lines += 1;
+        let closed = self.links.line(line);
         if self.totals.lines == 1 {
-            let digest = ring::digest::digest(&SHA256, line);
-            self.header = HEXLOWER.encode(digest.as_ref());
-            self.begin_segment(digest.as_ref().to_vec());
+            self.header = HEXLOWER.encode(ring::digest::digest(&SHA256, line).as_ref());
             return None;
         }
-        let full = self.segment.bytes as usize + line.len() > SEGMENT_MAX;
-        let closed = if full { self.close() } else { None };
-        self.open.update(line);
+        let closed = closed.map(|link| self.ended(link));
         self.segment.bytes += line.len() as u64;
         self.segment.lines += 1;
         if let Some(peeked) = peek(line) {
@@ -200,14 +194,8 @@ impl Chain {
 
     /// Closes the last segment.
     pub(super) fn close(&mut self) -> Option<Segment> {
-        if self.segment.lines == 0 {
-            return None;
-        }
-        let link = self.open.clone().finish();
-        let mut segment = std::mem::replace(&mut self.segment, Segment::empty());
-        segment.hash = BASE64.encode(link.as_ref());
-        self.begin_segment(link.as_ref().to_vec());
-        Some(segment)
+        let link = self.links.close()?;
+        Some(self.ended(link))
     }
 
     /// Sums, and SHA-256 of the header line and of all lines in hex.
@@ -226,10 +214,8 @@ impl Chain {
         self.segment.until_ms = time_ms;
     }
 
-    fn begin_segment(&mut self, link: Vec<u8>) {
-        self.link = link;
-        self.open = Context::new(&SHA256);
-        self.open.update(&self.link);
+    fn ended(&mut self, link: Head) -> Segment {
+        Segment { hash: link.to_string(), ..std::mem::replace(&mut self.segment, Segment::empty()) }
     }
 }
 

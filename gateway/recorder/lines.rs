@@ -1,5 +1,6 @@
 //! The lines of one session on their way from its relay to the files.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -10,13 +11,16 @@ use ring::digest::{self, SHA256};
 use tokio::sync::oneshot;
 
 use super::evidence::Ending;
-use super::{RecorderError, Sealed};
+use super::links::{Head, Links};
+use super::{Durability, RecorderError, Sealed};
 use crate::session::SessionId;
 
 /// Room that a session's lines get if it writes that much at a time, bytes.
 const ROOM: usize = 64 * 1024;
 /// Lines of one session that may wait, bytes: seconds of a stuck disk.
 pub(super) const BACKLOG_MAX: usize = 4 << 20;
+/// Sweeps of which it is known which lines they ended with, for one session.
+const MARKS_MAX: usize = 1024;
 
 /// One session's lines; shared by its relay task and the threads.
 ///
@@ -31,8 +35,12 @@ pub(super) struct Lines {
     pub(super) active: AtomicBool,
     /// The compressor was told that much is waiting.
     pub(super) urgent: AtomicBool,
+    /// Set before the first event is taken.
+    durability: OnceLock<Durability>,
+    journaled: AtomicU64,
     recorded: AtomicU64,
     compressed: AtomicU64,
+    marks: Mutex<VecDeque<Mark>>,
     failure: OnceLock<String>,
     waker: AtomicWaker,
     open_file: Mutex<OpenFile>,
@@ -48,6 +56,37 @@ pub(super) struct Buffer {
     pub(super) journaled: usize,
     /// When the first line that is not in the journal came.
     pub(super) waiting_since: Option<Instant>,
+    /// Lines before `start` that are on their way into the file.
+    packing: Option<Arc<Vec<u8>>>,
+    /// The chain up to the last line that is in the journal.
+    links: Links,
+}
+
+/// Lines that may not be in the compressed file.
+pub(super) struct Tail {
+    /// Position of the first of them.
+    pub(super) start: u64,
+    /// The lines.
+    pub(super) lines: Vec<u8>,
+}
+
+/// Up to where a number of lines goes.
+#[derive(Clone, Copy)]
+struct Mark {
+    lines: u64,
+    position: u64,
+}
+
+/// What the journal takes from a session at once.
+pub(super) struct Fresh {
+    /// The number of the first line.
+    pub(super) first_line: u64,
+    /// The number of the line after the last.
+    pub(super) next_line: u64,
+    /// Position after the last line.
+    pub(super) end: u64,
+    /// The chain after the last line.
+    pub(super) head: Head,
 }
 
 /// How to finish a recording, and whom to tell; travels with the queues,
@@ -82,16 +121,21 @@ impl OpenFile {
 
 impl Lines {
     /// The lines of a session whose file holds `start` bytes of them.
-    pub(super) fn after(id: SessionId, start: u64, file: OpenFile) -> Self {
-        let buffer = Buffer { bytes: Vec::new(), start, journaled: 0, waiting_since: None };
+    pub(super) fn after(id: SessionId, (start, links): (u64, Links), file: OpenFile) -> Self {
+        let mark = Mark { lines: links.lines(), position: start };
+        let buffer =
+            Buffer { bytes: Vec::new(), start, journaled: 0, waiting_since: None, packing: None, links };
         Self {
             id,
             buffer: Mutex::new(buffer),
             queued: AtomicBool::new(false),
             active: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
+            durability: OnceLock::new(),
+            journaled: AtomicU64::new(start),
             recorded: AtomicU64::new(start),
             compressed: AtomicU64::new(start),
+            marks: Mutex::new(VecDeque::from([mark])),
             failure: OnceLock::new(),
             waker: AtomicWaker::new(),
             open_file: Mutex::new(file),
@@ -113,7 +157,25 @@ impl Lines {
         self.open_file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Up to where the lines survive the end of the process.
+    /// How durable lines must be to count as recorded.
+    pub(super) fn durability(&self) -> Durability {
+        self.durability.get().copied().unwrap_or_default()
+    }
+
+    /// Says it, once and before anything is recorded.
+    pub(super) fn require(&self, durability: Durability) {
+        if self.durability.set(durability).is_ok() && durability == Durability::Remote {
+            // What an earlier process recorded has to be elsewhere, too.
+            self.recorded.store(0, Ordering::Release);
+        }
+    }
+
+    /// Up to where the lines are in the journal.
+    pub(super) fn journaled(&self) -> u64 {
+        self.journaled.load(Ordering::Acquire)
+    }
+
+    /// Up to where the lines are as durable as they must be.
     pub(super) fn recorded(&self) -> u64 {
         self.recorded.load(Ordering::Acquire)
     }
@@ -123,10 +185,54 @@ impl Lines {
         self.compressed.load(Ordering::Acquire)
     }
 
-    /// Says that lines up to `position` are in the journal.
+    /// Says that lines up to there are in the journal.
+    pub(super) fn set_journaled(&self, fresh: &Fresh) {
+        self.journaled.store(fresh.end, Ordering::Release);
+        match self.durability() {
+            Durability::Process => self.set_recorded(fresh.end),
+            Durability::Disk => {}
+            Durability::Remote => self.mark(Mark { lines: fresh.next_line, position: fresh.end }),
+        }
+    }
+
+    /// Says that lines up to `position` are as durable as they must be.
     pub(super) fn set_recorded(&self, position: u64) {
-        self.recorded.store(position, Ordering::Release);
+        self.recorded.fetch_max(position, Ordering::AcqRel);
         self.waker.wake();
+    }
+
+    /// Says that so many lines are stored elsewhere.
+    pub(super) fn accepted(&self, lines: u64) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reached = None;
+        while let Some(mark) = marks.pop_front_if(|mark| mark.lines <= lines) {
+            reached = Some(mark.position);
+        }
+        drop(marks);
+        if let Some(position) = reached.filter(|_| self.durability() == Durability::Remote) {
+            self.set_recorded(position);
+        }
+    }
+
+    fn mark(&self, mark: Mark) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        if marks.len() >= MARKS_MAX {
+            // Of two sweeps the later one answers for both.
+            marks.pop_back();
+        }
+        marks.push_back(mark);
+    }
+
+    /// The lines in the journal that may not be in the file.
+    pub(super) fn tail(&self) -> Tail {
+        let buffer = self.buffer();
+        let packing = buffer.packing.as_deref().map_or(&[][..], Vec::as_slice);
+        let start = buffer.start - packing.len() as u64;
+        let waiting = buffer.bytes.get(..buffer.journaled).unwrap_or_default();
+        let mut lines = [packing, waiting].concat();
+        // The writer may be at it: what the journal has not yet is not there.
+        lines.truncate(self.journaled().saturating_sub(start) as usize);
+        Tail { start, lines }
     }
 
     /// Says that lines up to `position` are in the compressed file.
@@ -176,8 +282,19 @@ impl Buffer {
         self.start + self.bytes.len() as u64
     }
 
+    /// Gives what the journal does not have yet to `write`, with its position.
+    pub(super) fn journal(&mut self, write: impl FnOnce(u64, &[u8])) -> Fresh {
+        let (first_line, fresh) = (self.links.lines(), self.bytes.get(self.journaled..).unwrap_or_default());
+        if !fresh.is_empty() {
+            write(self.start + self.journaled as u64, fresh);
+            self.links.extend(fresh);
+            self.journaled = self.bytes.len();
+        }
+        Fresh { first_line, next_line: self.links.lines(), end: self.end(), head: self.links.head() }
+    }
+
     /// Takes the lines that are in the journal; the rest stays.
-    pub(super) fn take_journaled(&mut self) -> Vec<u8> {
+    pub(super) fn take_journaled(&mut self) -> Arc<Vec<u8>> {
         let rest = self.bytes.get(self.journaled..).unwrap_or_default();
         // A session that goes on writing needs room; a quiet one keeps none.
         let room = if rest.is_empty() && self.journaled < ROOM { 0 } else { self.bytes.len().min(ROOM) };
@@ -187,7 +304,14 @@ impl Buffer {
         taken.truncate(self.journaled);
         self.start += self.journaled as u64;
         self.journaled = 0;
+        let taken = Arc::new(taken);
+        self.packing = Some(Arc::clone(&taken));
         taken
+    }
+
+    /// What was taken is in the file.
+    pub(super) fn packed(&mut self) {
+        self.packing = None;
     }
 }
 

@@ -8,6 +8,7 @@
 //! recording and signs it. What a crash or a stop leaves is put together
 //! again: reopened if its session goes on, sealed if not.
 
+mod backlog;
 #[cfg(test)]
 mod by_hand;
 mod check;
@@ -16,6 +17,7 @@ mod evidence;
 mod frames;
 mod journal;
 mod lines;
+mod links;
 mod memory;
 pub mod read;
 mod recording;
@@ -24,6 +26,7 @@ mod reopen;
 mod seal;
 mod sealer;
 mod seek_table;
+pub mod shipment;
 mod signing;
 mod spool;
 mod trailer;
@@ -40,21 +43,26 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 pub use crate::asciicast::{Direction, FlowEvent, Guess, Mode, Side, Stream};
+pub use backlog::Backlog;
 #[cfg(test)]
 pub(crate) use by_hand::ByHand;
 pub use evidence::{Ending, Evidence, Segment};
+pub use links::Head;
 pub use recording::{Position, Recording};
 pub use reopen::{Recorded, Recovered};
 pub use seal::Sealed;
+pub use shipment::{Batch, Feed, Follower, Shipment};
 pub use signing::{PublicKey, SigningKey};
 pub use spool::{RECORDING_SUFFIX, Spool, is_sealed};
 pub use verify::{Damage, Report, verify};
 
 use crate::asciicast::{CastError, Header};
 use crate::metrics::Metrics;
-use crate::session::SessionId;
+use crate::session::{Durability, SessionId};
 use lines::{Lines, OpenFile};
+use links::Links;
 use recovery::Past;
+use shipment::Followers;
 use writer::ToWriter;
 
 /// Where the recorder keeps what it writes.
@@ -151,6 +159,8 @@ pub(crate) struct House {
     open: Mutex<HashMap<SessionId, Weak<Lines>>>,
     /// What an earlier process left.
     past: Mutex<Past>,
+    /// Who is given what is recorded.
+    followers: Followers,
 }
 
 impl House {
@@ -203,7 +213,8 @@ impl Recorder {
         let lock = spool.lock()?;
         let (past, first_journal) = recovery::look(&spool)?;
         let (trouble, open, past) = (Mutex::new(None), Mutex::default(), Mutex::new(past));
-        let house = Arc::new(House { spool, key, metrics, trouble, open, past });
+        let followers = Followers::default();
+        let house = Arc::new(House { spool, key, metrics, trouble, open, past, followers });
         house.tidy_past();
         let journal = journal::Journal::open(house.spool.clone(), first_journal, lock)?;
         let (to_sealer, sealing) = channel();
@@ -220,7 +231,12 @@ impl Recorder {
     /// Begins the recording of a session, or says why there can be none.
     ///
     /// The header is in the session's file when this returns (one `write(2)`).
-    pub fn begin(&self, id: &SessionId, header: Header) -> Result<Recording, RecorderError> {
+    pub fn begin(
+        &self,
+        id: &SessionId,
+        header: Header,
+        durability: Durability,
+    ) -> Result<Recording, RecorderError> {
         if let Some(why) = self.house.trouble() {
             return Err(RecorderError::Unhealthy(why));
         }
@@ -228,11 +244,20 @@ impl Recorder {
         header.write(&mut line)?;
         let frame = frames::header_frame(&line).map_err(RecorderError::io("compress a header"))?;
         self.house.spool.create(id, &frame)?;
-        let mut file = OpenFile::new();
+        let (mut file, mut links) = (OpenFile::new(), Links::new());
         file.wrote(&frame);
-        let lines = Arc::new(Lines::after(id.clone(), line.len() as u64, file));
+        links.line(&line);
+        let recording = self.opened(id, Lines::after(id.clone(), (line.len() as u64, links), file), header);
+        recording.require(durability);
+        Ok(recording)
+    }
+
+    fn opened(&self, id: &SessionId, lines: Lines, header: Header) -> Recording {
+        let lines = Arc::new(lines);
         self.house.open().insert(id.clone(), Arc::downgrade(&lines));
-        Ok(Recording::new(lines, self.writer.clone()))
+        let (session, header) = (id.clone(), Arc::new(header));
+        self.house.followers.offer(&Shipment::Begun { session, header });
+        Recording::new(lines, self.writer.clone())
     }
 
     /// Open recordings of an earlier process that nobody took up yet.
@@ -249,9 +274,7 @@ impl Recorder {
             return Err(RecorderError::Unhealthy(why));
         }
         let Some(reopened) = reopen::reopen(&self.house, id)? else { return Ok(None) };
-        let lines = Arc::new(reopened.lines);
-        self.house.open().insert(id.clone(), Arc::downgrade(&lines));
-        let recording = Recording::going_on(lines, self.writer.clone(), reopened.state);
+        let recording = self.opened(id, reopened.lines, reopened.header).going_on(reopened.state);
         Ok(Some((recording, reopened.recovered)))
     }
 
@@ -272,6 +295,16 @@ impl Recorder {
         self.house.key.public()
     }
 
+    /// For those who follow what is recorded.
+    pub fn feed(&self) -> Feed {
+        Feed::of(&self.house)
+    }
+
+    /// Whether recordings can be as durable as that.
+    pub fn keeps(&self, durability: Durability) -> bool {
+        self.house.followers.keep(durability)
+    }
+
     /// The spool it writes to.
     pub fn spool(&self) -> &Spool {
         &self.house.spool
@@ -284,6 +317,7 @@ impl Drop for Recorder {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        self.house.followers.close();
         for lines in self.house.open().values().filter_map(Weak::upgrade) {
             lines.fail("the recorder was closed");
         }

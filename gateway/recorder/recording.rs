@@ -16,6 +16,7 @@ use crate::asciicast::{
     EventCode, Handover, Marks, Piece, Runes, encode_event, encode_flow, encode_mark, encode_piece,
     encode_traffic,
 };
+use crate::session::Durability;
 
 /// Longest marker text, bytes; a marker is a label.
 const MARKER_MAX: usize = 4096;
@@ -66,11 +67,22 @@ impl Recording {
     }
 
     /// A recording that another process began.
-    pub(super) fn going_on(lines: Arc<Lines>, writer: Sender<ToWriter>, state: State) -> Self {
-        let mut recording = Self::new(lines, writer);
-        (recording.marks, recording.last_ms) = (state.marks, state.last_ms);
-        (recording.output, recording.error_output) = (state.output, state.error_output);
-        recording
+    pub(super) fn going_on(mut self, state: State) -> Self {
+        (self.marks, self.last_ms) = (state.marks, state.last_ms);
+        (self.output, self.error_output) = (state.output, state.error_output);
+        self
+    }
+
+    /// Says when its events count as recorded, before the first of them.
+    ///
+    /// Only the first word counts; without one it is `process`.
+    pub fn require(&self, durability: Durability) {
+        self.lines.require(durability);
+    }
+
+    /// The position after everything that was taken so far.
+    pub fn position(&self) -> Position {
+        Position(self.lines.buffer().end())
     }
 
     /// Records one output message; each sequence number once, ascending.
@@ -182,12 +194,12 @@ impl Recording {
         self.sealed = true;
     }
 
-    /// Up to where the recording survives the end of the process.
+    /// Up to where the recording is as durable as it has to be.
     pub fn recorded(&self) -> Position {
         Position(self.lines.recorded())
     }
 
-    /// Ready once `position` survives the end of the process.
+    /// Ready once `position` is as durable as it has to be.
     pub fn poll_recorded(
         &mut self,
         context: &mut Context<'_>,

@@ -10,10 +10,12 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::frames::{LiveEncoder, Turn, header_frame};
 use super::lines::{Lines, OpenFile};
+use super::links::Links;
 use super::memory::Memory;
 use super::recording::State;
 use super::recovery::{self, Part};
 use super::{House, RecorderError, Stream};
+use crate::asciicast::Header;
 use crate::session::SessionId;
 
 /// Lines compressed at a time, bytes: what a busy second writes.
@@ -56,6 +58,7 @@ pub struct Recorded {
 /// A recording that goes on.
 pub(super) struct Reopened {
     pub(super) lines: Lines,
+    pub(super) header: Header,
     pub(super) state: State,
     pub(super) recovered: Recovered,
 }
@@ -73,17 +76,14 @@ pub(super) fn reopen(house: &House, id: &SessionId) -> Result<Option<Reopened>, 
         // The open file is untouched, and a draft of nothing is of no use.
         let _ = fs::remove_file(&path);
     }
-    let (file, position, memory) = rewritten?;
+    let Rewritten { file, position, links, header, memory } = rewritten?;
     house.past_done(id, true);
     let (state, recovered) = memory.finish();
-    Ok(Some(Reopened { lines: Lines::after(id.clone(), position, file), state, recovered }))
+    let lines = Lines::after(id.clone(), (position, links), file);
+    Ok(Some(Reopened { lines, header, state, recovered }))
 }
 
-fn rewrite(
-    house: &House,
-    id: &SessionId,
-    index: &super::journal::Index,
-) -> Result<(OpenFile, u64, Memory), RecorderError> {
+fn rewrite(house: &House, id: &SessionId, index: &super::journal::Index) -> Result<Rewritten, RecorderError> {
     let path = house.spool.draft_path(id);
     let failed = || RecorderError::io(format!("reopen {}", house.spool.path(id).display()));
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
@@ -103,8 +103,15 @@ struct Rewrite {
     encoder: LiveEncoder,
     waiting: Vec<u8>,
     packed: Vec<u8>,
-    written: OpenFile,
+    is: Rewritten,
+}
+
+/// What was written anew.
+struct Rewritten {
+    file: OpenFile,
     position: u64,
+    links: Links,
+    header: Header,
     memory: Memory,
 }
 
@@ -115,21 +122,27 @@ impl Rewrite {
             encoder: LiveEncoder::new()?,
             waiting: Vec::new(),
             packed: Vec::new(),
-            written: OpenFile::new(),
-            position: 0,
-            memory: Memory::default(),
+            is: Rewritten {
+                file: OpenFile::new(),
+                position: 0,
+                links: Links::new(),
+                header: Header::new(0),
+                memory: Memory::default(),
+            },
         })
     }
 
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
-        let is_header = self.position == 0;
-        self.position += line.len() as u64;
+        let is_header = self.is.position == 0;
+        self.is.position += line.len() as u64;
+        self.is.links.line(line);
         if is_header {
+            self.is.header = Header::parse(line).unwrap_or(Header::new(0));
             let frame = header_frame(line)?;
-            self.written.wrote(&frame);
+            self.is.file.wrote(&frame);
             return self.file.write_all(&frame);
         }
-        self.memory.line(line);
+        self.is.memory.line(line);
         self.waiting.extend_from_slice(line);
         if self.waiting.len() >= CHUNK { self.compress(Turn::Flush) } else { Ok(()) }
     }
@@ -138,15 +151,15 @@ impl Rewrite {
         self.packed.clear();
         self.encoder.compress(&self.waiting, turn, &mut self.packed)?;
         self.waiting.clear();
-        self.written.wrote(&self.packed);
+        self.is.file.wrote(&self.packed);
         self.file.write_all(&self.packed)
     }
 
     /// Makes it durable: the old journal goes soon after.
-    fn finish(mut self) -> io::Result<(OpenFile, u64, Memory)> {
+    fn finish(mut self) -> io::Result<Rewritten> {
         self.compress(Turn::End)?;
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
-        Ok((self.written, self.position, self.memory))
+        Ok(self.is)
     }
 }

@@ -4,12 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256, digest};
 
 use super::evidence::{Chain, Ending, Evidence};
 use super::frames::SealEncoder;
+use super::shipment::Shipment;
 use super::{House, RecorderError, seek_table};
 use crate::asciicast::Header;
 use crate::session::SessionId;
@@ -126,14 +128,17 @@ impl<'a> Seal<'a> {
         self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(&failed)?;
         self.house.spool.publish(&self.id).map_err(&failed)?;
         self.house.count_bytes("sealed", self.written as usize);
-        Ok(Sealed {
+        let sealed = Sealed {
             path: self.house.spool.path(&self.id),
             sha256: HEXLOWER.encode(self.compressed.finish().as_ref()),
             bytes: self.written,
             line_bytes,
             duration_ms,
-            key_id: self.evidence.key_id,
-        })
+            key_id: self.evidence.key_id.clone(),
+        };
+        let evidence = Arc::new(self.evidence);
+        self.house.followers.offer(&Shipment::Sealed { session: self.id, evidence });
+        Ok(sealed)
     }
 
     fn end_frame(&mut self) -> Result<(), RecorderError> {

@@ -60,10 +60,7 @@ impl Damage {
 /// it [`Damage`]; so does a signature by another key. The file is read once
 /// or twice, with memory for one frame and the evidence.
 pub fn verify(path: &Path, trusted: &[PublicKey]) -> Result<Report, Damage> {
-    let unreadable = |error: io::Error| Damage::at(0..0, format!("it cannot be read: {error}"));
-    let file = File::open(path).map_err(unreadable)?;
-    let length = file.metadata().map_err(unreadable)?.len();
-    let bytes = Bytes { file, length };
+    let bytes = Bytes::open(path)?;
     let Some(trailer) = Trailer::find(&bytes)? else {
         return unsealed(bytes);
     };
@@ -98,6 +95,14 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
+    /// Opens a file.
+    pub(super) fn open(path: &Path) -> Result<Self, Damage> {
+        let unreadable = |error: io::Error| Damage::at(0..0, format!("it cannot be read: {error}"));
+        let file = File::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        Ok(Self { file, length })
+    }
+
     /// Reads `size` bytes from `at`, which must be there.
     pub(super) fn read(&self, at: u64, size: u64) -> Result<Vec<u8>, Damage> {
         let range = at..at.saturating_add(size);

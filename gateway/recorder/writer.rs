@@ -1,15 +1,19 @@
 //! The writer thread: new lines of all sessions into the journal.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::compressor::ToCompressor;
 use super::journal::{self, Journal};
-use super::lines::{Finish, SharedLines};
+use super::lines::{Finish, Fresh, SharedLines};
+use super::shipment::{Batch, Shipment};
 use super::{House, RecorderError};
 
 /// Sessions are swept at most this often; a lone event is written at once.
@@ -56,7 +60,9 @@ struct Writer {
 /// What one sweep took from one session.
 struct Swept {
     lines: SharedLines,
-    end: u64,
+    fresh: Fresh,
+    /// Where the lines are among the records.
+    place: Range<usize>,
     waiting: usize,
     since: Option<Instant>,
 }
@@ -118,18 +124,19 @@ impl Writer {
     fn gather(&mut self, lines: SharedLines) {
         lines.queued.store(false, Ordering::Release);
         let mut buffer = lines.buffer();
-        if lines.failure().is_none() {
-            let fresh = buffer.bytes.get(buffer.journaled..).unwrap_or_default();
-            if !fresh.is_empty() {
-                let position = buffer.start + buffer.journaled as u64;
-                journal::encode(lines.id(), position, fresh, &mut self.records);
-                self.house.count_bytes("lines", fresh.len());
+        let (failed, records) = (lines.failure().is_some(), &mut self.records);
+        let mut size = 0;
+        let fresh = buffer.journal(|position, fresh| {
+            if !failed {
+                journal::encode(lines.id(), position, fresh, records);
+                size = fresh.len();
             }
-            buffer.journaled = buffer.bytes.len();
-        }
-        let (end, waiting, since) = (buffer.end(), buffer.journaled, buffer.waiting_since.take());
+        });
+        let (waiting, since) = (buffer.journaled, buffer.waiting_since.take());
         drop(buffer);
-        self.batch.push(Swept { lines, end, waiting, since });
+        let place = self.records.len() - size..self.records.len();
+        self.house.count_bytes("lines", size);
+        self.batch.push(Swept { lines, fresh, place, waiting, since });
         if self.records.len() >= WRITE_MAX {
             self.sweep();
         }
@@ -143,12 +150,12 @@ impl Writer {
     /// Writes the records, then tells the relays and the compressor.
     fn sweep(&mut self) {
         let written = if self.records.is_empty() { Ok(()) } else { self.journal.append(&self.records) };
-        self.records.clear();
         match written {
             Ok(()) => self.publish(),
             Err(error) => self.give_up(&error),
         }
         self.batch.clear();
+        self.records.clear();
         for (lines, finish) in self.finishing.drain(..) {
             let _ = self.compressor.send(ToCompressor::Finish(lines, finish));
         }
@@ -160,9 +167,10 @@ impl Writer {
             if lines.failure().is_some() {
                 continue;
             }
-            if swept.end > lines.recorded() {
-                self.journal.holds(lines, swept.end);
-                lines.set_recorded(swept.end);
+            if swept.fresh.end > lines.journaled() {
+                self.journal.holds(lines, swept.fresh.end);
+                lines.set_journaled(&swept.fresh);
+                self.offer(swept);
             }
             if let Some(since) = swept.since {
                 self.house.metrics.recorder_write_seconds.observe(since.elapsed().as_secs_f64());
@@ -173,6 +181,20 @@ impl Writer {
                 let _ = self.compressor.send(ToCompressor::Active(lines.clone()));
             }
         }
+    }
+
+    /// Gives new lines to whoever follows.
+    fn offer(&self, Swept { lines, fresh, place, .. }: &Swept) {
+        if !self.house.followers.any() {
+            return;
+        }
+        let batch = Batch {
+            first_line: fresh.first_line,
+            count: fresh.next_line - fresh.first_line,
+            lines: Bytes::copy_from_slice(self.records.get(place.clone()).unwrap_or_default()),
+            chain: fresh.head,
+        };
+        self.house.followers.offer(&Shipment::Lines { session: lines.id().clone(), batch });
     }
 
     /// The lines of this sweep are not safe: their recordings have failed.

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod recording;
 mod reopen;
+mod shipment;
 
 use std::fs;
 use std::future::poll_fn;
@@ -34,7 +35,7 @@ impl Rig {
     }
 
     fn begin(&self, id: &str) -> Recording {
-        self.recorder().begin(&session(id), header(id)).unwrap()
+        self.recorder().begin(&session(id), header(id), Durability::Process).unwrap()
     }
 
     fn path(&self, id: &str) -> PathBuf {

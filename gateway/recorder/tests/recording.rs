@@ -96,7 +96,7 @@ async fn many_sessions_at_once_do_not_mix() {
 async fn an_id_is_recorded_once() {
     let rig = Rig::new();
     let _recording = rig.begin("a-1");
-    let again = rig.recorder().begin(&session("a-1"), header("a-1"));
+    let again = rig.recorder().begin(&session("a-1"), header("a-1"), Durability::Process);
     assert!(matches!(again, Err(RecorderError::Exists(_))));
 }
 
@@ -150,7 +150,7 @@ async fn a_recording_that_cannot_be_written_fails_and_says_why() {
     let failed = poll_fn(|context| recording.poll_recorded(context, Position(u64::MAX))).await;
     assert!(matches!(failed, Err(RecorderError::Failed(_))), "{failed:?}");
     assert!(recording.output(2, 1, Stream::Output, b"y").is_err());
-    let other = rig.recorder().begin(&session("b-2"), header("b-2"));
+    let other = rig.recorder().begin(&session("b-2"), header("b-2"), Durability::Process);
     assert!(other.is_ok() || rig.recorder().healthy().is_err());
     assert!(rig.metrics.recorder_errors.get() > 0);
 }

@@ -19,6 +19,7 @@ use crate::recorder::read::LineReader;
 use crate::recorder::{
     End, Evidence, PublicKey, Recorder, RecorderConfig, Report, Sealed, SigningKey, verify,
 };
+use crate::session::Durability;
 use crate::socket::websocket_config;
 
 /// Longest any test waits for one thing; reached only when it never comes.
@@ -132,7 +133,7 @@ impl Rig {
         })
         .as_object()
         .cloned();
-        let recording = recorder.begin(&session, header).unwrap();
+        let recording = recorder.begin(&session, header, Durability::Process).unwrap();
         let (upstream, agent) = legs(MessageType::OutputStreamData).await;
         let (client_leg, client) = client_legs().await;
         let (orders, control) = mpsc::channel(8);
