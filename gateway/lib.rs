@@ -32,6 +32,8 @@ pub mod registry;
 pub mod recorder;
 // Where is recording X?
 pub mod store;
+// Has CloudWatch Logs got it?
+pub mod shipper;
 // What did they see?
 pub mod replay;
 // Are both legs still moving?

@@ -33,6 +33,7 @@ const TABLE: &[(&str, &str)] = &[
     ("registry", "nouns"),
     ("recorder", "nouns, asciicast"),
     ("store", "nouns, asciicast, recorder"),
+    ("shipper", "nouns, asciicast, transcript, broker, recorder"),
     ("replay", "nouns, asciicast, transcript, recorder, store"),
     ("relay", "nouns, data_channel, recorder"),
     ("lifecycle", "everything above"),

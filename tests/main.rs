@@ -22,6 +22,7 @@ mod restart;
 mod resume;
 mod sdk;
 mod shell;
+mod shipper;
 mod signatures;
 mod slow_clients;
 mod start_once;

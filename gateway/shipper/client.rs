@@ -62,7 +62,9 @@ impl Logs {
         let call = self.client().create_log_stream().log_group_name(&self.group).log_stream_name(stream);
         match call.send().await {
             Ok(_) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_already_exists_exception()) => {
+            Err(error)
+                if error.as_service_error().is_some_and(|e| e.is_resource_already_exists_exception()) =>
+            {
                 Ok(())
             }
             Err(error) => Err(ShipperError::of("CreateLogStream", &error)),
@@ -70,11 +72,7 @@ impl Logs {
     }
 
     /// Stores a batch; gives the events that were outside AWS's times.
-    pub(super) async fn put(
-        &self,
-        stream: &str,
-        batch: &[LogEvent],
-    ) -> Result<Vec<LogEvent>, ShipperError> {
+    pub(super) async fn put(&self, stream: &str, batch: &[LogEvent]) -> Result<Vec<LogEvent>, ShipperError> {
         let mut events = Vec::with_capacity(batch.len());
         for event in batch {
             let made = InputLogEvent::builder().timestamp(event.at_ms).message(&event.message).build();
@@ -110,18 +108,14 @@ impl Logs {
     }
 }
 
-async fn client(
-    endpoint_url: Option<&str>,
-    broker: &BrokerConfig,
-) -> Result<(Client, String), ShipperError> {
+async fn client(endpoint_url: Option<&str>, broker: &BrokerConfig) -> Result<(Client, String), ShipperError> {
     let sdk = broker::aws_config(broker).await?;
     let region = sdk.region().map(ToString::to_string).ok_or_else(|| {
         ShipperError::Config("no region: set broker.region or the AWS configuration's".to_owned())
     })?;
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build();
-    let mut config =
-        Builder::from(&sdk).timeout_config(timeouts).retry_config(RetryConfig::disabled());
+    let mut config = Builder::from(&sdk).timeout_config(timeouts).retry_config(RetryConfig::disabled());
     if let Some(url) = endpoint_url {
         config = config.endpoint_url(broker::endpoint(url)?);
     }
@@ -134,5 +128,10 @@ fn rejected(batch: &[LogEvent], info: &RejectedLogEventsInfo) -> Vec<LogEvent> {
     let old = [index(info.too_old_log_event_end_index), index(info.expired_log_event_end_index)];
     let new = index(info.too_new_log_event_start_index).unwrap_or(batch.len());
     let old = old.into_iter().flatten().max().map_or(0, |end| end.saturating_add(1));
-    batch.iter().enumerate().filter(|(at, _)| *at < old || *at >= new).map(|(_, event)| event.clone()).collect()
+    batch
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at < old || *at >= new)
+        .map(|(_, event)| event.clone())
+        .collect()
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::ShipperError;
-use super::segment::Head;
+use crate::recorder::{Head, Links};
 use crate::session::{SessionId, now_ms};
 
 /// A cursor file is written anew at this size, bytes.
@@ -32,10 +32,10 @@ pub(super) struct Cursor {
     pub(super) segment: u64,
     /// Number of the next line.
     pub(super) line: u64,
-    /// End of the lines that the next segment holds, if it was planned.
-    pub(super) until: Option<u64>,
     /// The chain before the next line.
     pub(super) head: Head,
+    /// Where the next segment ends, if it was planned: line and chain.
+    pub(super) until: Option<(u64, Head)>,
     /// Number of the next event of the transcript.
     pub(super) sequence: u64,
 }
@@ -43,7 +43,7 @@ pub(super) struct Cursor {
 impl Cursor {
     /// The cursor of a session of which nothing has been shipped.
     pub(super) fn fresh() -> Self {
-        Self { run: now_ms(), segment: 0, line: 0, until: None, head: Head::default(), sequence: 0 }
+        Self { run: now_ms(), segment: 0, line: 0, head: Links::new().head(), until: None, sequence: 0 }
     }
 }
 

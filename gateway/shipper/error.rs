@@ -7,6 +7,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::rebuild::RebuildError;
 use crate::broker::BrokerError;
+use crate::recorder::RecorderError;
 use crate::session::printable;
 
 /// Most of a message from AWS that is kept, characters.
@@ -48,6 +49,9 @@ pub enum ShipperError {
     /// The recording cannot be put together from what is there.
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
+    /// The spool cannot be read.
+    #[error(transparent)]
+    Spool(#[from] RecorderError),
     /// A file of the shipper cannot be read or written.
     #[error("{what}: {source}")]
     Io {
@@ -98,6 +102,23 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// Whether it may be over in a moment.
+    pub(super) fn passes_soon(self) -> bool {
+        matches!(self, Self::Throttled | Self::TimedOut | Self::Unavailable | Self::Missing)
+    }
+
+    /// Whether it may be over later without anybody doing something here.
+    pub(super) fn passes(self) -> bool {
+        self.passes_soon() || self == Self::Credentials
+    }
+
+    /// Whether every session meets it.
+    pub(super) fn concerns_all(self) -> bool {
+        !matches!(self, Self::Missing | Self::Rejected | Self::Invalid | Self::Exists)
+    }
+}
+
 impl ShipperError {
     /// Names what an SDK call failed of; only code and message are taken.
     pub(super) fn of<E, R>(operation: &'static str, error: &SdkError<E, R>) -> Self
@@ -135,6 +156,12 @@ impl ShipperError {
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
+    }
+
+    /// Events stay outside the times that AWS takes.
+    pub(super) fn rejected() -> Self {
+        let why = "the events are too old or too new for AWS: is the clock right?".to_owned();
+        Self::Call { operation: "PutLogEvents", trouble: Trouble::Rejected, why }
     }
 
     /// What kind of trouble it was, of a call.

@@ -148,8 +148,8 @@ impl About {
                 event.command = command.get(..command.floor_char_boundary(COMMAND_MAX));
                 event.command_source = Some(source);
             }
-            What::Resize(size) => (event.event_name, event.size) = ("resize", Some(size)),
-            What::Notice(notice) => (event.event_name, event.notice) = ("notice", Some(notice)),
+            What::Resize(size) => (event.event_name, event.size) = ("resize", Some(size.as_str())),
+            What::Notice(notice) => (event.event_name, event.notice) = ("notice", Some(notice.as_str())),
             What::End(why, digest) => {
                 event.event_name = "sessionEnd";
                 event.end_reason = Some(why);

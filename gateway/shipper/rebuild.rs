@@ -9,7 +9,8 @@ use std::io::{self, Write};
 
 use data_encoding::BASE64;
 
-use super::segment::{Head, Holds, Place, RecordingEvent};
+use super::segment::{Holds, Place, RecordingEvent};
+use crate::recorder::Links;
 
 /// Events that wait for an earlier one at the most, bytes of base64.
 const WAITING_MAX: usize = 256 << 20;
@@ -75,8 +76,7 @@ pub(super) struct Rebuild<F> {
 struct Run {
     file: File,
     segment: u64,
-    lines: u64,
-    head: Head,
+    links: Links,
     evidence: Option<Vec<u8>>,
     waiting: BTreeMap<u64, Gathered>,
 }
@@ -118,19 +118,18 @@ impl<F: FnMut() -> io::Result<File>> Rebuild<F> {
 
     /// The best run: a sealed one, else the one with the most lines.
     pub(super) fn finish(self) -> Result<Rebuilt, RebuildError> {
-        let best = self.runs.into_values().max_by_key(|run| (run.evidence.is_some(), run.lines));
+        let best = self.runs.into_values().max_by_key(|run| (run.evidence.is_some(), run.links.lines()));
         let run = best.ok_or(RebuildError::Nothing)?;
         if !run.waiting.is_empty() {
-            return Err(RebuildError::Missing { segment: run.segment, line: run.lines + 1 });
+            return Err(RebuildError::Missing { segment: run.segment, line: run.links.lines() + 1 });
         }
-        Ok(Rebuilt { file: run.file, lines: run.lines, evidence: run.evidence })
+        Ok(Rebuilt { file: run.file, lines: run.links.lines(), evidence: run.evidence })
     }
 }
 
 impl Run {
     fn new(file: File) -> Self {
-        let (segment, lines, head) = (0, 0, Head::default());
-        Self { file, segment, lines, head, evidence: None, waiting: BTreeMap::new() }
+        Self { file, segment: 0, links: Links::new(), evidence: None, waiting: BTreeMap::new() }
     }
 
     /// Keeps a part that has not come before; says how large it is.
@@ -166,17 +165,18 @@ impl Run {
 
     fn append(&mut self, gathered: Gathered) -> Result<(), RebuildError> {
         let Gathered { place, holds, parts } = gathered;
-        let altered = || RebuildError::Altered { segment: place.segment, line: self.lines + 1 };
+        let line = self.links.lines() + 1;
+        let altered = || RebuildError::Altered { segment: place.segment, line };
         let data: String = parts.into_iter().flatten().collect();
         let packed = BASE64.decode(data.as_bytes()).map_err(|_| altered())?;
         let bytes = zstd::bulk::decompress(&packed, SEGMENT_MAX).map_err(|_| altered())?;
-        if place.before != self.head || place.first_line != self.lines {
+        if place.before != self.links.head() || place.first_line != self.links.lines() {
             return Err(altered());
         }
         match holds {
             Holds::Lines => {
-                let counted = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-                if self.head.after(&bytes) != place.after || counted != place.lines {
+                self.links.extend(&bytes);
+                if self.links.head() != place.after || self.links.lines() != place.first_line + place.lines {
                     return Err(altered());
                 }
                 self.file.write_all(&packed)?;
@@ -184,8 +184,6 @@ impl Run {
             Holds::Seal => self.evidence = Some(bytes),
         }
         self.segment += 1;
-        self.lines += place.lines;
-        self.head = place.after;
         Ok(())
     }
 }

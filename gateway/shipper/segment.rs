@@ -2,14 +2,17 @@
 //!
 //! All of a session's lines are cut into segments. A segment is one zstd
 //! frame, in base64, in one event or, if it is large, in a few parts.
-//! `headAfter = SHA-256(headBefore ‖ lines)`, so segments cannot be left
-//! out, repeated, swapped or altered without being found.
+//! `headBefore` and `headAfter` are heads of the recording's own hash chain,
+//! so segments cannot be left out, repeated, swapped or altered without
+//! being found, and the seal's evidence is about the same chain.
 
 use std::borrow::Cow;
 
-use data_encoding::{BASE64, HEXLOWER};
-use ring::digest::{Context, SHA256};
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
+
+use super::batch::LogEvent;
+use crate::recorder::Head;
 
 /// What `eventName` says of these events.
 pub(super) const EVENT_NAME: &str = "recording";
@@ -17,21 +20,6 @@ pub(super) const EVENT_NAME: &str = "recording";
 const PART: usize = 180_000;
 /// The live level of the recorder: as good as any for so few lines.
 const LEVEL: i32 = 1;
-
-/// A link of the chain, hex; empty before the first line.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Head(String);
-
-impl Head {
-    /// The link after these lines.
-    pub(super) fn after(&self, lines: &[u8]) -> Self {
-        let mut digest = Context::new(&SHA256);
-        digest.update(self.0.as_bytes());
-        digest.update(lines);
-        Self(HEXLOWER.encode(digest.finish().as_ref()))
-    }
-}
 
 /// What a segment holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,28 +89,28 @@ impl<'a> RecordingEvent<'a> {
             segment: self.segment,
             first_line: self.first_line,
             lines: self.lines,
-            before: self.head_before.clone(),
-            after: self.head_after.clone(),
+            before: self.head_before,
+            after: self.head_after,
         }
     }
 }
 
-/// The messages of one segment.
+/// The events of one segment, all of one time.
 pub(super) fn encode(
     session: &str,
-    event_time_ms: i64,
+    at_ms: i64,
     (holds, bytes): (Holds, &[u8]),
     place: &Place,
-) -> std::io::Result<Vec<String>> {
+) -> std::io::Result<Vec<LogEvent>> {
     let data = BASE64.encode(&zstd::bulk::compress(bytes, LEVEL)?);
     let parts = data.len().div_ceil(PART).max(1);
-    let mut messages = Vec::with_capacity(parts);
+    let mut events = Vec::with_capacity(parts);
     for part in 0..parts {
         let end = data.len().min((part + 1) * PART);
         let event = RecordingEvent {
             event_name: EVENT_NAME.into(),
             session_id: session.into(),
-            event_time_ms,
+            event_time_ms: at_ms,
             holds,
             run: place.run,
             segment: place.segment,
@@ -130,11 +118,11 @@ pub(super) fn encode(
             parts: parts as u32,
             first_line: place.first_line,
             lines: place.lines,
-            head_before: place.before.clone(),
-            head_after: place.after.clone(),
+            head_before: place.before,
+            head_after: place.after,
             data: data.get(part * PART..end).unwrap_or_default().into(),
         };
-        messages.push(serde_json::to_string(&event)?);
+        events.push(LogEvent { at_ms, message: serde_json::to_string(&event)? });
     }
-    Ok(messages)
+    Ok(events)
 }

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn lines_have_no_escape_sequence_however_output_is_cut() {
-        let whole = "\u{1b}[1;32mok\u{1b}[0m\tfine\r\n\u{1b}]0;title\u{7}$ ls\u{1b}(B\u{1b}[K\r\n\u{9b}31mred\n";
+        let whole =
+            "\u{1b}[1;32mok\u{1b}[0m\tfine\r\n\u{1b}]0;title\u{7}$ ls\u{1b}(B\u{1b}[K\r\n\u{9b}31mred\n";
         let expected = ["ok fine", "$ ls", "red"];
         assert_eq!(lines(&[whole]), expected);
         let one_by_one: Vec<String> = whole.chars().map(String::from).collect();

@@ -3,6 +3,7 @@
 mod apart;
 mod channel;
 mod house;
+mod logs;
 mod person;
 mod recording;
 mod tunnel;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
 pub use house::{BRIEF, CLOSED, DEV, House, PROD, QUIET, target};
+pub use logs::{FakeLogs, Fault};
 pub use person::{Person, Ticket, proof};
 pub use recording::{Recorded, spool_holds};
 pub use tunnel::{Tunnel, echo, silent_port};
