@@ -23,6 +23,7 @@ mod resume;
 mod sdk;
 mod shell;
 mod shipper;
+mod shipper_weather;
 mod signatures;
 mod slow_clients;
 mod start_once;

@@ -127,6 +127,15 @@ impl Shipper {
     }
 }
 
+impl Drop for Shipper {
+    fn drop(&mut self) {
+        let dispatcher = self.dispatcher.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(dispatcher) = dispatcher {
+            dispatcher.abort();
+        }
+    }
+}
+
 /// Gives every session's carrier what is for it.
 async fn dispatch(depot: Arc<Depot>, mut follower: Follower, mut stop: watch::Receiver<bool>) {
     let mut carriers = JoinSet::new();

@@ -59,7 +59,7 @@ impl Text {
             (Escape::Control, '@'..='~') => Escape::No,
             (Escape::String, '\u{7}' | '\u{9c}') => Escape::No,
             // A sequence that is broken off hides no line.
-            (Escape::Control | Escape::Begun | Escape::Short, '\n' | '\r') => {
+            (Escape::Control | Escape::Begun | Escape::Short | Escape::String, '\n' | '\r') => {
                 self.show(c, lines);
                 Escape::No
             }
@@ -117,8 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn a_string_that_is_never_ended_ends_with_the_next_escape() {
+    fn a_string_that_is_never_ended_hides_no_further_line() {
         assert_eq!(lines(&["\u{1b}]0;title", " goes on\u{1b}\\shown\n"]), ["shown"]);
+        assert_eq!(lines(&["\u{1b}Phidden\nshown\n"]), ["shown"]);
     }
 
     #[test]
