@@ -47,6 +47,8 @@ pub struct Metrics {
     pub acknowledge_wait_seconds: Histogram,
     /// From an event handed over to it written, seconds.
     pub recorder_write_seconds: Histogram,
+    /// Time of one flush of the journal to disk, seconds.
+    pub recorder_flush_seconds: Histogram,
     /// Recorded bytes, by `stage` (lines, compressed, sealed).
     pub recorder_bytes: IntCounterVec,
     /// Recordings ended, by `result` (sealed, failed, recovered).
@@ -117,6 +119,8 @@ impl Metrics {
                 .histogram("acknowledge_wait_seconds", "How long acknowledges waited for the recording.")?,
             recorder_write_seconds: table
                 .histogram("recorder_write_seconds", "From an event handed over to it written.")?,
+            recorder_flush_seconds: table
+                .histogram("recorder_flush_seconds", "Time of one flush of the journal to disk.")?,
             recorder_bytes: table.counters("recorder_bytes_total", "Recorded bytes.", &["stage"])?,
             recordings: table.counters("recordings_total", "Recordings ended, by result.", &["result"])?,
             recorder_errors: table.counter("recorder_errors_total", "Recorder errors.")?,

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{DEV, House, Recorded, Terminal, spool_holds, until};
+use crate::support::{DEV, DISK, House, REMOTE, Recorded, Terminal, spool_holds, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledge_at_the_agent_means_that_the_spool_has_it() {
@@ -28,10 +28,26 @@ async fn an_acknowledge_at_the_agent_means_that_the_spool_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_stores_elsewhere_does_not_begin() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let asked = json!({"Target": REMOTE});
+    let told = alice.api("StartSession", &asked).await.refused("AccessDeniedException");
+    assert!(told.contains("@record(\"remote\"), but this gateway ships recordings nowhere"), "{told}");
+    until("no session upstream", || house.local.live_sessions().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_ends_the_session_in_words_and_starts_no_other() {
+    for target in [DEV, DISK] {
+        full_disk(target).await;
+    }
+}
+
+async fn full_disk(target: &str) {
     let house = House::apart().await;
     let alice = house.alice().await;
-    let mut terminal = Terminal::shell(&alice, DEV).await;
+    let mut terminal = Terminal::shell(&alice, target).await;
     let upstream = alice.upstream(&terminal.session).await;
     let heard = || house.local.counts(&upstream).unwrap().acknowledges;
     until("the first acknowledges", || heard() == terminal.acknowledged.len() as u64).await;

@@ -4,7 +4,7 @@ use postern::asciicast::EventCode;
 
 use serde_json::json;
 
-use crate::support::{DEV, Heard, House, PROD, Recorded, Terminal, until};
+use crate::support::{DEV, DISK, Heard, House, PROD, Recorded, Terminal, until};
 
 /// Lines of the burst, about 2.7 MB.
 const LINES: usize = 400_000;
@@ -47,10 +47,10 @@ async fn assert_exact(house: &House, terminal: &mut Terminal, upstream: &str) ->
     recorded
 }
 
-async fn burst(stop: Stop, silent: bool, drained: bool) {
+async fn burst(target: &str, stop: Stop, silent: bool, drained: bool) {
     let mut house = House::apart().await;
     let alice = house.alice().await;
-    let mut terminal = Terminal::shell(&alice, DEV).await;
+    let mut terminal = Terminal::shell(&alice, target).await;
     terminal.silent_on_repeats = silent;
     let upstream = alice.upstream(&terminal.session).await;
     terminal.type_line(&format!("seq 1 {LINES}")).await;
@@ -82,17 +82,22 @@ async fn burst(stop: Stop, silent: bool, drained: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_survives_kills_of_the_gateway() {
-    burst(Stop::Kill, false, false).await;
+    burst(DEV, Stop::Kill, false, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_that_is_recorded_on_disk_survives_kills_of_the_gateway() {
+    burst(DISK, Stop::Kill, false, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_ignores_repeats_survives_kills_of_the_gateway() {
-    burst(Stop::Kill, true, true).await;
+    burst(DEV, Stop::Kill, true, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_survives_stops_of_the_gateway() {
-    burst(Stop::Terminate, true, true).await;
+    burst(DEV, Stop::Terminate, true, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,9 +126,20 @@ async fn an_idle_shell_goes_on_for_each_of_two_people() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_typed_around_a_restart_is_recorded_once() {
+    let told = typed_around_restarts(PROD).await;
+    assert_eq!(told.matches("Production. This session is recorded.").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_typed_is_on_disk_once_whatever_restarts() {
+    typed_around_restarts(DISK).await;
+}
+
+/// Types lines into kills and stops; gives what the terminal showed.
+async fn typed_around_restarts(target: &str) -> String {
     let mut house = House::apart().await;
     let alice = house.alice().await;
-    let ticket = alice.start_as(&json!({"Target": PROD, "Reason": "a look"})).await;
+    let ticket = alice.start_as(&json!({"Target": target, "Reason": "a look"})).await;
     let mut terminal = Terminal::open(&alice.door, &ticket).await;
     let upstream = alice.upstream(&terminal.session).await;
     terminal.until("$ ").await;
@@ -143,7 +159,7 @@ async fn what_is_typed_around_a_restart_is_recorded_once() {
     let typed = recorded.of_kind(EventCode::Input).concat();
     let expected: String = (0..4).map(|round| format!("echo r''ound-{round}\r")).collect();
     assert_eq!(typed, expected + "exit\r");
-    assert_eq!(terminal.text().matches("Production. This session is recorded.").count(), 1);
+    terminal.text()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ async fn every_operation_reads_as_aws() {
     let alice = house.alice().await;
     let sdk = &alice.sdk;
     let machines = sdk.describe_instance_information().send().await.unwrap();
-    assert_eq!(machines.instance_information_list().len(), 5);
+    assert_eq!(machines.instance_information_list().len(), 7);
     let status = sdk.get_connection_status().target(DEV).send().await.unwrap();
     assert_eq!(status.status(), Some(&ConnectionStatus::Connected));
 

@@ -5,7 +5,9 @@ use postern::recorder::{PublicKey, Report, verify};
 use postern::shipper::ShipperConfig;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Call, DEV, FakeLogs, Fault, House, PROD, Person, Recorded, Terminal, until};
+use crate::support::{
+    Answer, Call, DEV, FakeLogs, Fault, House, PROD, Person, REMOTE, Recorded, Terminal, until,
+};
 
 const GROUP: &str = "/postern/sessions";
 
@@ -139,6 +141,27 @@ async fn a_command_is_an_event_of_its_own() {
     })
     .await;
     assert_eq!(logs.events(GROUP, &session, "sessionStart")[0]["reason"], "T-1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_policy_says_remote_nothing_is_acknowledged_before_cloudwatch_has_it() {
+    let logs = logs().await;
+    let house = house(&logs).await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, REMOTE).await;
+    let upstream = alice.upstream(&terminal.session).await;
+    let heard = || house.local.counts(&upstream).unwrap().acknowledges;
+    until("the first acknowledges", || heard() == terminal.acknowledged.len() as u64).await;
+
+    logs.outage(Some(Fault::Throttled));
+    let (before, failed) = (heard(), logs.calls("PutLogEvents"));
+    terminal.type_line("echo m''ark").await;
+    terminal.until("mark\r\n$ ").await;
+    until("failed calls", || logs.calls("PutLogEvents") > failed + 3).await;
+    assert_eq!(heard(), before, "something was acknowledged that CloudWatch has not");
+    logs.outage(None);
+    until("the acknowledges", || heard() == terminal.acknowledged.len() as u64).await;
+    assert!(text(&logs, &terminal.session).contains("mark"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

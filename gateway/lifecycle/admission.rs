@@ -11,9 +11,10 @@ use crate::broker::{BrokerError, Plan};
 use crate::error::{ApiError, Blame, Code};
 use crate::metrics::Metrics;
 use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource};
+use crate::recorder::Recorder;
 use crate::registry::{DecisionRecord, SessionRecord, State};
 use crate::relay::Rules;
-use crate::session::{Durability, Instance, Principal, SessionId, SessionKind, SessionRequest};
+use crate::session::{Instance, Principal, SessionId, SessionKind, SessionRequest};
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
@@ -188,22 +189,19 @@ fn from(asker: &Asker) -> Asked<'static> {
     Asked { document: None, parameters: None, reason: None, source_ip: Some(asker.source_ip) }
 }
 
-/// Refuses what this version could not record truthfully or enforce.
-pub(super) fn refuse_unkeepable(obligations: &Obligations) -> Result<(), ApiError> {
-    let unkept = [
-        (obligations.record != Durability::Process, "@record other than \"process\""),
-        (obligations.read_only, "@read_only"),
-    ];
-    // A promise that would be broken is worse than a refusal.
-    match unkept.iter().find(|(asked, _)| *asked) {
-        None => Ok(()),
-        Some((_, name)) => {
-            let sentence = format!(
-                "the policy obliges to {name}, which this gateway does not keep yet; tell its operator"
-            );
-            Err(ApiError::new(Code::AccessDenied, Blame::Gateway, sentence))
-        }
-    }
+/// Refuses what this gateway could not record as asked, or not enforce.
+///
+/// A promise that would be broken is worse than a refusal.
+pub(super) fn refuse_unkeepable(obligations: &Obligations, recorder: &Recorder) -> Result<(), ApiError> {
+    let unkept = if !recorder.keeps(obligations.record) {
+        "@record(\"remote\"), but this gateway ships recordings nowhere"
+    } else if obligations.read_only {
+        "@read_only, which this gateway does not keep yet"
+    } else {
+        return Ok(());
+    };
+    let sentence = format!("the policy obliges to {unkept}; tell its operator");
+    Err(ApiError::new(Code::AccessDenied, Blame::Gateway, sentence))
 }
 
 /// What the relay enforces of the policy's obligations.

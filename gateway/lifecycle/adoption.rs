@@ -117,6 +117,7 @@ impl Lifecycle {
         };
         match goes_on {
             Ok((obligations, data_key)) => {
+                recording.require(obligations.record);
                 let recording = (recording, admission::rules(&obligations), Carries::Terminal);
                 self.run_session(record, recording, Opened { data_key, ..opened });
                 "adopted"
@@ -174,7 +175,7 @@ impl Lifecycle {
             ApiError::gateway("the gateway does not know any more what the session was obliged to")
         })?;
         let obligations = owed.and(&decision.obligations);
-        admission::refuse_unkeepable(&obligations)?;
+        admission::refuse_unkeepable(&obligations, &self.rooms.recorder)?;
         Ok(obligations)
     }
 

@@ -187,7 +187,7 @@ impl Lifecycle {
         let _place = self.place_for(&asker.principal)?;
         let (instance, plan) = self.subject_of(asker, &request).await?;
         let decision = self.admit_start(asker, &request, (&instance, &plan)).await?;
-        admission::refuse_unkeepable(&decision.obligations)?;
+        admission::refuse_unkeepable(&decision.obligations, &self.rooms.recorder)?;
         let carries = ports::carries(&plan, &decision.obligations, self.settings.connections_per_session)?;
 
         let id = SessionId::mint(&asker.principal.name);

@@ -81,14 +81,14 @@ impl ByHand {
         for lines in std::mem::take(&mut self.waiting) {
             lines.queued.store(false, Ordering::Release);
             let mut buffer = lines.buffer();
-            buffer.journaled = buffer.bytes.len();
-            let (fresh, end) = (buffer.take_journaled(), buffer.end());
+            let in_journal = buffer.journal(|_, _| {});
+            let fresh = buffer.take_journaled();
             drop(buffer);
             self.lines.extend_from_slice(&fresh);
             for line in fresh.split_inclusive(|byte| *byte == b'\n') {
                 self.take(Event::parse(line).unwrap());
             }
-            lines.set_recorded(end);
+            lines.set_journaled(&in_journal);
         }
     }
 

@@ -9,11 +9,12 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::disk::Disk;
 use super::lines::Lines;
+use super::syncer::Segment;
 use super::{RecorderError, Spool};
 use crate::session::SessionId;
 
@@ -34,8 +35,7 @@ pub(super) struct Journal {
     spool: Spool,
     /// Held so that no second process writes to the spool.
     _lock: File,
-    number: u64,
-    file: File,
+    segment: Segment,
     length: u64,
     since: Instant,
     ends: HashMap<SessionId, (Arc<Lines>, u64)>,
@@ -52,9 +52,10 @@ impl Journal {
     /// Begins a journal with segment `number`.
     pub(super) fn open(spool: Spool, number: u64, lock: File) -> Result<Self, RecorderError> {
         let path = spool.journal_path(number);
-        let file = create(&path).map_err(RecorderError::io(format!("make {}", path.display())))?;
+        let segment =
+            create(&spool, number).map_err(RecorderError::io(format!("make {}", path.display())))?;
         let (ends, closed) = (HashMap::new(), Vec::new());
-        Ok(Self { spool, _lock: lock, number, file, length: 0, since: Instant::now(), ends, closed })
+        Ok(Self { spool, _lock: lock, segment, length: 0, since: Instant::now(), ends, closed })
     }
 
     /// Appends records with one write; on failure none of them is there.
@@ -62,9 +63,9 @@ impl Journal {
         if self.length > 0 && self.length + records.len() as u64 > SEGMENT_MAX {
             self.rotate()?;
         }
-        if let Err(error) = self.file.write_all(records) {
+        if let Err(error) = self.segment.file.as_ref().write_all(records) {
             // A torn record must be the last of its segment.
-            let _ = self.file.set_len(self.length);
+            let _ = self.segment.file.set_len(self.length);
             let _ = self.rotate();
             return Err(error);
         }
@@ -72,10 +73,21 @@ impl Journal {
         Ok(())
     }
 
+    /// The segment that is being written.
+    pub(super) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Begins another segment if this is the one.
+    pub(super) fn abandon(&mut self, number: u64) -> io::Result<()> {
+        if self.segment.number == number { self.rotate() } else { Ok(()) }
+    }
+
     /// Whether the journal could be written now; leaves nothing behind.
-    pub(super) fn probe(&mut self) -> io::Result<()> {
-        let written = self.file.write_all(&[0; PROBE]);
-        let cut = self.file.set_len(self.length);
+    pub(super) fn probe(&mut self, disk: &Disk) -> io::Result<()> {
+        let mut file = self.segment.file.as_ref();
+        let written = file.write_all(&[0; PROBE]).and_then(|()| disk.flush(file));
+        let cut = file.set_len(self.length);
         written.and(cut)
     }
 
@@ -90,13 +102,21 @@ impl Journal {
     }
 
     /// Closes an old segment and deletes those that are needed no more.
-    pub(super) fn tidy(&mut self, now: Instant) -> io::Result<()> {
+    ///
+    /// `flush` is asked for the files of sessions that keep one from it.
+    pub(super) fn tidy(&mut self, now: Instant, flush: impl Fn(&Arc<Lines>)) -> io::Result<()> {
         if self.length > 0 && now.duration_since(self.since) >= SEGMENT_AGE {
             self.rotate()?;
         }
         let spool = &self.spool;
         self.closed.retain_mut(|segment| {
-            segment.ends.retain(|(lines, end)| lines.compressed() < *end);
+            segment.ends.retain(|(lines, end)| {
+                let needed = lines.safe() < *end;
+                if needed && lines.compressed() >= *end {
+                    flush(lines);
+                }
+                needed
+            });
             let needed = !segment.ends.is_empty();
             needed || fs::remove_file(spool.journal_path(segment.number)).is_err()
         });
@@ -109,17 +129,18 @@ impl Journal {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let next = self.number + 1;
-        let file = create(&self.spool.journal_path(next))?;
+        let next = create(&self.spool, self.segment.number + 1)?;
         let ends = self.ends.drain().map(|(_, end)| end).collect();
-        self.closed.push(Closed { number: self.number, ends });
-        (self.number, self.file, self.length, self.since) = (next, file, 0, Instant::now());
+        self.closed.push(Closed { number: self.segment.number, ends });
+        (self.segment, self.length, self.since) = (next, 0, Instant::now());
         Ok(())
     }
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
+fn create(spool: &Spool, number: u64) -> io::Result<Segment> {
+    let path = spool.journal_path(number);
+    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
+    Ok(Segment { number, file: Arc::new(file) })
 }
 
 /// Appends one record to what will be written.

@@ -40,6 +40,9 @@ pub(super) struct Lines {
     journaled: AtomicU64,
     recorded: AtomicU64,
     compressed: AtomicU64,
+    flushed: AtomicU64,
+    /// The syncer was told to flush the file, so it need not be told again.
+    pub(super) flushing: AtomicBool,
     marks: Mutex<VecDeque<Mark>>,
     failure: OnceLock<String>,
     waker: AtomicWaker,
@@ -135,6 +138,8 @@ impl Lines {
             journaled: AtomicU64::new(start),
             recorded: AtomicU64::new(start),
             compressed: AtomicU64::new(start),
+            flushed: AtomicU64::new(start),
+            flushing: AtomicBool::new(false),
             marks: Mutex::new(VecDeque::from([mark])),
             failure: OnceLock::new(),
             waker: AtomicWaker::new(),
@@ -170,6 +175,11 @@ impl Lines {
         }
     }
 
+    /// Says that not even the file's first bytes are on disk.
+    pub(super) fn is_unflushed(&self) {
+        self.flushed.store(0, Ordering::Release);
+    }
+
     /// Up to where the lines are in the journal.
     pub(super) fn journaled(&self) -> u64 {
         self.journaled.load(Ordering::Acquire)
@@ -185,14 +195,40 @@ impl Lines {
         self.compressed.load(Ordering::Acquire)
     }
 
+    /// Up to where the file is on disk.
+    pub(super) fn flushed(&self) -> u64 {
+        self.flushed.load(Ordering::Acquire)
+    }
+
+    /// Says that the file is on disk up to `position`.
+    pub(super) fn set_flushed(&self, position: u64) {
+        self.flushed.fetch_max(position, Ordering::AcqRel);
+        self.flushing.store(false, Ordering::Release);
+    }
+
+    /// Up to where no journal is needed any more.
+    pub(super) fn safe(&self) -> u64 {
+        match self.durability() {
+            Durability::Disk => self.compressed().min(self.flushed()),
+            Durability::Process | Durability::Remote => self.compressed(),
+        }
+    }
+
+    /// Says that the file is final, on disk, and the only one needed.
+    pub(super) fn set_sealed(&self) {
+        self.set_compressed(u64::MAX);
+        self.set_flushed(u64::MAX);
+    }
+
     /// Says that lines up to there are in the journal.
     pub(super) fn set_journaled(&self, fresh: &Fresh) {
         self.journaled.store(fresh.end, Ordering::Release);
         match self.durability() {
-            Durability::Process => self.set_recorded(fresh.end),
+            Durability::Process => self.recorded.store(fresh.end, Ordering::Release),
             Durability::Disk => {}
             Durability::Remote => self.mark(Mark { lines: fresh.next_line, position: fresh.end }),
         }
+        self.waker.wake();
     }
 
     /// Says that lines up to `position` are as durable as they must be.
@@ -256,17 +292,34 @@ impl Lines {
         self.failure().map_or(Ok(()), |why| Err(RecorderError::Failed(why.to_owned())))
     }
 
-    /// Ready once lines up to `position` survive the end of the process.
+    /// Ready once lines up to `position` are as durable as they must be.
     pub(super) fn poll_recorded(
         &self,
         context: &mut Context<'_>,
         position: u64,
     ) -> Poll<Result<(), RecorderError>> {
-        if self.recorded() >= position {
+        self.poll_until(context, || self.recorded() >= position)
+    }
+
+    /// Ready once lines up to `position` are in the journal.
+    pub(super) fn poll_journaled(
+        &self,
+        context: &mut Context<'_>,
+        position: u64,
+    ) -> Poll<Result<(), RecorderError>> {
+        self.poll_until(context, || self.journaled() >= position)
+    }
+
+    fn poll_until(
+        &self,
+        context: &mut Context<'_>,
+        reached: impl Fn() -> bool,
+    ) -> Poll<Result<(), RecorderError>> {
+        if reached() {
             return Poll::Ready(Ok(()));
         }
         self.waker.register(context.waker());
-        if self.recorded() >= position {
+        if reached() {
             return Poll::Ready(Ok(()));
         }
         match self.check() {

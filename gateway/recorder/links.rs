@@ -177,7 +177,9 @@ mod tests {
             })
             .collect();
         let mut single = Links::new();
-        lines.iter().for_each(|line| drop(single.line(line)));
+        for line in &lines {
+            single.line(line);
+        }
         for chunk in [1, 2, 3, 50, 599, 600] {
             let mut together = Links::new();
             lines.chunks(chunk).for_each(|lines| together.extend(&lines.concat()));

@@ -13,6 +13,7 @@ mod backlog;
 mod by_hand;
 mod check;
 mod compressor;
+mod disk;
 mod evidence;
 mod frames;
 mod journal;
@@ -30,6 +31,7 @@ mod seek_table;
 pub mod shipment;
 mod signing;
 mod spool;
+mod syncer;
 mod trailer;
 mod verify;
 mod writer;
@@ -37,6 +39,7 @@ mod writer;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -61,9 +64,11 @@ pub use verify::{Damage, Report, verify};
 use crate::asciicast::{CastError, Header};
 use crate::metrics::Metrics;
 use crate::session::{Durability, SessionId};
+use disk::Disk;
 use lines::{Lines, OpenFile};
 use recovery::Past;
 use shipment::Followers;
+use syncer::ToSyncer;
 use writer::ToWriter;
 
 /// Where the recorder keeps what it writes.
@@ -146,6 +151,7 @@ impl RecorderError {
 pub struct Recorder {
     house: Arc<House>,
     writer: Sender<ToWriter>,
+    syncer: Sender<ToSyncer>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -162,6 +168,9 @@ pub(crate) struct House {
     past: Mutex<Past>,
     /// Who is given what is recorded.
     followers: Followers,
+    disk: Disk,
+    /// The last journal segment that could not be flushed; 0 if none.
+    broken_segment: AtomicU64,
 }
 
 impl House {
@@ -214,19 +223,22 @@ impl Recorder {
         let lock = spool.lock()?;
         let (past, first_journal) = recovery::look(&spool)?;
         let (trouble, open, past) = (Mutex::new(None), Mutex::default(), Mutex::new(past));
-        let followers = Followers::default();
-        let house = Arc::new(House { spool, key, metrics, trouble, open, past, followers });
+        let (followers, disk, broken_segment) = (Followers::default(), Disk::default(), AtomicU64::new(0));
+        let house = House { spool, key, metrics, trouble, open, past, followers, disk, broken_segment };
+        let house = Arc::new(house);
         house.tidy_past();
         let journal = journal::Journal::open(house.spool.clone(), first_journal, lock)?;
         let (to_sealer, sealing) = channel();
         let (to_compressor, compressing) = channel();
+        let (syncer, syncing) = channel();
         let (writer, writing) = channel();
         let threads = vec![
-            writer::spawn(house.clone(), journal, writing, to_compressor)?,
+            writer::spawn(house.clone(), journal, writing, (to_compressor, syncer.clone()))?,
+            syncer::spawn(house.clone(), syncing)?,
             compressor::spawn(house.clone(), compressing, to_sealer)?,
             sealer::spawn(house.clone(), sealing)?,
         ];
-        Ok(Self { house, writer, threads })
+        Ok(Self { house, writer, syncer, threads })
     }
 
     /// Begins the recording of a session, or says why there can be none.
@@ -248,13 +260,16 @@ impl Recorder {
         let (mut file, mut links) = (OpenFile::new(), Links::new());
         file.wrote(&frame);
         links.line(&line);
-        let recording = self.opened(id, Lines::after(id.clone(), (line.len() as u64, links), file), header);
-        recording.require(durability);
-        Ok(recording)
+        let lines = Arc::new(Lines::after(id.clone(), (line.len() as u64, links), file));
+        lines.require(durability);
+        if durability == Durability::Disk {
+            lines.is_unflushed();
+            let _ = self.syncer.send(ToSyncer::Begun(lines.clone()));
+        }
+        Ok(self.opened(id, lines, header))
     }
 
-    fn opened(&self, id: &SessionId, lines: Lines, header: Header) -> Recording {
-        let lines = Arc::new(lines);
+    fn opened(&self, id: &SessionId, lines: Arc<Lines>, header: Header) -> Recording {
         self.house.open().insert(id.clone(), Arc::downgrade(&lines));
         let (session, header) = (id.clone(), Arc::new(header));
         self.house.followers.offer(&Shipment::Begun { session, header });
@@ -275,7 +290,7 @@ impl Recorder {
             return Err(RecorderError::Unhealthy(why));
         }
         let Some(reopened) = reopen::reopen(&self.house, id)? else { return Ok(None) };
-        let recording = self.opened(id, reopened.lines, reopened.header).going_on(reopened.state);
+        let recording = self.opened(id, Arc::new(reopened.lines), reopened.header).going_on(reopened.state);
         Ok(Some((recording, reopened.recovered)))
     }
 

@@ -208,6 +208,15 @@ impl Recording {
         self.lines.poll_recorded(context, position.0)
     }
 
+    /// Ready once `position` survives the end of the process.
+    pub fn poll_written(
+        &mut self,
+        context: &mut Context<'_>,
+        position: Position,
+    ) -> Poll<Result<(), RecorderError>> {
+        self.lines.poll_journaled(context, position.0)
+    }
+
     /// Whether another message fits; if not, stop reading for a while.
     pub fn has_room(&self) -> bool {
         self.lines.buffer().bytes.len() < BACKLOG_MAX / 2

@@ -74,7 +74,7 @@ impl Sealer {
         };
         match &sealed {
             Ok(_) => {
-                lines.set_compressed(u64::MAX);
+                lines.set_sealed();
                 house.forget(lines.id());
                 house.count_recording(if lines.failure().is_none() { "sealed" } else { "recovered" });
             }

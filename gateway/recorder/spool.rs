@@ -113,9 +113,19 @@ impl Spool {
         Ok(())
     }
 
+    /// Where recordings are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where journal segments are.
+    pub(super) fn journal_directory(&self) -> PathBuf {
+        self.dir.join(JOURNAL)
+    }
+
     /// Where journal segment `number` is.
     pub(super) fn journal_path(&self, number: u64) -> PathBuf {
-        self.dir.join(JOURNAL).join(format!("{number:016x}.journal"))
+        self.journal_directory().join(format!("{number:016x}.journal"))
     }
 
     /// The numbers of the journal segments, ascending.

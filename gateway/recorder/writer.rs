@@ -14,7 +14,9 @@ use super::compressor::ToCompressor;
 use super::journal::{self, Journal};
 use super::lines::{Finish, Fresh, SharedLines};
 use super::shipment::{Batch, Shipment};
+use super::syncer::ToSyncer;
 use super::{House, RecorderError};
+use crate::session::Durability;
 
 /// Sessions are swept at most this often; a lone event is written at once.
 const SWEEP: Duration = Duration::from_millis(4);
@@ -40,10 +42,17 @@ pub(super) fn spawn(
     house: Arc<House>,
     journal: Journal,
     inbox: Receiver<ToWriter>,
-    compressor: Sender<ToCompressor>,
+    (compressor, syncer): (Sender<ToCompressor>, Sender<ToSyncer>),
 ) -> Result<JoinHandle<()>, RecorderError> {
-    let writer =
-        Writer { house, journal, compressor, batch: Vec::new(), finishing: Vec::new(), records: Vec::new() };
+    let writer = Writer {
+        house,
+        journal,
+        compressor,
+        syncer,
+        batch: Vec::new(),
+        finishing: Vec::new(),
+        records: Vec::new(),
+    };
     let thread = thread::Builder::new().name("recorder".into());
     thread.spawn(move || writer.run(&inbox)).map_err(RecorderError::io("start a thread"))
 }
@@ -52,6 +61,7 @@ struct Writer {
     house: Arc<House>,
     journal: Journal,
     compressor: Sender<ToCompressor>,
+    syncer: Sender<ToSyncer>,
     batch: Vec<Swept>,
     finishing: Vec<(SharedLines, Finish)>,
     records: Vec<u8>,
@@ -94,6 +104,7 @@ impl Writer {
         let _ = self.drain(inbox);
         self.sweep();
         let _ = self.compressor.send(ToCompressor::Close);
+        let _ = self.syncer.send(ToSyncer::Close);
     }
 
     /// Waits for the first event; with nothing to tidy, for as long as it takes.
@@ -149,8 +160,7 @@ impl Writer {
 
     /// Writes the records, then tells the relays and the compressor.
     fn sweep(&mut self) {
-        let written = if self.records.is_empty() { Ok(()) } else { self.journal.append(&self.records) };
-        match written {
+        match self.write() {
             Ok(()) => self.publish(),
             Err(error) => self.give_up(&error),
         }
@@ -161,7 +171,17 @@ impl Writer {
         }
     }
 
+    fn write(&mut self) -> io::Result<()> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        // Nobody can say what of a segment is on disk that failed to be flushed.
+        self.journal.abandon(self.house.broken_segment.load(Ordering::Acquire))?;
+        self.journal.append(&self.records)
+    }
+
     fn publish(&mut self) {
+        let mut to_flush = Vec::new();
         for swept in &self.batch {
             let lines = &swept.lines;
             if lines.failure().is_some() {
@@ -170,6 +190,9 @@ impl Writer {
             if swept.fresh.end > lines.journaled() {
                 self.journal.holds(lines, swept.fresh.end);
                 lines.set_journaled(&swept.fresh);
+                if lines.durability() == Durability::Disk {
+                    to_flush.push((lines.clone(), swept.fresh.end));
+                }
                 self.offer(swept);
             }
             if let Some(since) = swept.since {
@@ -180,6 +203,9 @@ impl Writer {
             } else if !lines.active.swap(true, Ordering::AcqRel) {
                 let _ = self.compressor.send(ToCompressor::Active(lines.clone()));
             }
+        }
+        if !to_flush.is_empty() {
+            let _ = self.syncer.send(ToSyncer::Lines(self.journal.segment().clone(), to_flush));
         }
     }
 
@@ -208,9 +234,15 @@ impl Writer {
 
     /// Closes and deletes segments; sees whether a broken disk is back.
     fn tidy(&mut self, now: Instant) {
-        if let Err(error) = self.journal.tidy(now) {
+        let syncer = &self.syncer;
+        let flush = |lines: &SharedLines| {
+            if !lines.flushing.swap(true, Ordering::AcqRel) {
+                let _ = syncer.send(ToSyncer::File(lines.clone()));
+            }
+        };
+        if let Err(error) = self.journal.tidy(now, flush) {
             self.house.report(&format!("the journal cannot be changed: {error}"));
-        } else if self.house.trouble().is_some() && self.journal.probe().is_ok() {
+        } else if self.house.trouble().is_some() && self.journal.probe(&self.house.disk).is_ok() {
             tracing::info!("the recorder can write again");
             self.house.recovered();
         }

@@ -161,6 +161,12 @@ where
         if self.held.holds(message.sequence()) {
             return;
         }
+        let before = self.tap.before();
+        if self.tap.recording().recorded() < before {
+            let raw = Acknowledge::of(message).encode(now_ms());
+            self.held.hold(message.sequence(), before, (self.now, self.now), raw);
+            return;
+        }
         if let Upstream::Open(leg) = &mut self.upstream {
             leg.queue(Acknowledge::of(message).encode(now_ms()));
         }
@@ -184,7 +190,7 @@ where
         while !self.output.all_sent() && leg.has_room(cx) {
             // A recording that failed shows with the next message.
             if let Some(position) = self.output.waits_for()
-                && self.tap.recording().poll_recorded(cx, position).is_pending()
+                && self.tap.recording().poll_written(cx, position).is_pending()
             {
                 break;
             }

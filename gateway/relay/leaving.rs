@@ -71,7 +71,7 @@ where
                 || match stage {
                     Stage::Client => self.client.is_none(),
                     Stage::Upstream => matches!(self.upstream, Upstream::Over),
-                    Stage::Recording => self.is_recorded(cx)?,
+                    Stage::Recording => self.is_written(cx)?,
                 };
             match stage {
                 _ if !done => return self.wait_until(deadline, cx),
@@ -106,9 +106,9 @@ where
         self.leaving = Some(Leaving { stage, deadline: self.now + EACH });
     }
 
-    fn is_recorded(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+    fn is_written(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let position = self.tap.position();
-        match self.tap.recording().poll_recorded(cx, position) {
+        match self.tap.recording().poll_written(cx, position) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(())) => Ok(true),
             Poll::Ready(Err(error)) => Err(recording_failed(&error)),

@@ -16,6 +16,8 @@ pub(super) struct Tap {
     started: Instant,
     record_input: bool,
     position: Position,
+    /// The end of what an earlier process recorded.
+    before: Position,
     typed: TypedMessages,
     /// The number of the last input event.
     last_input: Option<i64>,
@@ -23,11 +25,13 @@ pub(super) struct Tap {
 
 impl Tap {
     pub(super) fn new(recording: Recording, record_input: bool, now: Instant) -> Self {
+        let before = recording.position();
         Self {
             recording,
             started: now,
             record_input,
             position: Position::default(),
+            before,
             typed: TypedMessages::default(),
             last_input: None,
         }
@@ -56,6 +60,13 @@ impl Tap {
     /// Up to where input has yet to be recorded, if keys are recorded.
     pub(super) fn unrecorded_input(&self) -> Option<Position> {
         (self.record_input && self.position > self.recording.recorded()).then_some(self.position)
+    }
+
+    /// What is acknowledged waits at least for this.
+    ///
+    /// What an earlier process recorded may not be as durable as it must be.
+    pub(super) fn before(&self) -> Position {
+        self.before
     }
 
     /// Up to where the recording has taken something.

@@ -121,7 +121,8 @@ where
 
     fn hold(&mut self, owed: &Owed, raw: Bytes) {
         let due = owed.received + self.outside.times.acknowledge_after;
-        self.held.hold(owed.acknowledge.sequence, owed.position, (self.now, due), raw);
+        let position = owed.position.max(self.tap.before());
+        self.held.hold(owed.acknowledge.sequence, position, (self.now, due), raw);
     }
 
     fn backlog_is_full(&self) -> bool {

@@ -39,6 +39,11 @@ pub const QUIET: &str = "mi-0000000000000000c";
 /// A machine that a policy forbids to everybody.
 pub const CLOSED: &str = "mi-0000000000000000f";
 
+/// A machine whose sessions are recorded on disk, keys too.
+pub const DISK: &str = "mi-00000000000000d15";
+/// A machine whose recordings have to be stored elsewhere.
+pub const REMOTE: &str = "mi-00000000000000e15";
+
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// A gateway, the AWS behind it, and the folder that both live in.
@@ -178,7 +183,7 @@ pub fn certificate(folder: &Path) -> Tls {
     tls
 }
 
-/// An AWS with the cast, the broker and five machines.
+/// An AWS with the cast, the broker and a machine for each policy.
 pub fn local_config(tls: &Tls) -> LocalConfig {
     let mut config = LocalConfig::new(LISTEN, ACCOUNT, REGION);
     config.tls = Some(tls.server_config().unwrap());
@@ -191,7 +196,15 @@ pub fn local_config(tls: &Tls) -> LocalConfig {
         user_id: "AIDABROKER".into(),
     });
     config.roles = vec![BROKER_ROLE.to_owned()];
-    let machines = [(DEV, "dev"), (PROD, "prod"), (BRIEF, "brief"), (QUIET, "quiet"), (CLOSED, "closed")];
+    let machines = [
+        (DEV, "dev"),
+        (PROD, "prod"),
+        (BRIEF, "brief"),
+        (QUIET, "quiet"),
+        (CLOSED, "closed"),
+        (DISK, "disk"),
+        (REMOTE, "remote"),
+    ];
     config.targets = machines.map(|(id, env)| target(id, env)).to_vec();
     config.habits = Habits { keep_sent: true, ..Habits::default() };
     config
@@ -334,6 +347,23 @@ permit (
   action in Postern::Action::"startSession",
   resource is Postern::Instance
 ) when { resource.hasTag("env") && resource.getTag("env") == "quiet" };
+
+@id("kept-on-disk")
+@record("disk")
+@input("record")
+permit (
+  principal in Postern::Group::"developers",
+  action in Postern::Action::"startSession",
+  resource is Postern::Instance
+) when { resource.hasTag("env") && resource.getTag("env") == "disk" };
+
+@id("kept-elsewhere")
+@record("remote")
+permit (
+  principal in Postern::Group::"developers",
+  action in Postern::Action::"startSession",
+  resource is Postern::Instance
+) when { resource.hasTag("env") && resource.getTag("env") == "remote" };
 
 @id("closed-to-all")
 @message("this machine is being taken down")

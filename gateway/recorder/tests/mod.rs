@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod disk;
 mod recording;
 mod reopen;
 mod shipment;
@@ -32,6 +33,10 @@ impl Rig {
 
     fn recorder(&self) -> &Recorder {
         self.recorder.as_ref().unwrap()
+    }
+
+    fn begin_on_disk(&self, id: &str) -> Recording {
+        self.recorder().begin(&session(id), header(id), Durability::Disk).unwrap()
     }
 
     fn begin(&self, id: &str) -> Recording {

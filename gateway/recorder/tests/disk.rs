@@ -1,0 +1,110 @@
+//! What is obliged to be on disk counts once it was flushed, and not before.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+
+/// Waits until the journal has it, on disk or not.
+async fn written(recording: &mut Recording, position: Position) {
+    poll_fn(|context| recording.poll_written(context, position)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_must_be_on_disk_counts_once_it_was_flushed() {
+    let rig = Rig::new();
+    let disk = &rig.recorder().house.disk;
+    let mut recording = rig.begin_on_disk("a-1");
+    let mut other = rig.begin("b-2");
+    for sequence in 0..3 {
+        disk.slow.store(true, Ordering::Release);
+        let position = recording.output(1, sequence, Stream::Output, b"on disk").unwrap();
+        written(&mut recording, position).await;
+        assert!(recording.recorded() < position);
+        // Nobody else waits for the disk.
+        let position_of_other = other.output(1, sequence, Stream::Output, b"in a file").unwrap();
+        recorded(&mut other, position_of_other).await;
+        disk.slow.store(false, Ordering::Release);
+        recorded(&mut recording, position).await;
+    }
+}
+
+#[tokio::test]
+async fn one_flush_serves_all_sessions_that_wait_for_it() {
+    let rig = Rig::new();
+    let disk = &rig.recorder().house.disk;
+    let mut recordings: Vec<_> = (0..50).map(|n| rig.begin_on_disk(&format!("s-{n}"))).collect();
+    for recording in &mut recordings {
+        let position = recording.output(1, 0, Stream::Output, b"first").unwrap();
+        recorded(recording, position).await;
+    }
+    disk.slow.store(true, Ordering::Release);
+    let before = disk.flushes.load(Ordering::Acquire);
+    for recording in &mut recordings {
+        let position = recording.output(2, 1, Stream::Output, b"second").unwrap();
+        written(recording, position).await;
+    }
+    disk.slow.store(false, Ordering::Release);
+    for recording in &mut recordings {
+        let position = recording.position();
+        recorded(recording, position).await;
+    }
+    // One was under way or came at once; the other had all the rest.
+    assert!(disk.flushes.load(Ordering::Acquire) - before <= 2);
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_flush_ends_only_the_sessions_that_need_it() {
+    let rig = Rig::new();
+    let disk = &rig.recorder().house.disk;
+    let mut recording = rig.begin_on_disk("a-1");
+    let mut other = rig.begin("b-2");
+    let position = recording.output(1, 0, Stream::Output, b"safe").unwrap();
+    recorded(&mut recording, position).await;
+
+    disk.broken.store(true, Ordering::Release);
+    let position = recording.output(2, 1, Stream::Output, b"who knows").unwrap();
+    let error = poll_fn(|context| recording.poll_recorded(context, position)).await.unwrap_err();
+    assert!(
+        error.to_string().contains("the journal cannot be flushed to disk: input/output error"),
+        "{error}"
+    );
+    assert!(rig.recorder().healthy().unwrap_err().contains("flushed"));
+    let position = other.output(2, 0, Stream::Output, b"still promised").unwrap();
+    recorded(&mut other, position).await;
+    let refused = rig.recorder().begin(&session("c-3"), header("c-3"), Durability::Process);
+    assert!(matches!(refused, Err(RecorderError::Unhealthy(_))));
+
+    disk.broken.store(false, Ordering::Release);
+    while rig.recorder().healthy().is_err() {
+        tokio::task::yield_now().await;
+    }
+    // What is flushed after a failure goes to a segment of its own.
+    let mut again = rig.begin_on_disk("d-4");
+    let position = again.output(1, 0, Stream::Output, b"safe again").unwrap();
+    recorded(&mut again, position).await;
+
+    let sealed = recording.seal(3, &End::new("recording_failed")).await.unwrap();
+    let evidence = rig.evidence("a-1");
+    assert!(evidence.end.recovered && evidence.end.reason.contains("flushed"), "{:?}", evidence.end);
+    assert!(output(&events(&sealed.path), Stream::Output).0.starts_with(b"safe"));
+    other.seal(3, &End::new("done")).await.unwrap();
+    assert_eq!(output(&events(&rig.path("b-2")), Stream::Output).0, b"still promised");
+    assert!(!rig.evidence("b-2").end.recovered);
+}
+
+#[tokio::test]
+async fn the_journal_is_needed_until_the_file_of_a_disk_session_was_flushed() {
+    let rig = Rig::new();
+    let mut recording = rig.begin_on_disk("a-1");
+    let position = recording.output(1, 0, Stream::Output, b"on disk").unwrap();
+    recorded(&mut recording, position).await;
+    let lines = recording.lines_for_test();
+    while lines.compressed() < position.0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(lines.safe() < position.0, "the file may still be in memory only");
+    rig.recorder().syncer.send(ToSyncer::File(lines.clone())).unwrap();
+    while lines.safe() < position.0 {
+        tokio::task::yield_now().await;
+    }
+}
