@@ -16,7 +16,7 @@ use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSign
 use crate::lifecycle::{Lifecycle, Rooms, Settings};
 use crate::metrics::Metrics;
 use crate::policy::{Policy, PolicyError};
-use crate::recorder::{Recorder, RecorderConfig, RecorderError, SigningKey};
+use crate::recorder::{PublicKey, Recorder, RecorderConfig, RecorderError, SigningKey};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::shipper::{Folders, Shipper, ShipperError};
 use crate::store::Store;
@@ -96,7 +96,7 @@ impl Gateway {
         tracing::info!(policies = policy.len(), digest = policy.digest(), "policies loaded");
         let keys = Arc::new(KeyRing::open(&config.key_ring())?);
         let signing = SigningKey::open(&config.signing_key())?;
-        let recording_keys = serde_json::json!([recording_key(&signing)]);
+        let recording_keys = recording_keys(&signing);
         let spool = config.spool();
         let recorder =
             Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
@@ -235,10 +235,13 @@ fn hosts(public_url: &str) -> Vec<String> {
     hosts
 }
 
-/// A public key as `/v1/recording-keys` shows it.
-fn recording_key(signing: &SigningKey) -> serde_json::Value {
-    let key = signing.public();
-    serde_json::json!({"id": key.id(), "algorithm": "Ed25519", "pem": key.to_pem()})
+/// The public keys as `/v1/recording-keys` shows them; the first one signs.
+fn recording_keys(signing: &SigningKey) -> serde_json::Value {
+    let shown = |key: &PublicKey| {
+        let signs = *key == signing.public();
+        serde_json::json!({"id": key.id(), "algorithm": "Ed25519", "pem": key.to_pem(), "signs": signs})
+    };
+    signing.known().iter().map(shown).collect()
 }
 
 fn node_name(config: &Config) -> String {

@@ -11,6 +11,7 @@ mod client_drop;
 mod connections;
 mod denials;
 mod handshakes;
+mod hidden_input;
 mod kms;
 mod lost_acknowledge;
 mod operations;

@@ -7,8 +7,9 @@ use postern::asciicast::Header;
 use postern::broker::{BrokerConfig, Secret, StaticKeys};
 use postern::metrics::Metrics;
 use postern::recorder::{End, Recorder, RecorderConfig, Recording, SigningKey, Stream};
+use postern::replay::Timeline;
 use postern::session::{Durability, SessionId, now_ms};
-use postern::shipper::{Folders, Shipper, ShipperConfig};
+use postern::shipper::{Folders, Shipper, ShipperConfig, ShipperError};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -76,12 +77,15 @@ impl Spool {
         .await;
     }
 
-    /// Asserts that the stream alone gives the sealed file.
-    async fn assert_whole(&self, id: &SessionId) {
+    async fn read_back(&self, id: &SessionId) -> Result<postern::shipper::Copy, ShipperError> {
         let (runtime, shipper) = self.shipper.as_ref().unwrap();
         let (shipper, wanted) = (Arc::clone(shipper), id.clone());
-        let reading = runtime.spawn(async move { shipper.reader().recording(&wanted).await });
-        let copy = reading.await.unwrap().unwrap();
+        runtime.spawn(async move { shipper.reader().recording(&wanted).await }).await.unwrap()
+    }
+
+    /// Asserts that the stream alone gives the sealed file.
+    async fn assert_whole(&self, id: &SessionId) {
+        let copy = self.read_back(id).await.unwrap();
         assert!(copy.sealed);
         let (copied, sealed) = (std::fs::read(&copy.path).unwrap(), std::fs::read(self.path(id)).unwrap());
         assert!(copied == sealed, "the copy of {id} differs from what was sealed");
@@ -201,6 +205,27 @@ async fn a_lost_cursor_only_ships_the_session_once_more() {
     recording.seal(3, &End::new("client left")).await.unwrap();
     spool.shipped(&id).await;
     spool.assert_whole(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_session_can_be_read_back_as_far_as_it_went() {
+    let logs = logs().await;
+    let spool = Spool::start(&logs).await;
+    let (id, mut recording) = begin(&spool);
+    for number in 0..3 {
+        recording.output(number as u64, number, Stream::Output, b"a line\r\n").unwrap();
+        let lines = || logs.events(GROUP, id.as_str(), "output").len();
+        let before = lines();
+        until("the line", || lines() > before).await;
+        let copy = spool.read_back(&id).await.unwrap();
+        assert!(!copy.sealed);
+        let mut timeline = Timeline::open(&copy.path).unwrap();
+        let mut shown = 0;
+        while let Some(event) = timeline.next_event().unwrap() {
+            shown += usize::from(event.data == "a line\r\n");
+        }
+        assert_eq!(shown as i64, number + 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,8 @@
 //! More `s` lines are for a gateway that takes a session over: `s owed 17`
 //! (the client may lack messages from 17 on; `s owed -`: none any more),
 //! `s input 5` (the next `i` line is input message 5) and `s settled` (the
-//! client takes messages: what it is silent about, it has).
+//! client takes messages: what it is silent about, it has). `s hidden` says of
+//! the next `i` line that `*` stands for text that the terminal did not show.
 
 use std::borrow::Cow;
 
@@ -94,6 +95,8 @@ pub enum Handover {
     Input(i64),
     /// The client acknowledges in order: what it is silent about it has.
     Settled,
+    /// The next input event has a `*` for text that was not shown.
+    Hidden,
 }
 
 impl Handover {
@@ -103,10 +106,8 @@ impl Handover {
         let (word, sequence) = match self {
             Self::Owed(sequence) => (b"owed ".as_slice(), sequence),
             Self::Input(sequence) => (b"input ".as_slice(), Some(sequence)),
-            Self::Settled => {
-                into.extend_from_slice(b"settled\"]\n");
-                return;
-            }
+            Self::Settled => return into.extend_from_slice(b"settled\"]\n"),
+            Self::Hidden => return into.extend_from_slice(b"hidden\"]\n"),
         };
         into.extend_from_slice(word);
         number(into, sequence);
@@ -116,8 +117,10 @@ impl Handover {
     /// Reads the data of an `s` line; `None` if it says something else.
     pub fn parse(data: &[u8]) -> Option<Self> {
         let parsed = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse().ok();
-        if data == b"settled" {
-            return Some(Self::Settled);
+        match data {
+            b"settled" => return Some(Self::Settled),
+            b"hidden" => return Some(Self::Hidden),
+            _ => {}
         }
         if let Some(digits) = data.strip_prefix(b"input ") {
             return parsed(digits).map(Self::Input);

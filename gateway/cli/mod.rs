@@ -16,6 +16,8 @@ pub mod doctor;
 pub mod exec;
 /// `postern forward`: carries ports.
 pub mod forward;
+/// `postern keys`: the keys that sign recordings.
+pub mod keys;
 mod machine;
 mod output;
 mod plugin;
@@ -114,6 +116,9 @@ enum Command {
     Replay(recording::Args),
     /// Find out whether a recording is whole and unaltered
     Verify(verify::Args),
+    /// List the keys that sign recordings, or make another one sign
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Work on a policy folder
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -166,6 +171,7 @@ impl Command {
             Self::Sessions(args) => block_on(sessions::run(args)),
             Self::Replay(args) => recording::replay(args),
             Self::Verify(args) => verify::run(args),
+            Self::Keys(command) => keys::run(command),
             Self::Policy(PolicyCommand::Check { dir, json }) => policy::check(&dir, json),
             Self::Doctor(args) => block_on(doctor::run(args)),
             Self::Completions(args) => completions::run(&args),

@@ -9,10 +9,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::checkpoint::{Checkpoint, Stand};
 use super::frames::{LiveEncoder, Turn};
 use super::lines::{Finish, SharedLines};
 use super::sealer::ToSealer;
+use super::shipment::Shipment;
 use super::{House, RecorderError};
+use crate::asciicast::peek;
 use crate::session::SessionId;
 
 /// A session's lines are in its file after this long.
@@ -21,6 +24,8 @@ const FLUSH: Duration = Duration::from_secs(1);
 const SLOTS: u32 = 8;
 /// A session without lines for so many flushes gives its encoder back.
 const QUIET_FLUSHES: u32 = 3;
+/// A session that writes has a checkpoint this often.
+const CHECKPOINT: Duration = Duration::from_secs(5);
 /// Encoders kept for sessions that wake up; 0.4 MB each.
 const SPARE_ENCODERS: usize = 8;
 /// Sessions with an encoder of their own at the most: 13 MB.
@@ -81,6 +86,10 @@ struct Active {
     file: File,
     slot: u32,
     quiet: u32,
+    /// When it was last signed where the recording stands.
+    signed: Option<Instant>,
+    /// Where it stands, if that is not signed.
+    unsigned: Option<Stand>,
 }
 
 impl Compressor {
@@ -165,6 +174,7 @@ impl Compressor {
             Ok(lines) => {
                 self.house.count_bytes("compressed", self.packed.len());
                 active.quiet = if lines == 0 { active.quiet + 1 } else { 0 };
+                active.checkpoint(&self.house, turn == Turn::End);
             }
             Err(error) => {
                 let lines = active.lines.clone();
@@ -196,7 +206,15 @@ impl Compressor {
         }
         let file = OpenOptions::new().append(true).open(self.house.spool.path(lines.id()))?;
         self.next_slot = (self.next_slot + 1) % SLOTS;
-        let active = Active { lines: lines.clone(), encoder: None, file, slot: self.next_slot, quiet: 0 };
+        let active = Active {
+            lines: lines.clone(),
+            encoder: None,
+            file,
+            slot: self.next_slot,
+            quiet: 0,
+            signed: None,
+            unsigned: None,
+        };
         self.active.insert(lines.id().clone(), active);
         Ok(())
     }
@@ -245,7 +263,7 @@ impl Active {
     fn turn(&mut self, turn: Turn, encoders: &mut Encoders, packed: &mut Vec<u8>) -> io::Result<usize> {
         packed.clear();
         let mut buffer = self.lines.buffer();
-        let (taken, end) = (buffer.take_journaled(), buffer.start);
+        let (taken, bytes, (lines, head)) = (buffer.take_journaled(), buffer.start, buffer.chain());
         drop(buffer);
         if taken.is_empty() && (turn == Turn::Flush || self.encoder.is_none()) {
             return Ok(0);
@@ -261,9 +279,30 @@ impl Active {
                 encoders.put_away(borrowed);
             }
         }
-        self.append(packed, end)?;
+        self.append(packed, bytes)?;
         self.lines.buffer().packed();
+        if !taken.is_empty() {
+            let last = taken.split_inclusive(|byte| *byte == b'\n').next_back().and_then(peek);
+            let until_ms = last.map_or(0, |peeked| peeked.time_ms);
+            self.unsigned = Some(Stand { lines, bytes, until_ms, head });
+        }
         Ok(taken.len())
+    }
+
+    /// Signs where the recording stands, if it is time to.
+    fn checkpoint(&mut self, house: &House, last: bool) {
+        let due = last || self.signed.is_none_or(|signed| signed.elapsed() >= CHECKPOINT);
+        let Some(stand) = self.unsigned.take_if(|_| due) else { return };
+        self.signed = Some(Instant::now());
+        let (id, path) = (self.lines.id(), house.spool.path(self.lines.id()));
+        let signed = Checkpoint::sign(id, stand, &house.key).map_err(io::Error::from);
+        match signed.and_then(|checkpoint| checkpoint.write(&path).map(|()| checkpoint)) {
+            Ok(checkpoint) => {
+                let (session, checkpoint) = (id.clone(), Arc::new(checkpoint));
+                house.followers.offer(&Shipment::Checkpoint { session, checkpoint });
+            }
+            Err(error) => house.report(&format!("{} cannot be given a checkpoint: {error}", path.display())),
+        }
     }
 
     fn append(&mut self, packed: &[u8], end: u64) -> io::Result<()> {

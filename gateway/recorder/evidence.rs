@@ -9,6 +9,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::Checkpoint;
 use super::links::{Head, Links};
 use super::{PublicKey, SigningKey};
 use crate::asciicast::{EventCode, Marks, peek};
@@ -42,6 +43,11 @@ pub struct Evidence {
     pub totals: Totals,
     /// How it ended.
     pub end: Ending,
+    /// Of a recovered one: what was signed while the session ran.
+    ///
+    /// The lines after it were in the spool when the gateway came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Checkpoint>,
     /// SHA-256 of all lines, header included, hex: `zstdcat | sha256sum`.
     pub lines_sha256: String,
     /// SHA-256 of the file up to the evidence frame, hex.

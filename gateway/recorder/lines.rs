@@ -362,6 +362,11 @@ impl Buffer {
         taken
     }
 
+    /// The chain up to what was taken last, and how many lines it is.
+    pub(super) fn chain(&self) -> (u64, Head) {
+        (self.links.lines(), self.links.head())
+    }
+
     /// What was taken is in the file.
     pub(super) fn packed(&mut self) {
         self.packing = None;

@@ -58,7 +58,7 @@ impl Memory {
                 Some(Handover::Owed(owed)) => recovered.owed = owed,
                 Some(Handover::Input(number)) => self.input = Some(number),
                 Some(Handover::Settled) => recovered.settled = true,
-                None => {}
+                Some(Handover::Hidden) | None => {}
             },
             _ => {}
         }

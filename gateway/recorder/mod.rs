@@ -12,6 +12,7 @@ mod backlog;
 #[cfg(test)]
 mod by_hand;
 mod check;
+mod checkpoint;
 mod compressor;
 mod disk;
 mod evidence;
@@ -50,6 +51,7 @@ pub use crate::asciicast::{Direction, FlowEvent, Guess, Mode, Side, Stream};
 pub use backlog::Backlog;
 #[cfg(test)]
 pub(crate) use by_hand::ByHand;
+pub use checkpoint::Checkpoint;
 pub use evidence::{Ending, Evidence, Segment};
 pub use links::{Head, Links};
 pub use recording::{Position, Recording};
@@ -159,6 +161,8 @@ pub struct Recorder {
 pub(crate) struct House {
     spool: Spool,
     key: SigningKey,
+    /// Every key that may have signed what is in the spool.
+    known_keys: Vec<PublicKey>,
     metrics: Arc<Metrics>,
     /// Why nothing can be written now.
     trouble: Mutex<Option<String>>,
@@ -224,7 +228,9 @@ impl Recorder {
         let (past, first_journal) = recovery::look(&spool)?;
         let (trouble, open, past) = (Mutex::new(None), Mutex::default(), Mutex::new(past));
         let (followers, disk, broken_segment) = (Followers::default(), Disk::default(), AtomicU64::new(0));
-        let house = House { spool, key, metrics, trouble, open, past, followers, disk, broken_segment };
+        let known_keys = key.known();
+        let house =
+            House { spool, key, known_keys, metrics, trouble, open, past, followers, disk, broken_segment };
         let house = Arc::new(house);
         house.tidy_past();
         let journal = journal::Journal::open(house.spool.clone(), first_journal, lock)?;

@@ -138,6 +138,11 @@ impl Recording {
         self.hand_over(buffer)
     }
 
+    /// Notes that the next input event has a `*` for what was not shown.
+    pub fn hidden(&mut self, at_ms: u64) -> Result<Position, RecorderError> {
+        self.handover(at_ms, Handover::Hidden)
+    }
+
     /// Records that the window now has that many columns and rows.
     pub fn resize(&mut self, at_ms: u64, cols: u16, rows: u16) -> Result<Position, RecorderError> {
         self.event(at_ms, EventCode::Resize, &format!("{cols}x{rows}"))

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::checkpoint::{Checkpoint, Witness};
 use super::evidence::Ending;
 use super::journal::Index;
 use super::read::{LineReader, ReadError};
@@ -100,6 +101,13 @@ pub(super) fn seal_left(house: &House, id: &SessionId) {
             true
         }
         Ok(None) => true,
+        Err(error @ RecorderError::Altered(_)) => {
+            // Not the disk's fault: other sessions can be recorded.
+            house.metrics.recorder_errors.inc();
+            house.count_recording("failed");
+            tracing::error!(%id, %error, "it is not sealed");
+            false
+        }
         Err(error) => {
             house.report(&error.to_string());
             house.count_recording("failed");
@@ -126,13 +134,20 @@ fn assemble(
         return Ok(None);
     }
     let mut seal = Seal::begin(house, id, ending)?;
-    join(house, id, index, &mut |part| match part {
+    let joined = join(house, id, index, &mut |part| match part {
         Part::Line(line) => seal.line(line),
         Part::Lost(bytes) => {
             seal.lost(bytes);
             Ok(())
         }
-    })?;
+    });
+    match joined {
+        Ok(checkpoint) => seal.proved(checkpoint),
+        Err(error) => {
+            let _ = fs::remove_file(house.spool.draft_path(id));
+            return Err(error);
+        }
+    }
     seal.finish().map(Some)
 }
 
@@ -161,20 +176,25 @@ pub(super) enum Part<'a> {
 pub(super) type Take<'a> = dyn FnMut(Part<'_>) -> Result<(), RecorderError> + 'a;
 
 /// Joins file and journal, in order and without a line twice.
+///
+/// Gives the checkpoint, if all lines that it speaks of are there. It fails
+/// if lines are not the ones that were signed while the session ran.
 pub(super) fn join(
     house: &House,
     id: &SessionId,
     index: &Index,
     take: &mut Take<'_>,
-) -> Result<(), RecorderError> {
+) -> Result<Option<Checkpoint>, RecorderError> {
     let path = house.spool.path(id);
     let failed = || RecorderError::io(format!("recover {}", path.display()));
     let file = File::open(&path).map_err(failed())?;
-    let mut join = Join { take, position: 0, last_ms: 0 };
+    let witness = Witness::new(checkpoint(house, id, &path));
+    let mut join = Join { take, id, witness, position: 0, last_ms: 0 };
     join.file(file)?;
     if join.position == 0 {
         let mut header = Vec::new();
         lost_header(id).write(&mut header)?;
+        join.witness.lost();
         (join.take)(Part::Line(&header))?;
         join.position = index.places(id).first().map_or(0, |place| place.position);
         (join.take)(Part::Lost(0))?;
@@ -186,12 +206,32 @@ pub(super) fn join(
             join.lines(&lines)?;
         }
     }
-    Ok(())
+    if let Some(signed) = join.witness.missing().map(|checkpoint| checkpoint.bytes) {
+        join.gap(signed)?;
+    }
+    Ok(join.witness.proved())
+}
+
+/// What was signed of the recording; what nobody signed says nothing.
+fn checkpoint(house: &House, id: &SessionId, path: &Path) -> Option<Checkpoint> {
+    let why = match Checkpoint::read(path) {
+        Ok(None) => return None,
+        Ok(Some(found)) if found.session == id.as_str() && found.signed_by(&house.known_keys) => {
+            return Some(found);
+        }
+        Ok(Some(_)) => "it is not signed by a known key for this session".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    house.metrics.recorder_errors.inc();
+    tracing::error!(%id, why, "the checkpoint of a recording cannot be used");
+    None
 }
 
 /// Knows where in the stream of lines it is.
 struct Join<'a, 'b> {
     take: &'a mut Take<'b>,
+    id: &'a SessionId,
+    witness: Witness,
     position: u64,
     last_ms: u64,
 }
@@ -220,6 +260,9 @@ impl Join<'_, '_> {
     fn line(&mut self, line: &[u8]) -> Result<(), RecorderError> {
         self.position += line.len() as u64;
         self.last_ms = peek(line).map_or(self.last_ms, |peeked| peeked.time_ms);
+        if !self.witness.line(line) {
+            return Err(RecorderError::Altered(self.id.clone()));
+        }
         (self.take)(Part::Line(line))
     }
 
@@ -228,6 +271,7 @@ impl Join<'_, '_> {
         let Some(missing) = position.checked_sub(self.position).filter(|missing| *missing > 0) else {
             return Ok(());
         };
+        self.witness.lost();
         let mut mark = Vec::new();
         let text = format!("{missing} bytes of this recording were lost here");
         encode_event(&mut mark, self.last_ms, EventCode::Marker, &text);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256, digest};
 
+use super::checkpoint::Checkpoint;
 use super::evidence::{Chain, Ending, Evidence};
 use super::frames::SealEncoder;
 use super::shipment::Shipment;
@@ -68,6 +69,7 @@ impl<'a> Seal<'a> {
             frames: Vec::new(),
             totals,
             end: ending,
+            checkpoint: None,
             lines_sha256: String::new(),
             compressed_sha256: String::new(),
             key_id: String::new(),
@@ -105,6 +107,11 @@ impl<'a> Seal<'a> {
         self.evidence.end.missing_bytes += bytes;
     }
 
+    /// Notes how much was signed while the session ran.
+    pub(super) fn proved(&mut self, checkpoint: Option<Checkpoint>) {
+        self.evidence.checkpoint = checkpoint;
+    }
+
     /// Signs, makes it durable and puts it in place of the open file.
     pub(super) fn finish(mut self) -> Result<Sealed, RecorderError> {
         self.end_frame()?;
@@ -127,6 +134,7 @@ impl<'a> Seal<'a> {
         }
         self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(&failed)?;
         self.house.spool.publish(&self.id).map_err(&failed)?;
+        Checkpoint::remove(&self.house.spool.path(&self.id));
         self.house.count_bytes("sealed", self.written as usize);
         let sealed = Sealed {
             path: self.house.spool.path(&self.id),

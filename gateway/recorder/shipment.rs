@@ -12,6 +12,7 @@
 //!     // Lines:  `batch.after(done)`: the lines that are new. If `batch.first_line`
 //!     //         is beyond `done`, lines are missing: pull.
 //!     // Behind: lines were not offered, because the follower was slow: pull.
+//!     // Checkpoint: the chain's head after so many lines, signed.
 //!     // Sealed: no more lines; pull what is missing, then the evidence is all.
 //! }
 //! feed.accepted(&session, done);                   // they are stored remotely
@@ -39,6 +40,7 @@ use ring::digest::{Context, SHA256};
 use tokio::sync::Notify;
 
 use super::backlog::Backlog;
+use super::checkpoint::Checkpoint;
 use super::evidence::Evidence;
 use super::links::Head;
 use super::trailer::Trailer;
@@ -74,6 +76,13 @@ pub enum Shipment {
         /// Whose.
         session: SessionId,
     },
+    /// It was signed where it stands.
+    Checkpoint {
+        /// Whose.
+        session: SessionId,
+        /// What was signed.
+        checkpoint: Arc<Checkpoint>,
+    },
     /// It is final and signed.
     Sealed {
         /// Whose.
@@ -90,6 +99,7 @@ impl Shipment {
             Self::Begun { session, .. }
             | Self::Lines { session, .. }
             | Self::Behind { session }
+            | Self::Checkpoint { session, .. }
             | Self::Sealed { session, .. } => session,
         }
     }

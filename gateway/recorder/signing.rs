@@ -1,4 +1,8 @@
 //! The Ed25519 key that signs evidence, and the public halves that check it.
+//!
+//! One key signs. Its predecessors' public halves stay, in a folder beside it,
+//! because what they signed stays: `recording.key` is the key, `.pub` its
+//! public half, and `recording.key.retired/<id>.pub` are those before it.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -23,6 +27,7 @@ const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0]
 pub struct SigningKey {
     pair: Ed25519KeyPair,
     public: PublicKey,
+    retired: Vec<PublicKey>,
 }
 
 impl fmt::Debug for SigningKey {
@@ -37,17 +42,40 @@ impl SigningKey {
     /// The public half is kept beside it as `<path>.pub`. Both are PEM that
     /// `openssl pkey` reads.
     pub fn open(path: &Path) -> Result<Self, RecorderError> {
-        let key = match fs::read_to_string(path) {
+        let mut key = match fs::read_to_string(path) {
             Ok(text) => Self::read(path, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path)?,
             Err(error) => return Err(RecorderError::io(format!("read {}", path.display()))(error)),
         };
-        let beside = public_path(path);
-        if fs::read_to_string(&beside).ok().as_deref() != Some(&key.public.to_pem()) {
-            let what = format!("write {}", beside.display());
-            fs::write(&beside, key.public.to_pem()).map_err(RecorderError::io(what))?;
+        let public = beside(path, ".pub");
+        if fs::read_to_string(&public).ok().as_deref() != Some(&key.public.to_pem()) {
+            let what = format!("write {}", public.display());
+            fs::write(&public, key.public.to_pem()).map_err(RecorderError::io(what))?;
         }
+        key.retired = retired(path)?;
         Ok(key)
+    }
+
+    /// Makes another key sign from now on; gives the old and the new one.
+    ///
+    /// A gateway that runs signs with the old one until it is started again.
+    /// The old private key is gone then, its public half stays known.
+    pub fn rotate(path: &Path) -> Result<(PublicKey, PublicKey), RecorderError> {
+        let what = || format!("write {}", path.display());
+        let old = Self::read(path, &fs::read_to_string(path).map_err(RecorderError::io(what()))?)?.public;
+        let folder = beside(path, ".retired");
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        let kept =
+            made.and_then(|()| write_whole(&folder.join(format!("{}.pub", old.id())), &old.to_pem(), 0o644));
+        kept.map_err(RecorderError::io(format!("write into {}", folder.display())))?;
+        write_whole(path, &fresh()?, 0o600).map_err(RecorderError::io(what()))?;
+        Ok((old, Self::open(path)?.public))
+    }
+
+    /// Every key that has signed here: this one, then its predecessors.
+    pub fn known(&self) -> Vec<PublicKey> {
+        let retired = self.retired.iter().copied().filter(|key| *key != self.public);
+        std::iter::once(self.public).chain(retired).collect()
     }
 
     /// The public half.
@@ -73,16 +101,12 @@ impl SigningKey {
     fn from_pkcs8(der: &[u8]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok()?;
         let public = PublicKey(pair.public_key().as_ref().try_into().ok()?);
-        Some(Self { pair, public })
+        Some(Self { pair, public, retired: Vec::new() })
     }
 
     /// Makes a key; when two processes race, both use the one that won.
     fn create(path: &Path) -> Result<Self, RecorderError> {
-        let mut der = [PKCS8.as_slice(), &[0; 32]].concat();
-        let seed = der.get_mut(PKCS8.len()..).unwrap_or_default();
-        SystemRandom::new()
-            .fill(seed)
-            .map_err(|_| RecorderError::Key("cannot be made: no randomness".into()))?;
+        let pem = fresh()?;
         let what = || format!("write {}", path.display());
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new()
@@ -92,13 +116,10 @@ impl SigningKey {
                 .map_err(RecorderError::io(what()))?;
         }
         let draft = path.with_extension(format!("new-{}", std::process::id()));
-        let written =
-            write_secret(&draft, &wrap_pem("PRIVATE KEY", &der)).and_then(|()| {
-                match fs::hard_link(&draft, path) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                    other => other,
-                }
-            });
+        let written = write_secret(&draft, &pem).and_then(|()| match fs::hard_link(&draft, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        });
         let _ = fs::remove_file(&draft);
         written.map_err(RecorderError::io(what()))?;
         let text = fs::read_to_string(path).map_err(RecorderError::io(what()))?;
@@ -148,11 +169,44 @@ impl PublicKey {
     }
 }
 
-/// Where the public half of a key file is kept.
-fn public_path(path: &Path) -> PathBuf {
+/// A new private key, PEM.
+fn fresh() -> Result<String, RecorderError> {
+    let mut der = [PKCS8.as_slice(), &[0; 32]].concat();
+    let seed = der.get_mut(PKCS8.len()..).unwrap_or_default();
+    let filled = SystemRandom::new().fill(seed);
+    filled.map_err(|_| RecorderError::Key("cannot be made: no randomness".into()))?;
+    Ok(wrap_pem("PRIVATE KEY", &der))
+}
+
+/// The public halves of the keys before this one, by their ids.
+fn retired(path: &Path) -> Result<Vec<PublicKey>, RecorderError> {
+    let folder = beside(path, ".retired");
+    let failed = || RecorderError::io(format!("read {}", folder.display()));
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed())?,
+    };
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+    let mut paths = paths.map_err(failed())?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "pub"));
+    paths.sort();
+    paths.iter().map(|path| PublicKey::read(path)).collect()
+}
+
+/// Where what belongs to a key file is kept.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".pub");
+    name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Puts a file in place of the one before, whole or not at all.
+fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let draft = path.with_extension(format!("new-{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)
 }
 
 fn write_secret(path: &Path, text: &str) -> io::Result<()> {

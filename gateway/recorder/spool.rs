@@ -14,6 +14,8 @@ pub const RECORDING_SUFFIX: &str = ".cast.zst";
 const DRAFT_SUFFIX: &str = ".sealing";
 /// What a file without a readable header is set aside as.
 const BROKEN_SUFFIX: &str = ".broken";
+/// What a checkpoint is called until it is whole.
+const CHECKPOINT_DRAFT: &str = ".checkpoint-new";
 /// Where journal segments are, in the spool.
 const JOURNAL: &str = "journal";
 
@@ -106,7 +108,8 @@ impl Spool {
     pub(super) fn remove_drafts(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            if entry.file_name().to_str().is_some_and(|name| name.ends_with(DRAFT_SUFFIX)) {
+            let drafts = |name: &str| name.ends_with(DRAFT_SUFFIX) || name.ends_with(CHECKPOINT_DRAFT);
+            if entry.file_name().to_str().is_some_and(drafts) {
                 fs::remove_file(entry.path())?;
             }
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::PublicKey;
 use super::check::check_frames;
+use super::checkpoint::{Checkpoint, Witness};
 use super::evidence::Evidence;
 use super::read::LineReader;
 use super::trailer::Trailer;
@@ -18,12 +19,14 @@ use crate::asciicast::peek;
 pub enum Report {
     /// Every byte is as it was when the gateway sealed it.
     Sealed(Box<Evidence>),
-    /// Running or interrupted: nothing is signed, nothing is proved.
+    /// Running or interrupted: no more is proved than a checkpoint says.
     Unsealed {
         /// How many whole lines can be read.
         lines: u64,
         /// Time of the last one.
         duration_ms: u64,
+        /// What was signed of it so far.
+        proved: Option<Checkpoint>,
     },
 }
 
@@ -60,9 +63,16 @@ impl Damage {
 /// it [`Damage`]; so does a signature by another key. The file is read once
 /// or twice, with memory for one frame and the evidence.
 pub fn verify(path: &Path, trusted: &[PublicKey]) -> Result<Report, Damage> {
+    // Before the file: that is never behind it.
+    let checkpoint = Checkpoint::read(path);
     let bytes = Bytes::open(path)?;
     let Some(trailer) = Trailer::find(&bytes)? else {
-        return unsealed(bytes);
+        let unusable = |why: &str| Damage::at(0..0, format!("its checkpoint cannot be used: {why}"));
+        let checkpoint = checkpoint.map_err(|error| unusable(&error.to_string()))?;
+        if checkpoint.as_ref().is_some_and(|checkpoint| !checkpoint.signed_by(trusted)) {
+            return Err(unusable("no trusted key signed it"));
+        }
+        return unsealed(bytes, checkpoint);
     };
     trailer.check_signature(trusted)?;
     check_frames(&bytes, &trailer)?;
@@ -71,20 +81,30 @@ pub fn verify(path: &Path, trusted: &[PublicKey]) -> Result<Report, Damage> {
 }
 
 /// Reads what can be read of a recording without evidence.
-fn unsealed(bytes: Bytes) -> Result<Report, Damage> {
+fn unsealed(bytes: Bytes, checkpoint: Option<Checkpoint>) -> Result<Report, Damage> {
     let length = bytes.length;
     let (mut lines, mut duration_ms) = (0, 0);
+    let mut witness = Witness::new(checkpoint);
     let mut reader = LineReader::new(bytes.file);
     loop {
         match reader.next_line() {
             Ok(Some(line)) => {
                 lines += 1;
+                if !witness.line(line) {
+                    let what = "lines are not those that were signed while the session ran";
+                    return Err(Damage { lines: Some(1..lines + 1), ..Damage::at(0..length, what) });
+                }
                 duration_ms = peek(line).map_or(duration_ms, |peeked| peeked.time_ms);
             }
-            Ok(None) => return Ok(Report::Unsealed { lines, duration_ms }),
+            Ok(None) => break,
             Err(error) => return Err(Damage::at(0..length, error.to_string())),
         }
     }
+    if let Some(signed) = witness.missing() {
+        let what = format!("{} lines were signed while the session ran, and {lines} are here", signed.lines);
+        return Err(Damage::at(length..length, what));
+    }
+    Ok(Report::Unsealed { lines, duration_ms, proved: witness.proved() })
 }
 
 /// A file read at places.

@@ -1,9 +1,9 @@
 //! Leaving a session to a later process: nothing ends, nothing is lost.
 //!
 //! The client's connection is closed first and read to its end, so that its
-//! last acknowledges and keys still pass; then the upstream one, so that what
-//! was already on its way is recorded. The session is left once the recording
-//! has all of it. What goes wrong meanwhile is for the later process to mend.
+//! last acknowledges and keys still pass and what it typed can be shown; then
+//! the upstream one, so that what was already on its way is recorded. The
+//! session is left once the recording has all of it. What goes wrong meanwhile is for the later process to mend.
 
 use std::future::Future;
 use std::task::{Context, Poll};
@@ -69,14 +69,18 @@ where
             let late = self.now >= deadline;
             let done = late
                 || match stage {
-                    Stage::Client => self.client.is_none(),
+                    Stage::Client => self.client.is_none() && self.tap.last_held().is_none(),
                     Stage::Upstream => matches!(self.upstream, Upstream::Over),
                     Stage::Recording => self.is_written(cx)?,
                 };
             match stage {
                 _ if !done => return self.wait_until(deadline, cx),
                 Stage::Client => self.close_upstream(),
-                Stage::Upstream => self.stage(Stage::Recording),
+                Stage::Upstream => {
+                    // A later process does not know what is held here.
+                    self.tap.give_up_echo(self.now).map_err(|error| recording_failed(&error))?;
+                    self.stage(Stage::Recording);
+                }
                 Stage::Recording => return Ok(Poll::Ready(Ended::Left)),
             }
         }

@@ -11,6 +11,7 @@
 mod acknowledge;
 mod destination;
 mod downward;
+mod echo;
 mod farewell;
 mod flows;
 mod kms;
@@ -22,6 +23,7 @@ mod observe;
 mod output;
 mod pump;
 mod resumed;
+mod screen_text;
 mod tap;
 mod typed;
 mod upward;

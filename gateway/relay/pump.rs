@@ -75,7 +75,7 @@ pub(super) struct Pump<C, U> {
     /// Whether the recording says that the client acknowledges in order.
     pub(super) settled: bool,
     /// The agent's acknowledges of keys that are not recorded yet.
-    pub(super) typed: VecDeque<(Position, Bytes)>,
+    pub(super) typed: VecDeque<HeldInput>,
     pub(super) tap: Tap,
     pub(super) kms: Kms,
     /// What is known of a port session's connections; none of a terminal.
@@ -97,6 +97,15 @@ pub(super) struct Pump<C, U> {
     pub(super) alarm: Pin<Box<Sleep>>,
     pub(super) now: Instant,
     pub(super) outside: Outside<C, U>,
+}
+
+/// An acknowledge of the agent that may not pass yet.
+pub(super) struct HeldInput {
+    /// Input up to this number is held for its echo.
+    pub(super) held: Option<u64>,
+    /// Then it has to be recorded up to there.
+    pub(super) position: Position,
+    pub(super) raw: Bytes,
 }
 
 /// What the pump was given: owner, clock settings, counters.
@@ -200,6 +209,7 @@ where
         moved |= self.send_output(cx);
         moved |= self.hear_client(cx)?;
         moved |= self.send_backlog(cx);
+        moved |= self.tap.record_input(self.now).map_err(|error| recording_failed(&error))?;
         moved |= self.release_acknowledges(cx)?;
         moved |= self.release_input_acknowledges(cx)?;
         moved |= self.give_notice(cx)?;
@@ -300,6 +310,7 @@ where
         next = self.rules.max_duration.map_or(next, |limit| next.min(self.started + limit));
         next = self.rules.idle_timeout.map_or(next, |limit| next.min(self.active + limit));
         next = self.flows.as_ref().and_then(Flows::due).map_or(next, |due| next.min(due));
+        next = self.tap.held_until().map_or(next, |due| next.min(due));
         next = self.notice_due().map_or(next, |due| next.min(due));
         if !self.tap.has_room() {
             next = next.min(self.now + ROOM_AGAIN);

@@ -31,7 +31,7 @@ where
         self.away_since = ago(away.unwrap_or_default());
         self.attached = away.is_some();
         self.back_until = self.now + BACK_WITHIN;
-        self.tap.go_on(self.started, std::mem::take(&mut recovered.inputs));
+        self.tap.go_on(self.started, &mut recovered, self.now);
         // The banner stands before the first output.
         if recovered.next_output.is_some() {
             self.rules.banner = None;

@@ -1,14 +1,13 @@
 //! The tap: each message into the recording, once, before it is forwarded.
 
-use std::collections::BTreeMap;
-
 use data_channel::message::Message;
 use data_channel::payload::{PayloadType, Size};
 use tokio::time::Instant;
 
+use super::echo::Echo;
 use super::flows::Note;
 use super::typed::{Typed, TypedMessages};
-use crate::recorder::{Position, RecorderError, Recording, Stream};
+use crate::recorder::{Position, RecorderError, Recording, Recovered, Stream};
 
 /// The recording of one session and what it has taken so far.
 pub(super) struct Tap {
@@ -19,6 +18,8 @@ pub(super) struct Tap {
     /// The end of what an earlier process recorded.
     before: Position,
     typed: TypedMessages,
+    /// Input that is not recorded yet.
+    echo: Echo,
     /// The number of the last input event.
     last_input: Option<i64>,
 }
@@ -33,14 +34,16 @@ impl Tap {
             position: Position::default(),
             before,
             typed: TypedMessages::default(),
+            echo: Echo::default(),
             last_input: None,
         }
     }
 
-    /// Goes on after an earlier process that recorded these input messages.
-    pub(super) fn go_on(&mut self, started: Instant, inputs: BTreeMap<i64, [u8; 32]>) {
+    /// Goes on after an earlier process that recorded this.
+    pub(super) fn go_on(&mut self, started: Instant, recovered: &mut Recovered, now: Instant) {
         self.started = started;
-        self.typed = TypedMessages::after(inputs);
+        self.typed = TypedMessages::after(std::mem::take(&mut recovered.inputs));
+        self.echo.go_on(recovered.messages.iter().map(|message| message.bytes.as_slice()), now);
     }
 
     /// Notes from where on the client may lack output.
@@ -60,6 +63,45 @@ impl Tap {
     /// Up to where input has yet to be recorded, if keys are recorded.
     pub(super) fn unrecorded_input(&self) -> Option<Position> {
         (self.record_input && self.position > self.recording.recorded()).then_some(self.position)
+    }
+
+    /// The number of the last input message that is held for its echo.
+    pub(super) fn last_held(&self) -> Option<u64> {
+        let (held, released) = self.echo.counts();
+        (held > released).then_some(held)
+    }
+
+    /// Whether the input message of that number is held no more.
+    pub(super) fn is_released(&self, number: u64) -> bool {
+        self.echo.counts().1 >= number
+    }
+
+    /// When input is held no longer, whether it was shown or not.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.echo.due()
+    }
+
+    /// Records input of which it is known now whether it was shown.
+    pub(super) fn record_input(&mut self, now: Instant) -> Result<bool, RecorderError> {
+        let mut moved = false;
+        while let Some(typed) = self.echo.next(now) {
+            moved = true;
+            if self.last_input.is_none_or(|last| last.checked_add(1) != Some(typed.sequence)) {
+                self.recording.input_is(typed.at_ms, typed.sequence)?;
+            }
+            self.last_input = Some(typed.sequence);
+            if typed.hidden {
+                self.recording.hidden(typed.at_ms)?;
+            }
+            self.position = self.recording.input(typed.at_ms, &typed.bytes)?;
+        }
+        Ok(moved)
+    }
+
+    /// Nothing more is shown: input that is held is recorded as hidden.
+    pub(super) fn give_up_echo(&mut self, now: Instant) -> Result<bool, RecorderError> {
+        self.echo.give_up();
+        self.record_input(now)
     }
 
     /// What is acknowledged waits at least for this.
@@ -92,6 +134,10 @@ impl Tap {
             // Clients print every other type as it is, known or not.
             _ => Stream::Output,
         };
+        if self.record_input {
+            self.echo.shows(message.payload());
+            self.record_input(now)?;
+        }
         let at = self.elapsed_ms(now);
         self.position = self.recording.output(at, message.sequence(), stream, message.payload())?;
         Ok(self.position)
@@ -136,12 +182,8 @@ impl Tap {
                 }
             }
             PayloadType::Output if self.record_input => {
-                let sequence = message.sequence();
-                if self.last_input.is_none_or(|last| last.checked_add(1) != Some(sequence)) {
-                    self.recording.input_is(at, sequence)?;
-                }
-                self.last_input = Some(sequence);
-                self.position = self.recording.input(at, message.payload())?;
+                self.echo.typed((message.sequence(), at), message.payload(), now);
+                self.record_input(now)?;
             }
             _ => {}
         }
@@ -176,7 +218,9 @@ impl Tap {
         &mut self.recording
     }
 
-    pub(super) fn into_recording(self, now: Instant) -> (Recording, u64) {
+    pub(super) fn into_recording(mut self, now: Instant) -> (Recording, u64) {
+        // A recording that failed says so with its seal.
+        let _ = self.give_up_echo(now);
         let at = self.elapsed_ms(now);
         (self.recording, at)
     }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Ended;
 use super::leg::Heard;
 use super::output::Owed;
-use super::pump::{Pump, Step, TURN, Upstream, recording_failed};
+use super::pump::{HeldInput, Pump, Step, TURN, Upstream, recording_failed};
 use crate::session::now_ms;
 
 /// Client messages kept while upstream is redialled; then reading stops.
@@ -149,23 +149,30 @@ where
     ///
     /// Else keys of the last milliseconds before a crash would be in no record.
     pub(super) fn pass_input_acknowledge(&mut self, raw: Bytes) {
-        match self.tap.unrecorded_input() {
-            Some(position) => self.typed.push_back((position, raw)),
-            None => self.queue_for_client(raw),
+        let (held, position) = (self.tap.last_held(), self.tap.unrecorded_input());
+        if held.is_none() && position.is_none() && self.typed.is_empty() {
+            return self.queue_for_client(raw);
         }
+        self.typed.push_back(HeldInput { held, position: position.unwrap_or_default(), raw });
     }
 
     /// Lets the agent's acknowledges pass whose keys are in the recording.
     pub(super) fn release_input_acknowledges(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = false;
-        while let Some((position, _)) = self.typed.front() {
-            match self.tap.recording().poll_recorded(cx, *position) {
+        while let Some(front) = self.typed.front_mut() {
+            if let Some(held) = front.held {
+                if !self.tap.is_released(held) {
+                    break;
+                }
+                (front.held, front.position) = (None, self.tap.position());
+            }
+            match self.tap.recording().poll_recorded(cx, front.position) {
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => return Err(recording_failed(&error)),
                 Poll::Ready(Ok(())) => {}
             }
-            let Some((_, raw)) = self.typed.pop_front() else { break };
-            self.queue_for_client(raw);
+            let Some(front) = self.typed.pop_front() else { break };
+            self.queue_for_client(front.raw);
             moved = true;
         }
         Ok(moved)

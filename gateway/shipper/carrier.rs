@@ -8,6 +8,7 @@ use super::error::Trouble;
 use super::maker::{Maker, Next, Round};
 use super::pace::Backoff;
 use super::post::Post;
+use super::segment::encode_checkpoint;
 use super::{Depot, ShipperError};
 use crate::session::{SessionId, now_ms};
 
@@ -143,7 +144,14 @@ impl Carrier {
     /// Sends all of a round; what was sent of it before is sent again.
     async fn send(&mut self, round: &Round) -> Result<(), ShipperError> {
         let window = Window::at(now(), self.depot.retention_days());
-        for batch in batches(round.events.clone(), window) {
+        let mut events = round.events.clone();
+        if self.depot.ships_recordings()
+            && let Some(checkpoint) = self.post.take_checkpoint(round.after.line)
+        {
+            // One that is lost with a failed round is followed by another.
+            events.extend(encode_checkpoint(&checkpoint).ok());
+        }
+        for batch in batches(events, window) {
             self.put(batch).await?;
         }
         Ok(())

@@ -80,6 +80,10 @@ impl Depot {
         Ok(())
     }
 
+    pub(super) fn ships_recordings(&self) -> bool {
+        self.config.recording
+    }
+
     pub(super) fn retention_days(&self) -> Option<u32> {
         Some(self.retention.load(Ordering::Relaxed)).filter(|days| *days > 0)
     }

@@ -164,6 +164,16 @@ impl ShipperError {
         Self::Call { operation: "PutLogEvents", trouble: Trouble::Rejected, why }
     }
 
+    /// Whether what was shipped is not there as it was shipped.
+    pub fn is_damage(&self) -> bool {
+        let other = |error: &RebuildError| matches!(error, RebuildError::Nothing | RebuildError::Io(_));
+        match self {
+            Self::Rebuild(error) => !other(error),
+            Self::Spool(RecorderError::Failed(_)) => true,
+            _ => false,
+        }
+    }
+
     /// What kind of trouble it was, of a call.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         match self {

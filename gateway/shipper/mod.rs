@@ -176,6 +176,7 @@ fn deliver(depot: &Arc<Depot>, shipment: Shipment, carriers: &mut JoinSet<()>) {
         Shipment::Lines { batch, .. } => post.offer(batch),
         Shipment::Behind { .. } => post.look_at_spool(false),
         Shipment::Sealed { .. } => post.look_at_spool(true),
+        Shipment::Checkpoint { checkpoint, .. } => post.prove(checkpoint),
     }
 }
 

@@ -1,13 +1,13 @@
 //! What waits for a session's carrier: lines, or word that there are some.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::recorder::Batch;
+use crate::recorder::{Batch, Checkpoint};
 
 /// Lines of one session that are kept for it; more is read from the spool.
 const KEPT_MAX: usize = 256 * 1024;
@@ -30,6 +30,8 @@ struct Waiting {
     /// Since when something waits to be stored.
     oldest: Option<Instant>,
     hurry: bool,
+    /// What was signed last.
+    checkpoint: Option<Arc<Checkpoint>>,
 }
 
 /// What a carrier takes.
@@ -43,7 +45,8 @@ impl Post {
     /// The post of a session of which nothing was offered yet.
     pub(super) fn new() -> Self {
         let (batches, since) = (VecDeque::new(), Some(Instant::now()));
-        let state = Waiting { batches, bytes: 0, spool: true, since, oldest: since, hurry: true };
+        let state =
+            Waiting { batches, bytes: 0, spool: true, since, oldest: since, hurry: true, checkpoint: None };
         Self { state: Mutex::new(state), news: Notify::new() }
     }
 
@@ -57,6 +60,16 @@ impl Post {
             state.batches.push_back(batch);
         }
         self.tell(state);
+    }
+
+    /// The recording was signed where it stands.
+    pub(super) fn prove(&self, checkpoint: Arc<Checkpoint>) {
+        self.state().checkpoint = Some(checkpoint);
+    }
+
+    /// What was signed last, if it is about no more than so many lines.
+    pub(super) fn take_checkpoint(&self, lines: u64) -> Option<Arc<Checkpoint>> {
+        self.state().checkpoint.take_if(|checkpoint| checkpoint.lines <= lines)
     }
 
     /// Something is in the spool that was not offered.

@@ -11,7 +11,7 @@ use super::client::Logs;
 use super::rebuild::{Rebuild, Rebuilt};
 use super::{ShipperConfig, ShipperError, copies};
 use crate::broker::BrokerConfig;
-use crate::recorder;
+use crate::recorder::{self, Checkpoint};
 use crate::session::SessionId;
 
 /// Copies written by this process, so that no two have one name.
@@ -39,6 +39,7 @@ impl Drop for Copy {
     fn drop(&mut self) {
         // What somebody else removed need not be removed.
         let _ = fs::remove_file(&self.path);
+        Checkpoint::remove(&self.path);
     }
 }
 
@@ -96,6 +97,10 @@ fn write(mut rebuilt: Rebuilt, dir: &Path, id: &SessionId) -> Result<Copy, Shipp
         None => {
             let copied = io::copy(&mut rebuilt.file, &mut file);
             copied.map_err(ShipperError::io(format!("write {}", copy.path.display())))?;
+            if let Some(checkpoint) = &rebuilt.checkpoint {
+                let written = checkpoint.write(&copy.path);
+                written.map_err(ShipperError::io(format!("write beside {}", copy.path.display())))?;
+            }
         }
     }
     Ok(copy)

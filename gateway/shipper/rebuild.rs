@@ -9,8 +9,8 @@ use std::io::{self, Write};
 
 use data_encoding::BASE64;
 
-use super::segment::{Holds, Place, RecordingEvent};
-use crate::recorder::Links;
+use super::segment::{self, Holds, Place, RecordingEvent};
+use crate::recorder::{Checkpoint, Links};
 
 /// Events that wait for an earlier one at the most, bytes of base64.
 const WAITING_MAX: usize = 256 << 20;
@@ -62,6 +62,8 @@ pub struct Rebuilt {
     pub lines: u64,
     /// The evidence's JSON, if the session was sealed.
     pub evidence: Option<Vec<u8>>,
+    /// What was signed last of these lines.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// Takes the events of one log stream, in the order they are read.
@@ -70,6 +72,7 @@ pub(super) struct Rebuild<F> {
     make: F,
     runs: BTreeMap<u64, Run>,
     waiting: usize,
+    checkpoints: Vec<Checkpoint>,
 }
 
 /// One attempt of a gateway at the whole session.
@@ -91,12 +94,15 @@ struct Gathered {
 impl<F: FnMut() -> io::Result<File>> Rebuild<F> {
     /// `make` opens the file that a run's lines are kept in.
     pub(super) fn new(session: &str, make: F) -> Self {
-        Self { session: session.to_owned(), make, runs: BTreeMap::new(), waiting: 0 }
+        Self { session: session.to_owned(), make, runs: BTreeMap::new(), waiting: 0, checkpoints: Vec::new() }
     }
 
     /// Takes one event; those of the transcript are passed over.
     pub(super) fn event(&mut self, message: &str) -> Result<(), RebuildError> {
-        let Some(parsed) = RecordingEvent::parse(message) else { return Ok(()) };
+        let Some(parsed) = RecordingEvent::parse(message) else {
+            self.checkpoints.extend(segment::parse_checkpoint(message));
+            return Ok(());
+        };
         let event = parsed.map_err(|error| RebuildError::Event(error.to_string()))?;
         if event.session_id != self.session {
             return Err(RebuildError::Foreign);
@@ -123,7 +129,10 @@ impl<F: FnMut() -> io::Result<File>> Rebuild<F> {
         if !run.waiting.is_empty() {
             return Err(RebuildError::Missing { segment: run.segment, line: run.links.lines() + 1 });
         }
-        Ok(Rebuilt { file: run.file, lines: run.links.lines(), evidence: run.evidence })
+        let lines = run.links.lines();
+        let mine = self.checkpoints.into_iter().filter(|c| c.session == self.session && c.lines <= lines);
+        let checkpoint = mine.max_by_key(|checkpoint| checkpoint.lines);
+        Ok(Rebuilt { file: run.file, lines, evidence: run.evidence, checkpoint })
     }
 }
 

@@ -12,10 +12,12 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
 use super::batch::LogEvent;
-use crate::recorder::Head;
+use crate::recorder::{Checkpoint, Head};
 
 /// What `eventName` says of these events.
 pub(super) const EVENT_NAME: &str = "recording";
+/// What `eventName` says of a checkpoint.
+const CHECKPOINT_NAME: &str = "checkpoint";
 /// Base64 of one event, bytes: small enough for every region's limit.
 const PART: usize = 180_000;
 /// The live level of the recorder: as good as any for so few lines.
@@ -29,6 +31,34 @@ pub(super) enum Holds {
     Lines,
     /// The evidence with the seal's signature, after the last line.
     Seal,
+}
+
+/// A checkpoint as it is in the log stream; the newest one counts.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckpointEvent {
+    event_name: String,
+    session_id: String,
+    event_time_ms: u64,
+    checkpoint: Checkpoint,
+}
+
+/// The event of a checkpoint.
+pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> serde_json::Result<LogEvent> {
+    let event = CheckpointEvent {
+        event_name: CHECKPOINT_NAME.into(),
+        session_id: checkpoint.session.clone(),
+        event_time_ms: checkpoint.signed_ms,
+        checkpoint: checkpoint.clone(),
+    };
+    let at_ms = i64::try_from(checkpoint.signed_ms).unwrap_or(i64::MAX);
+    Ok(LogEvent { at_ms, message: serde_json::to_string(&event)? })
+}
+
+/// Reads a message; `None` if it is another event.
+pub(super) fn parse_checkpoint(message: &str) -> Option<Checkpoint> {
+    let event: CheckpointEvent = serde_json::from_str(message).ok()?;
+    (event.event_name == CHECKPOINT_NAME).then_some(event.checkpoint)
 }
 
 /// Where a segment belongs.

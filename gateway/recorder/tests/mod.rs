@@ -1,5 +1,6 @@
 //! Tests.
 
+mod checkpoint;
 mod crash;
 mod damage;
 mod disk;

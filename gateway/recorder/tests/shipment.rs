@@ -33,7 +33,7 @@ impl Stored {
     async fn follow(&mut self, feed: &Feed, follower: &mut Follower) {
         while let Some(shipment) = follower.next().await {
             match shipment {
-                Shipment::Begun { .. } => {}
+                Shipment::Begun { .. } | Shipment::Checkpoint { .. } => {}
                 Shipment::Lines { session, batch } => {
                     if batch.first_line > self.done {
                         self.pull(feed, &session);

@@ -1,6 +1,7 @@
 //! The relay between two stock programs, in any weather and simulated time.
 
 mod agent;
+mod echo;
 mod keep_alive;
 mod link;
 mod notices;

@@ -52,7 +52,8 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
     let to_type: VecDeque<Vec<u8>> = (0..weather.input)
         .map(|_| {
             let len = dice.among(1..=1024) as usize;
-            dice.bytes(len)
+            // Keys only: they are recorded whether anything is shown or not.
+            dice.bytes(len).iter().map(|byte| byte & 0x1f).collect()
         })
         .collect();
     let typed: Vec<u8> = to_type.iter().flatten().copied().collect();
