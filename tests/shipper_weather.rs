@@ -6,7 +6,7 @@ use std::sync::Arc;
 use postern::asciicast::Header;
 use postern::broker::{BrokerConfig, Secret, StaticKeys};
 use postern::metrics::Metrics;
-use postern::recorder::{End, Recorder, RecorderConfig, Recording, SigningKey, Stream};
+use postern::recorder::{End, Recorder, RecorderConfig, Recording, Report, SigningKey, Stream, verify};
 use postern::replay::Timeline;
 use postern::session::{Durability, SessionId, now_ms};
 use postern::shipper::{Folders, Shipper, ShipperConfig, ShipperError};
@@ -14,7 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::support::{BROKER_KEY, FakeLogs, Fault, PATIENCE, REGION, until};
+use crate::support::{BROKER_KEY, FakeLogs, Fault, PATIENCE, REGION, until, until_some};
 
 const GROUP: &str = "/postern/weather";
 
@@ -226,6 +226,13 @@ async fn a_running_session_can_be_read_back_as_far_as_it_went() {
         }
         assert_eq!(shown as i64, number + 1);
     }
+    let key = [spool.recorder.public_key()];
+    let proved = until_some("a signed copy", || async {
+        let copy = spool.read_back(&id).await.unwrap();
+        let Report::Unsealed { proved, .. } = verify(&copy.path, &key).unwrap() else { panic!("sealed") };
+        proved.filter(|proved| proved.lines == copy.lines)
+    });
+    assert!(proved.await.signed_by(&key));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -74,6 +74,10 @@ impl Carrier {
             None => match self.make().await? {
                 Next::Round(round) => *round,
                 Next::Nothing => {
+                    let batch = self.checkpoint(self.line());
+                    if !batch.is_empty() {
+                        self.put(batch).await?;
+                    }
                     self.post.stored();
                     return Ok(Went::On);
                 }
@@ -145,16 +149,24 @@ impl Carrier {
     async fn send(&mut self, round: &Round) -> Result<(), ShipperError> {
         let window = Window::at(now(), self.depot.retention_days());
         let mut events = round.events.clone();
-        if self.depot.ships_recordings()
-            && let Some(checkpoint) = self.post.take_checkpoint(round.after.line)
-        {
-            // One that is lost with a failed round is followed by another.
-            events.extend(encode_checkpoint(&checkpoint).ok());
-        }
+        events.extend(self.checkpoint(round.after.line));
         for batch in batches(events, window) {
             self.put(batch).await?;
         }
         Ok(())
+    }
+
+    /// What was signed last of so many lines, if it is not shipped yet.
+    ///
+    /// One that is lost with a failed call is followed by another.
+    fn checkpoint(&self, lines: u64) -> Vec<LogEvent> {
+        let signed = self.post.take_checkpoint(lines).filter(|_| self.depot.ships_recordings());
+        signed.and_then(|checkpoint| encode_checkpoint(&checkpoint).ok()).into_iter().collect()
+    }
+
+    /// How many lines are shipped.
+    fn line(&self) -> u64 {
+        self.maker.as_ref().map_or(0, Maker::line)
     }
 
     async fn put(&mut self, mut batch: Vec<LogEvent>) -> Result<(), ShipperError> {

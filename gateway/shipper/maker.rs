@@ -103,6 +103,11 @@ impl Maker {
         self.source.is_some()
     }
 
+    /// How many lines are shipped.
+    pub(super) fn line(&self) -> u64 {
+        self.cursor.line
+    }
+
     /// A round is stored.
     pub(super) fn stored(&mut self, round: &Round) {
         self.cursor = round.after.clone();

@@ -64,7 +64,9 @@ impl Post {
 
     /// The recording was signed where it stands.
     pub(super) fn prove(&self, checkpoint: Arc<Checkpoint>) {
-        self.state().checkpoint = Some(checkpoint);
+        let mut state = self.state();
+        state.checkpoint = Some(checkpoint);
+        self.tell(state);
     }
 
     /// What was signed last, if it is about no more than so many lines.
