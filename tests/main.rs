@@ -28,6 +28,8 @@ mod resume;
 mod search;
 mod sdk;
 mod shell;
+mod shipper;
+mod shipper_weather;
 mod signatures;
 mod slow_clients;
 mod start_once;

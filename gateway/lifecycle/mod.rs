@@ -49,6 +49,7 @@ use crate::recorder::{End, Recorder, Recording};
 use crate::registry::{Registry, SessionRecord};
 use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Rules, Times};
 use crate::session::{Principal, SessionId, SessionRequest};
+use crate::shipper::Shipper;
 use crate::store::Store;
 
 pub use self::admission::Asker;
@@ -78,6 +79,8 @@ pub struct Rooms {
     pub catalogue: Catalogue,
     /// Where are recordings kept for good? Nowhere, if there is none.
     pub archive: Option<Archive>,
+    /// Has CloudWatch Logs got it? None: nothing is shipped.
+    pub shipper: Option<Arc<Shipper>>,
     /// Seals the stream tokens.
     pub keys: Arc<KeyRing>,
     /// Counts it all.
@@ -317,7 +320,8 @@ impl Lifecycle {
         if self.draining.load(Ordering::Acquire) {
             return Err("draining".to_owned());
         }
-        self.rooms.recorder.healthy()
+        self.rooms.recorder.healthy()?;
+        self.rooms.shipper.as_ref().map_or(Ok(()), |shipper| shipper.ready())
     }
 
     /// A place among the sessions of this node, or why there is none.
