@@ -14,6 +14,7 @@ use crate::archive::ArchiveConfig;
 use crate::broker::BrokerConfig;
 use crate::front_door::Tls;
 use crate::relay::Times;
+use crate::shipper::ShipperConfig;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,9 @@ pub struct Config {
     /// Where recordings are kept for good.
     #[serde(default)]
     pub archive: ArchiveConfig,
+    /// Where recordings are shipped to.
+    #[serde(default)]
+    pub shipper: ShipperConfig,
     /// What sessions may do.
     #[serde(default)]
     pub sessions: SessionsConfig,
@@ -260,6 +264,11 @@ impl Config {
         self.recorder.spool.clone().unwrap_or_else(|| self.state_directory.join("recordings"))
     }
 
+    /// Where the shipper keeps its own files.
+    pub fn shipper_folder(&self) -> PathBuf {
+        self.state_directory.join("shipper")
+    }
+
     /// The key that signs recordings.
     pub fn signing_key(&self) -> PathBuf {
         self.state_directory.join("keys").join("recording.key")
@@ -313,6 +322,7 @@ mod tests {
         assert_eq!(full.broker.key_seconds, least.broker.key_seconds);
         assert_eq!(full.registry_url(), least.registry_url());
         assert_eq!(full.spool(), least.spool());
+        assert_eq!(full.shipper.retention_days, least.shipper.retention_days);
         let as_shipped: Config = toml::from_str(shipped).unwrap();
         assert_eq!(format!("{as_shipped:?}"), format!("{least:?}"));
     }

@@ -34,6 +34,8 @@ pub mod recorder;
 pub mod store;
 // Where are recordings kept for good?
 pub mod archive;
+// Has CloudWatch Logs got it?
+pub mod shipper;
 // What did they see?
 pub mod replay;
 // Which recording says X?

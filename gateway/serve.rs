@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::policy::{PolicyError, Standing};
 use crate::recorder::{PublicKey, Recorder, RecorderConfig, RecorderError, SigningKey};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
+use crate::shipper::{Folders, Shipper, ShipperError};
 use crate::store::Store;
 
 pub use self::access::archive_access;
@@ -70,6 +71,9 @@ pub enum ServeError {
     /// The roots that the archive is reached with.
     #[error("archive: {0}")]
     Access(#[from] ClientError),
+    /// The log group or the settings for it.
+    #[error("shipper: {0}")]
+    Shipper(#[from] ShipperError),
     /// A metric is registered twice, which is a bug.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -102,6 +106,7 @@ pub struct Gateway {
     lifecycle: Arc<Lifecycle>,
     registry: Registry,
     catalogue: Catalogue,
+    shipper: Option<Arc<Shipper>>,
     on_stop: OnStop,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
@@ -130,6 +135,7 @@ impl Gateway {
         let node = node_name(&config);
         let unfinished = registry.unfinished(&node).await?;
         let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
+        let shipper = shipper(&config, &recorder, &metrics).await?;
 
         let listener =
             Listener::bind(config.listen.address, config.tls().server_config()?, Arc::clone(&metrics))
@@ -151,6 +157,7 @@ impl Gateway {
             store: Store::new(&spool),
             catalogue: catalogue.clone(),
             archive,
+            shipper: shipper.clone(),
             keys,
             metrics: Arc::clone(&metrics),
         };
@@ -182,6 +189,7 @@ impl Gateway {
             lifecycle,
             registry,
             catalogue,
+            shipper,
             on_stop,
             stop,
             listeners,
@@ -203,6 +211,9 @@ impl Gateway {
         match self.on_stop {
             OnStop::HandOver => self.lifecycle.hand_over().await,
             OnStop::End => self.lifecycle.drain().await,
+        }
+        if let Some(shipper) = &self.shipper {
+            shipper.stop().await;
         }
         self.stop.send_replace(true);
         for listener in self.listeners {
@@ -249,6 +260,21 @@ async fn archive(config: &Config) -> Result<Option<Archive>, ServeError> {
     let archive = Archive::open(&config.archive, Some(&access))?;
     tracing::info!(%archive, "sealed recordings are archived");
     Ok(Some(archive))
+}
+
+/// The shipper, if there is a log group to ship to.
+async fn shipper(
+    config: &Config,
+    recorder: &Recorder,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Shipper>>, ServeError> {
+    if !config.shipper.is_on() {
+        return Ok(None);
+    }
+    let folders = Folders { spool: config.spool(), own: config.shipper_folder() };
+    let (settings, feed, metrics) = (config.shipper.clone(), recorder.feed(), Arc::clone(metrics));
+    let shipper = Shipper::start(settings, &config.broker, feed, &folders, metrics).await?;
+    Ok(Some(Arc::new(shipper)))
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

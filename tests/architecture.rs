@@ -34,6 +34,7 @@ const TABLE: &[(&str, &str)] = &[
     ("recorder", "nouns, asciicast"),
     ("store", "nouns, asciicast, recorder"),
     ("archive", "nouns, recorder"),
+    ("shipper", "nouns, asciicast, transcript, broker, recorder"),
     ("replay", "nouns, asciicast, transcript, recorder, store"),
     ("catalogue", "nouns, asciicast, transcript, replay"),
     ("alerts", "nouns, asciicast, transcript, broker, recorder"),

@@ -31,6 +31,8 @@ mod revocations;
 mod search;
 mod sdk;
 mod shell;
+mod shipper;
+mod shipper_weather;
 mod signatures;
 mod slow_clients;
 mod start_once;

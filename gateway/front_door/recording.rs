@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use serde::Deserialize;
+use tokio::fs::File;
 
 use super::call::{Call, refusal};
 use super::rest::noun;
@@ -47,18 +48,22 @@ pub(super) async fn recording(
         if query.follow {
             return front.lifecycle.follow(&call.asker, &id).await.map(lines);
         }
-        match front.lifecycle.recording(&call.asker, &id).await? {
-            RecordingFile::Here { path, sealed } => {
-                let file = tokio::fs::File::open(&path).await.map_err(|error| {
-                    tracing::error!(%error, "a recording could not be opened");
-                    ApiError::gateway("the gateway could not open the recording")
-                })?;
-                Ok(answer("application/zstd", sealed, chunks(file)))
-            }
-            RecordingFile::Archived(reading) => Ok(answer("application/zstd", true, archived(reading))),
-        }
+        let (sealed, body) = match front.lifecycle.recording(&call.asker, &id).await? {
+            RecordingFile::Here { path, sealed } => (sealed, chunks(open(&path).await?)),
+            RecordingFile::Archived(reading) => (true, archived(reading)),
+            // The copy goes when it is open: nobody else needs its name.
+            RecordingFile::ReadBack(copy) => (copy.sealed, chunks(open(&copy.path).await?)),
+        };
+        Ok(answer("application/zstd", sealed, body))
     };
     work.await.unwrap_or_else(|error| refusal(&error))
+}
+
+async fn open(path: &std::path::Path) -> Result<File, ApiError> {
+    File::open(path).await.map_err(|error| {
+        tracing::error!(%error, "a recording could not be opened");
+        ApiError::gateway("the gateway could not open the recording")
+    })
 }
 
 fn answer(kind: &'static str, sealed: bool, body: Body) -> Response {
@@ -71,7 +76,7 @@ fn answer(kind: &'static str, sealed: bool, body: Body) -> Response {
 }
 
 /// The file in chunks, as fast as the client takes them.
-fn chunks(file: tokio::fs::File) -> Body {
+fn chunks(file: File) -> Body {
     let chunks = unfold(file, |mut file| async move {
         use tokio::io::AsyncReadExt;
         let mut chunk = bytes::BytesMut::with_capacity(CHUNK);

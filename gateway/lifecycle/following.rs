@@ -46,7 +46,7 @@ impl Lifecycle {
     /// It takes the right to replay it and, while it runs, to watch it.
     pub async fn follow(self: &Arc<Self>, asker: &Asker, id: &SessionId) -> Result<Following, ApiError> {
         let RecordingFile::Here { path, .. } = self.recording(asker, id).await? else {
-            let sentence = "the session is over and its recording archived: replay it";
+            let sentence = "the session is over: replay its recording";
             return Err(ApiError::client(Code::Validation, sentence));
         };
         if let Some(live) = self.live.get(id) {

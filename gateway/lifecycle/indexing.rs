@@ -63,7 +63,9 @@ impl Lifecycle {
     }
 
     async fn index(&self, id: &SessionId) {
+        let alone = self.indexing_or_deleting.lock().await;
         let done = self.add_to_catalogue(id).await;
+        drop(alone);
         let result = if done.is_ok() { "indexed" } else { "failed" };
         self.rooms.metrics.catalogued.with_label_values(&[result]).inc();
         if let Err(error) = done {

@@ -124,6 +124,7 @@ impl Lifecycle {
     /// Removes what has been kept long enough, and is not held.
     pub(super) async fn tidy(&self, now_ms: u64) {
         let Some(archive) = &self.rooms.archive else { return };
+        let _alone = self.indexing_or_deleting.lock().await;
         let ended_before = |days: Option<u32>| Some(now_ms.saturating_sub(u64::from(days?) * DAY_MS));
         if let Some(before) = ended_before(self.settings.retention.keep_local_days)
             && let Err(error) = self.leave_spool(archive, before).await

@@ -52,6 +52,7 @@ use crate::recorder::{End, Recorder, Recording};
 use crate::registry::{Registry, Revocation, SessionRecord};
 use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Rules, Times};
 use crate::session::{Principal, SessionId, SessionRequest};
+use crate::shipper::Shipper;
 use crate::store::Store;
 
 pub use self::admission::Asker;
@@ -81,6 +82,8 @@ pub struct Rooms {
     pub catalogue: Catalogue,
     /// Where are recordings kept for good? Nowhere, if there is none.
     pub archive: Option<Archive>,
+    /// Has CloudWatch Logs got it? None: nothing is shipped.
+    pub shipper: Option<Arc<Shipper>>,
     /// Seals the stream tokens.
     pub keys: Arc<KeyRing>,
     /// Counts it all.
@@ -128,6 +131,8 @@ pub struct Lifecycle {
     to_archive: Waiting,
     searches: Semaphore,
     watchers: Arc<Semaphore>,
+    /// What is indexed is not deleted meanwhile, or it would stay findable.
+    indexing_or_deleting: tokio::sync::Mutex<()>,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Who and what is shut out now.
@@ -150,6 +155,7 @@ impl Lifecycle {
             to_archive: Waiting::default(),
             searches: Semaphore::new(searching::AT_ONCE),
             watchers: Arc::new(Semaphore::new(following::WATCHERS_MAX)),
+            indexing_or_deleting: tokio::sync::Mutex::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             revocations: ArcSwap::default(),
@@ -321,7 +327,8 @@ impl Lifecycle {
         if self.draining.load(Ordering::Acquire) {
             return Err("draining".to_owned());
         }
-        self.rooms.recorder.healthy()
+        self.rooms.recorder.healthy()?;
+        self.rooms.shipper.as_ref().map_or(Ok(()), |shipper| shipper.ready())
     }
 
     /// A place among the sessions of this node, or why there is none.

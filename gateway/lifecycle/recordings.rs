@@ -19,6 +19,7 @@ use crate::recorder::{End, RecorderError};
 use crate::registry::{Given, SessionRecord, State, Traffic};
 use crate::relay::{Carries, Ended};
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
+use crate::shipper::{self, ShipperError};
 
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
@@ -35,6 +36,8 @@ pub enum RecordingFile {
     },
     /// It is in the archive, complete and signed.
     Archived(Reading),
+    /// It was made again from what was shipped; a file for this caller.
+    ReadBack(shipper::Copy),
 }
 
 impl Lifecycle {
@@ -51,12 +54,33 @@ impl Lifecycle {
         if let Some(found) = found {
             return Ok(RecordingFile::Here { path: found.path, sealed: found.sealed });
         }
-        let Some(archive) = &self.rooms.archive else { return Err(none()) };
-        let reading = archive.read(id).await.map_err(|error| {
+        if let Some(reading) = self.archived(id).await? {
+            return Ok(RecordingFile::Archived(reading));
+        }
+        Ok(RecordingFile::ReadBack(self.read_back(id).await?.ok_or_else(none)?))
+    }
+
+    /// The recording in the archive, if there is one.
+    async fn archived(&self, id: &SessionId) -> Result<Option<Reading>, ApiError> {
+        let Some(archive) = &self.rooms.archive else { return Ok(None) };
+        archive.read(id).await.map_err(|error| {
             tracing::error!(session = %id, %error, "the archive did not give the recording");
             ApiError::gateway("the gateway could not read the recording from its archive; try again")
-        })?;
-        Ok(RecordingFile::Archived(reading.ok_or_else(none)?))
+        })
+    }
+
+    /// The recording as it was shipped; the spool has it no more.
+    async fn read_back(&self, id: &SessionId) -> Result<Option<shipper::Copy>, ApiError> {
+        let Some(shipper) = &self.rooms.shipper else { return Ok(None) };
+        match shipper.reader().recording(id).await {
+            Ok(copy) => Ok(Some(copy)),
+            Err(ShipperError::NoStream { .. }) => Ok(None),
+            Err(error) => {
+                tracing::error!(session = %id, %error, "the recording could not be read back");
+                let sentence = "the gateway could not read the recording back from CloudWatch Logs";
+                Err(ApiError::gateway(sentence))
+            }
+        }
     }
 
     /// Registers how a session ended.

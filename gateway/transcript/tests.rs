@@ -155,6 +155,18 @@ fn without_keys_what_follows_a_prompt_is_guessed() {
 }
 
 #[test]
+fn lines_typed_ahead_are_guessed_by_a_prompt_seen_before() {
+    let seen = seen(
+        &header(),
+        &[('o', "web$ "), ('o', "id\r\n0\r\nweb$ pwd\r\n/\r\nweb$ \r\nweb$ ls^C\r\nweb$ "), ('o', "x\r\n")],
+    );
+    assert_eq!(
+        commands(&seen),
+        [(100, "id", Source::Guess), (100, "pwd", Source::Guess), (200, "x", Source::Guess)]
+    );
+}
+
+#[test]
 fn a_command_may_be_wider_than_the_screen() {
     let long = format!("echo {}", "x".repeat(200));
     let half = &long[..100];

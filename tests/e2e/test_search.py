@@ -7,15 +7,18 @@ import subprocess
 import pytest
 
 from support.demo import eventually
-from support.terminal import Terminal
+from support.terminal import Shell, Terminal
 
 
 @pytest.fixture(scope="module")
 def session(demo):
     """A session of two commands that can be searched."""
-    typed = "echo hay''stack $((6*7))\nexit\n"
-    done = demo.run("postern", "connect", "web-dev", profile="alice", input=typed)
-    session = done.stderr.split("SessionId: ")[1].split()[0]
+    shell = Shell(demo, "postern", "connect", "web-dev")
+    shell.line("echo hay''stack $((6*7))")
+    shell.expect("haystack 42")
+    shell.expect(shell.prompt)
+    assert shell.exit() == 0
+    session = shell.id
     eventually(lambda: found(demo, "haystack 42"), "the session in the catalogue")
     return session
 

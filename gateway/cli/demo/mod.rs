@@ -27,6 +27,7 @@ use crate::config::{
 use crate::front_door::Tls;
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalTarget};
 use crate::serve::Gateway;
+use crate::shipper::ShipperConfig;
 
 /// The account and region of the embedded AWS.
 pub(super) const ACCOUNT: &str = "000000000000";
@@ -221,6 +222,7 @@ fn configuration(
             region: Some(REGION.to_owned()),
             ..ArchiveConfig::default()
         },
+        shipper: ShipperConfig::default(),
         // Its machines end with it, so its sessions do.
         alerts: AlertsConfig::default(),
         sessions: SessionsConfig {
