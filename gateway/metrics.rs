@@ -67,18 +67,8 @@ pub struct Metrics {
     pub archive_backlog: IntGauge,
     /// Recorder errors; any makes `/readyz` say no.
     pub recorder_errors: IntCounter,
-    /// Events that CloudWatch Logs stored.
-    pub shipped_events: IntCounter,
-    /// Bytes of those events.
-    pub shipped_bytes: IntCounter,
-    /// Batches that CloudWatch Logs stored.
-    pub shipped_batches: IntCounter,
-    /// Failed attempts to ship, by `kind`.
-    pub shipped_errors: IntCounterVec,
-    /// Bytes that wait to be shipped.
-    pub shipped_backlog_bytes: IntGauge,
-    /// How long the oldest of them has waited, seconds.
-    pub shipped_backlog_seconds: IntGauge,
+    /// What comes of shipping to CloudWatch Logs.
+    pub shipper: ShipperMetrics,
     /// Failed calls and dials upstream, by `operation` and `blame`.
     pub upstream_errors: IntCounterVec,
     /// Time of calls and dials upstream, seconds, by `operation`.
@@ -87,6 +77,40 @@ pub struct Metrics {
     pub queue_depth: IntGaugeVec,
     /// Connections open on the listener.
     pub connections: IntGauge,
+}
+
+/// What comes of shipping to CloudWatch Logs.
+pub struct ShipperMetrics {
+    /// Events that CloudWatch Logs stored.
+    pub events: IntCounter,
+    /// Bytes of those events.
+    pub bytes: IntCounter,
+    /// Batches that CloudWatch Logs stored.
+    pub batches: IntCounter,
+    /// Failed attempts to ship, by `kind`.
+    pub errors: IntCounterVec,
+    /// Bytes that wait to be shipped.
+    pub backlog_bytes: IntGauge,
+    /// How long the oldest of them has waited, seconds.
+    pub backlog_seconds: IntGauge,
+}
+
+impl ShipperMetrics {
+    fn new(table: &Table<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            events: table.counter("shipped_events_total", "Events that CloudWatch Logs stored.")?,
+            bytes: table.counter("shipped_bytes_total", "Bytes of events that it stored.")?,
+            batches: table.counter("shipped_batches_total", "Batches that it stored.")?,
+            errors: table.counters(
+                "shipped_errors_total",
+                "Failed attempts to ship to CloudWatch Logs.",
+                &["kind"],
+            )?,
+            backlog_bytes: table.gauge("shipped_backlog_bytes", "Bytes that wait to be shipped.")?,
+            backlog_seconds: table
+                .gauge("shipped_backlog_seconds", "How long the oldest of them has waited.")?,
+        })
+    }
 }
 
 /// What comes of policies and alert rules while sessions run.
@@ -190,17 +214,7 @@ impl Metrics {
             archive_backlog: table
                 .gauge("archive_backlog", "Sealed recordings that are not in the archive yet.")?,
             recorder_errors: table.counter("recorder_errors_total", "Recorder errors.")?,
-            shipped_events: table.counter("shipped_events_total", "Events that CloudWatch Logs stored.")?,
-            shipped_bytes: table.counter("shipped_bytes_total", "Bytes of events that it stored.")?,
-            shipped_batches: table.counter("shipped_batches_total", "Batches that it stored.")?,
-            shipped_errors: table.counters(
-                "shipped_errors_total",
-                "Failed attempts to ship to CloudWatch Logs.",
-                &["kind"],
-            )?,
-            shipped_backlog_bytes: table.gauge("shipped_backlog_bytes", "Bytes that wait to be shipped.")?,
-            shipped_backlog_seconds: table
-                .gauge("shipped_backlog_seconds", "How long the oldest of them has waited.")?,
+            shipper: ShipperMetrics::new(&table)?,
             upstream_errors: table.counters(
                 "upstream_errors_total",
                 "Failed calls and dials upstream.",
