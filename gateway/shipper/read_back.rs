@@ -95,8 +95,11 @@ impl Reader {
         loop {
             match self.logs.page(id.as_str(), token.cloned()).await {
                 Err(error)
-                    if backoff.failures() < ATTEMPTS && error.trouble().is_some_and(Trouble::passes_soon) =>
+                    if backoff.failures() < ATTEMPTS && error.trouble().is_some_and(Trouble::passes) =>
                 {
+                    if error.trouble() == Some(Trouble::Credentials) {
+                        self.logs.renew().await?;
+                    }
                     tokio::time::sleep_until(backoff.failed(Instant::now()).into()).await;
                 }
                 other => return other,
