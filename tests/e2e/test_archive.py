@@ -70,7 +70,7 @@ def test_every_recording_is_kept_in_a_directory_and_can_be_checked(demo):
 
 def test_every_recording_is_kept_in_s3_and_read_from_there(demos, s3):
     client, env = s3
-    demo = demos(words=("--archive", f"s3://{BUCKET}/of/us"), env=env)
+    demo = demos(arguments=("--archive", f"s3://{BUCKET}/of/us"), environment=env)
     session = record(demo, "echo in s''3")
     archived(demo, session)
     key = f"of/us/recordings/{session}"
@@ -98,7 +98,7 @@ def test_every_recording_is_kept_in_s3_and_read_from_there(demos, s3):
 def test_an_archive_that_is_away_is_caught_up_with(demos, s3):
     """A bucket that is not there yet; and a restart in between."""
     client, env = s3
-    options = {"words": ("--archive", "s3://not-there-yet"), "env": env}
+    options = {"arguments": ("--archive", "s3://not-there-yet"), "environment": env}
     demo = demos(**options)
     session = record(demo, "echo wai''ting")
     log = lambda: "the recording is not archived yet" in demo.log.read_text()

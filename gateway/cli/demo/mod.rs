@@ -68,6 +68,13 @@ pub struct Args {
     /// S3 is reached at AWS_ENDPOINT_URL_S3, with made-up keys.
     #[arg(long, value_name = "LOCATION")]
     archive: Option<String>,
+    /// Ship sessions to this log group of CloudWatch Logs too, at
+    /// AWS_ENDPOINT_URL_CLOUDWATCH_LOGS; it is created if it is missing.
+    #[arg(long, value_name = "NAME", requires = "logs_endpoint")]
+    log_group: Option<String>,
+    /// The demo's keys are none of AWS's, so it ships to no AWS.
+    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", hide = true)]
+    logs_endpoint: Option<String>,
     /// Folder with the `aws` command, if it is not on PATH.
     #[arg(long, value_name = "DIR")]
     aws_bin: Option<PathBuf>,
@@ -222,7 +229,12 @@ fn configuration(
             region: Some(REGION.to_owned()),
             ..ArchiveConfig::default()
         },
-        shipper: ShipperConfig::default(),
+        shipper: ShipperConfig {
+            log_group: args.log_group.clone().unwrap_or_default(),
+            create: true,
+            endpoint_url: args.logs_endpoint.clone(),
+            ..ShipperConfig::default()
+        },
         // Its machines end with it, so its sessions do.
         alerts: AlertsConfig::default(),
         sessions: SessionsConfig {
