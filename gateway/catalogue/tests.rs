@@ -99,6 +99,18 @@ async fn pages_give_every_hit_once() {
 }
 
 #[tokio::test]
+async fn what_the_index_knows_nothing_of_is_looked_for_everywhere() {
+    let many: Vec<String> =
+        (0..9000).map(|n| format!("line {n} of many more than blocks hold\r\n")).collect();
+    let mut events: Vec<(u64, char, &str)> = vec![(0, 'o', "zq\r\n")];
+    events.extend(many.iter().enumerate().map(|(n, s)| (n as u64 + 1, 'o', s.as_str())));
+    let (catalogue, _folder) = catalogue(&[("a-1", &events)]).await;
+    for query in [text("zq"), text("ZQ"), regex("z.?q"), regex("[z]q$")] {
+        assert_eq!(all(&catalogue, &query).await, ["a-1@0 zq"], "{query:?}");
+    }
+}
+
+#[tokio::test]
 async fn commands_are_searched_apart_and_say_how_they_are_known() {
     let events = [(0, 'o', "$ "), (100, 'o', "id -u"), (200, 'o', "\r\n1000 id -u\r\n$ ")];
     let (catalogue, _folder) = catalogue(&[("a-1", &events)]).await;
