@@ -12,6 +12,7 @@ mod connections;
 mod denials;
 mod handshakes;
 mod hidden_input;
+mod keys;
 mod kms;
 mod lost_acknowledge;
 mod operations;
