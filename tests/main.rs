@@ -6,6 +6,7 @@
 mod architecture;
 mod bad_frames;
 mod bad_requests;
+mod caps;
 mod channel_closed;
 mod client_drop;
 mod connections;
@@ -17,6 +18,7 @@ mod kms;
 mod lost_acknowledge;
 mod operations;
 mod pastes;
+mod port_restart;
 mod ports;
 mod record_before_acknowledge;
 mod replay;

@@ -5,7 +5,9 @@ use ring::digest::{SHA256, digest};
 use crate::support::{DEV, House, Recorded, Terminal, until};
 
 /// Megabytes that are pasted; `POSTERN_PASTE_MB=50` for the whole promise.
-const MEGABYTES: usize = 4;
+const MEGABYTES: usize = 24;
+/// What the gateway may hold of it at once, and what else it takes.
+const MEMORY_MAX: u64 = 16 << 20;
 
 /// Bytes that do not repeat, and that no terminal in raw mode acts upon.
 fn text(len: usize) -> Vec<u8> {
@@ -18,10 +20,12 @@ fn text(len: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_huge_paste_arrives_to_the_byte_though_upstream_breaks_in_the_middle() {
-    let house = House::start().await;
+async fn a_huge_paste_arrives_to_the_byte_in_little_memory_though_upstream_breaks() {
+    let house = House::apart().await;
     let alice = house.alice().await;
     let mut terminal = Terminal::shell(&alice, DEV).await;
+    let memory = || house.apart.as_ref().unwrap().memory_peak();
+    let before = memory();
     let upstream = alice.upstream(&terminal.session).await;
     let megabytes = std::env::var("POSTERN_PASTE_MB").ok().map_or(MEGABYTES, |text| text.parse().unwrap());
     let pasted = text(megabytes << 20);
@@ -40,5 +44,7 @@ async fn a_huge_paste_arrives_to_the_byte_though_upstream_breaks_in_the_middle()
     terminal.type_line("exit").await;
     terminal.closed().await;
     until("the end upstream", || house.local.live_sessions().is_empty()).await;
+    let took = memory() - before;
+    assert!(took < MEMORY_MAX, "{took} bytes for {} pasted", pasted.len());
     Recorded::of(&house, &terminal.session).await.assert_once();
 }

@@ -5,6 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::encode::{begin, decimal};
@@ -153,6 +154,28 @@ impl Direction {
             Self::Up => "up",
             Self::Down => "down",
         }
+    }
+}
+
+/// Something to write down about a port session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlowNote {
+    /// What happened to a connection.
+    Event(FlowEvent),
+    /// Bytes of a connection: which one, which way.
+    Traffic(u64, Direction, Bytes),
+}
+
+impl FlowNote {
+    /// Appends its line.
+    pub fn encode(&self, into: &mut Vec<u8>, time_ms: u64) -> Result<(), CastError> {
+        match self {
+            Self::Event(event) => return encode_flow(into, time_ms, event),
+            Self::Traffic(connection, direction, bytes) => {
+                encode_traffic(into, time_ms, *connection, *direction, bytes);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@
 //! `s input 5` (the next `i` line is input message 5) and `s settled` (the
 //! client takes messages: what it is silent about, it has). `s hidden` says of
 //! the next `i` line that `*` stands for text that the terminal did not show.
+//! Of a port session there is `s flow {…}`, see [`super::FlowState`].
 
 use std::borrow::Cow;
 

@@ -10,13 +10,15 @@
 mod encode;
 mod event;
 mod flow;
+mod flow_state;
 mod header;
 mod marks;
 mod runes;
 
 pub use encode::encode_event;
 pub use event::{Event, EventCode, Peek, peek};
-pub use flow::{Direction, FlowEvent, Guess, Mode, Side, Traffic, encode_flow, encode_traffic};
+pub use flow::{Direction, FlowEvent, FlowNote, Guess, Mode, Side, Traffic, encode_flow, encode_traffic};
+pub use flow_state::{FlowConnection, FlowStage, FlowState, FramePlace, INPUT_DIGEST};
 pub use header::Header;
 pub use marks::{Covered, Handover, Marks, Stream, encode_mark, exact_output};
 pub use runes::{Piece, Runes, encode_piece};

@@ -8,13 +8,13 @@ use std::time::Duration;
 use data_channel::encryption::DataKey;
 use tokio::sync::Semaphore;
 
-use super::Lifecycle;
 use super::admission::{self, Asker};
 use super::upstream::Opened;
+use super::{Lifecycle, ports};
 use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Obligations;
-use crate::recorder::{Recording, Recovered};
+use crate::recorder::{FlowStage, FlowState, Recording, Recovered};
 use crate::registry::{Given, SessionRecord, State, Unfinished};
 use crate::relay::{Carries, Ending, Resumed};
 use crate::session::{SessionId, SessionRequest, now_ms};
@@ -100,7 +100,7 @@ impl Lifecycle {
             age: Duration::from_millis(now.saturating_sub(record.started_ms)),
             away: match record.state {
                 // The row may be older than the last thing that the client said.
-                State::Connecting if recovered.size.is_none() => None,
+                State::Connecting if !was_there(&recovered) => None,
                 state => Some(self.away(state, since_ms.map(|since| now.saturating_sub(since)))),
             },
             recovered,
@@ -109,16 +109,19 @@ impl Lifecycle {
         let goes_on = self.goes_on(&record, &given, (&upstream, &resumed)).await;
         let opened = Opened {
             upstream,
-            client: ClientIds { client_id: given.client_id, client_version: given.client_version },
+            client: ClientIds {
+                client_id: given.client_id.clone(),
+                client_version: given.client_version.clone(),
+            },
             socket: None,
             resumed: Some(resumed),
             data_key: None,
             dismissed: None,
         };
         match goes_on {
-            Ok((obligations, data_key)) => {
+            Ok((obligations, carries, data_key)) => {
                 recording.require(obligations.record);
-                let recording = (recording, admission::rules(&obligations), Carries::Terminal);
+                let recording = (recording, admission::rules(&obligations), carries);
                 self.run_session(record, recording, Opened { data_key, ..opened });
                 "adopted"
             }
@@ -127,7 +130,9 @@ impl Lifecycle {
                 tracing::info!(session = %record.id, reason, sentence, "the session may not go on");
                 // Its user may take a while to come; the machine is out of reach at once.
                 self.terminate_upstream(&opened.upstream).await;
-                let recording = (recording, admission::rules(&Obligations::default()), Carries::Terminal);
+                let nothing = Obligations::default();
+                let carries = self.carries(&record, &given, &nothing).unwrap_or(Carries::Terminal);
+                let recording = (recording, admission::rules(&nothing), carries);
                 self.run_session(record, recording, Opened { dismissed: Some(ending), ..opened });
                 "denied"
             }
@@ -140,20 +145,26 @@ impl Lifecycle {
         record: &SessionRecord,
         given: &Given,
         (upstream, resumed): (&UpstreamRef, &Resumed),
-    ) -> Result<(Obligations, Option<DataKey>), Ending> {
+    ) -> Result<(Obligations, Carries, Option<DataKey>), Ending> {
         let denied = |error: ApiError| Ending { reason: "policy", sentence: error.message };
         let obligations = self.still_admitted(record, given).await.map_err(denied)?;
-        if !record.kind.is_terminal() {
-            // Where a frame ends nobody knows who has not read it from its beginning.
-            let sentence =
-                "the gateway was restarted and cannot take connections over; open the session again";
-            return Err(Ending { reason: "gateway_restarted", sentence: sentence.to_owned() });
-        }
+        let carries = self.carries(record, given, &obligations).map_err(denied)?;
         // Agents write, and clients tell their size, only after the handshake.
         let begun = resumed.recovered.next_output.is_some() || resumed.recovered.size.is_some();
         let key = self.reopened_data_key(upstream, &record.id, begun).await;
         let data_key = key.map_err(|sentence| Ending { reason: "gateway_restarted", sentence })?;
-        Ok((obligations, data_key))
+        Ok((obligations, carries, data_key))
+    }
+
+    /// What the session carries, read once more from what was decided on.
+    fn carries(
+        &self,
+        record: &SessionRecord,
+        given: &Given,
+        obligations: &Obligations,
+    ) -> Result<Carries, ApiError> {
+        let plan = Plan { kind: record.kind, parameters: given.parameters.clone() };
+        ports::carries(&plan, obligations, self.settings.connections_per_session)
     }
 
     /// May the session still run, and under which obligations?
@@ -211,6 +222,12 @@ impl Lifecycle {
         }
         "ended"
     }
+}
+
+/// Whether a client has said something that the recording knows of.
+fn was_there(recovered: &Recovered) -> bool {
+    let answered = |state: &FlowState| !matches!(state.stage, None | Some(FlowStage::Requested { .. }));
+    recovered.size.is_some() || recovered.flow.as_ref().is_some_and(answered)
 }
 
 fn scope(record: &SessionRecord) -> Scope {

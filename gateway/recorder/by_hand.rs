@@ -12,7 +12,7 @@ use super::links::Links;
 use super::memory::Memory;
 use super::writer::ToWriter;
 use super::{Recording, Recovered};
-use crate::asciicast::{Covered, Event, EventCode, Handover, Marks};
+use crate::asciicast::{Covered, Event, EventCode, FlowState, Handover, Marks};
 use crate::session::SessionId;
 
 /// The writer's side of one recording, for tests with simulated time.
@@ -28,6 +28,8 @@ pub(crate) struct ByHand {
     /// Input messages that were written, with their numbers.
     pub(crate) typed: Vec<(i64, Vec<u8>)>,
     next_typed: i64,
+    /// Where a port session is, as the notes about it say.
+    pub(crate) flow: Option<FlowState>,
     lines: Vec<u8>,
 }
 
@@ -45,6 +47,7 @@ impl ByHand {
             others: Vec::new(),
             typed: Vec::new(),
             next_typed: 0,
+            flow: None,
             lines: Vec::new(),
         };
         (Recording::new(lines, writer), hand)
@@ -101,6 +104,9 @@ impl ByHand {
         if event.code == EventCode::SEQUENCE {
             if let Some(Handover::Input(number)) = Handover::parse(event.data.as_bytes()) {
                 self.next_typed = number;
+            }
+            if let Some(note) = FlowState::of(&event) {
+                self.flow.get_or_insert_default().then(note.unwrap());
             }
             return;
         }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 
 use super::recording::State;
-use super::{Recorded, Recovered, Stream};
+use super::{FlowState, INPUT_DIGEST, Recorded, Recovered, Stream};
 use crate::asciicast::{Event, EventCode, Handover, Marks, Runes, exact_output, peek};
 
 /// Output kept, events and bytes of lines: seconds of a busy session.
@@ -54,6 +54,7 @@ impl Memory {
             EventCode::BYTES => self.exact = Some(line.to_vec()),
             EventCode::Resize => recovered.size = size(peeked.escaped).or(recovered.size),
             EventCode::Input => self.input(line),
+            EventCode::SEQUENCE if FlowState::is_note(peeked.escaped) => self.flow(line),
             EventCode::SEQUENCE => match Handover::parse(peeked.escaped) {
                 Some(Handover::Owed(owed)) => recovered.owed = owed,
                 Some(Handover::Input(number)) => self.input = Some(number),
@@ -78,6 +79,15 @@ impl Memory {
         }
     }
 
+    /// Takes in a note about a port session.
+    fn flow(&mut self, line: &[u8]) {
+        let note = Event::parse(line).ok().as_ref().and_then(FlowState::of);
+        if let Some(Ok(note)) = note {
+            note.digests().into_iter().for_each(|(number, digest)| self.remember(number, digest));
+            self.recovered.flow.get_or_insert_default().then(note);
+        }
+    }
+
     /// Remembers which input message the event is, if its number is known.
     fn input(&mut self, line: &[u8]) {
         let exact = self.exact.take();
@@ -87,7 +97,11 @@ impl Memory {
         let exact = exact.and_then(|line| STANDARD.decode(Event::parse(&line).ok()?.data).ok());
         let hash = digest(&SHA256, exact.as_deref().unwrap_or(event.data.as_bytes()));
         let Some(hash) = hash.as_ref().first_chunk() else { return };
-        self.recovered.inputs.insert(number, *hash);
+        self.remember(number, *hash);
+    }
+
+    fn remember(&mut self, number: i64, digest: [u8; INPUT_DIGEST]) {
+        self.recovered.inputs.insert(number, digest);
         if self.recovered.inputs.len() > INPUTS_MAX {
             self.recovered.inputs.pop_first();
         }

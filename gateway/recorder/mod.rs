@@ -46,7 +46,10 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::asciicast::{Direction, FlowEvent, Guess, Mode, Side, Stream};
+pub use crate::asciicast::{
+    Direction, FlowConnection, FlowEvent, FlowNote, FlowStage, FlowState, FramePlace, Guess, INPUT_DIGEST,
+    Mode, Side, Stream,
+};
 pub use backlog::Backlog;
 #[cfg(test)]
 pub(crate) use by_hand::ByHand;

@@ -11,11 +11,8 @@ use tokio::sync::oneshot;
 use super::evidence::Ending;
 use super::lines::{BACKLOG_MAX, Buffer, Finish, Lines};
 use super::writer::ToWriter;
-use super::{Direction, End, FlowEvent, RecorderError, Sealed, Stream};
-use crate::asciicast::{
-    EventCode, Handover, Marks, Piece, Runes, encode_event, encode_flow, encode_mark, encode_piece,
-    encode_traffic,
-};
+use super::{End, FlowNote, FlowState, RecorderError, Sealed, Stream};
+use crate::asciicast::{EventCode, Handover, Marks, Piece, Runes, encode_event, encode_mark, encode_piece};
 use crate::session::Durability;
 
 /// Longest marker text, bytes; a marker is a label.
@@ -154,26 +151,25 @@ impl Recording {
         self.event(at_ms, EventCode::Marker, text.get(..end).unwrap_or_default())
     }
 
-    /// Records what happened to a connection of a port session.
-    pub fn flow(&mut self, at_ms: u64, event: &FlowEvent) -> Result<Position, RecorderError> {
-        let at_ms = self.time(at_ms);
-        let lines = self.lines.clone();
-        let mut buffer = room(&lines)?;
-        encode_flow(&mut buffer.bytes, at_ms, event)?;
-        self.hand_over(buffer)
-    }
-
-    /// Records bytes of a connection; only for sessions that capture them.
-    pub fn traffic(
+    /// Records what was seen of a port session, and where it now is.
+    ///
+    /// All of it is one record of the journal: a crash leaves it whole or not
+    /// at all. Captured bytes only come from sessions that capture them.
+    pub fn flows(
         &mut self,
         at_ms: u64,
-        (connection, direction): (u64, Direction),
-        bytes: &[u8],
+        notes: &[FlowNote],
+        state: &FlowState,
     ) -> Result<Position, RecorderError> {
         let at_ms = self.time(at_ms);
+        let mut record = Vec::new();
+        for note in notes {
+            note.encode(&mut record, at_ms)?;
+        }
+        state.encode(&mut record, at_ms)?;
         let lines = self.lines.clone();
         let mut buffer = room(&lines)?;
-        encode_traffic(&mut buffer.bytes, at_ms, connection, direction, bytes);
+        buffer.bytes.extend_from_slice(&record);
         self.hand_over(buffer)
     }
 
@@ -211,6 +207,11 @@ impl Recording {
         position: Position,
     ) -> Poll<Result<(), RecorderError>> {
         self.lines.poll_recorded(context, position.0)
+    }
+
+    /// Up to where the recording survives the end of the process.
+    pub fn written(&self) -> Position {
+        Position(self.lines.journaled())
     }
 
     /// Ready once `position` survives the end of the process.

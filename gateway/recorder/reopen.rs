@@ -14,7 +14,7 @@ use super::links::Links;
 use super::memory::Memory;
 use super::recording::State;
 use super::recovery::{self, Part};
-use super::{House, RecorderError, Stream};
+use super::{FlowState, House, INPUT_DIGEST, RecorderError, Stream};
 use crate::asciicast::Header;
 use crate::session::SessionId;
 
@@ -40,8 +40,11 @@ pub struct Recovered {
     pub owed: Option<i64>,
     /// Whether the client has acknowledged in order.
     pub settled: bool,
-    /// The last input messages by number, with SHA-256 of their bytes.
-    pub inputs: BTreeMap<i64, [u8; 32]>,
+    /// The last input messages by number, with SHA-256 of their bytes, the
+    /// beginning of it.
+    pub inputs: BTreeMap<i64, [u8; INPUT_DIGEST]>,
+    /// Where a port session is; `None` before its handshake.
+    pub flow: Option<FlowState>,
 }
 
 /// One output event with its bytes.

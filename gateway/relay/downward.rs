@@ -92,6 +92,7 @@ where
     }
 
     pub(super) fn output_message(&mut self, message: Message, cx: &mut Context<'_>) -> Result<(), Ended> {
+        self.output.arrives(message.sequence());
         match self.output.arrival(message.sequence()) {
             Arrival::Fresh | Arrival::Early | Arrival::Owed if !message.digest_matches() => {
                 self.outside.meters.dropped("digest")
@@ -128,7 +129,7 @@ where
             message
         };
         let banner = self.banner_before(&message)?;
-        let position = self.observe_output(&message)?;
+        let seen = self.observe_output(&message)?;
         let bytes = message.payload().len();
         self.screen.shows(&message);
         let message = match banner {
@@ -138,7 +139,8 @@ where
         self.outside.counters.add_output(bytes);
         self.outside.meters.output_bytes.inc_by(bytes as u64);
         self.outside.meters.output_messages.inc();
-        self.output.accept(message, position, self.now);
+        self.output.accept(message, seen.position, self.now);
+        self.output.passes_at(seen.passes_at);
         Ok(())
     }
 
@@ -162,7 +164,7 @@ where
             return;
         }
         let before = self.tap.before();
-        if self.tap.recording().recorded() < before {
+        if self.tap.recorded() < before {
             let raw = Acknowledge::of(message).encode(now_ms());
             self.held.hold(message.sequence(), before, (self.now, self.now), raw);
             return;
@@ -179,6 +181,10 @@ where
         }
         let Some(raw) = self.output.repeat(sequence, self.now) else { return Ok(()) };
         self.queue_for_client(raw);
+        if self.flows.is_some() {
+            self.believe_silence(sequence);
+            return Ok(());
+        }
         let owed = self.output.silence(sequence, self.now);
         self.hold_in_debt(owed)
     }
@@ -190,7 +196,7 @@ where
         while !self.output.all_sent() && leg.has_room(cx) {
             // A recording that failed shows with the next message.
             if let Some(position) = self.output.waits_for()
-                && self.tap.recording().poll_written(cx, position).is_pending()
+                && self.tap.poll_written(cx, position).is_pending()
             {
                 break;
             }

@@ -39,6 +39,7 @@ where
 {
     pub(super) fn say_farewell(&mut self, ended: Ended) {
         self.observe_end();
+        self.output.begin_anyhow();
         // Closing the upstream leg early would lose the record of what is still coming; it is over anyway.
         self.upstream = Upstream::Over;
         let message = ChannelClosed::message(self.outside.session.as_str(), ended.sentence(), now_ms());

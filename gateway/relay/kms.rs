@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
 use super::pump::{Pump, Step, end};
+use crate::recorder::Position;
 
 /// A key that is being asked for; the error is a sentence for the user.
 pub type AskedKey = Pin<Box<dyn Future<Output = Result<DataKey, String>> + Send>>;
@@ -232,7 +233,7 @@ where
             let refused = self.client.is_some().then(|| self.kms.refusal()).flatten();
             return refused.map_or(Ok(false), |sentence| Err(end("key_unavailable", sentence)));
         };
-        self.backlog.extend(waited);
+        self.backlog.extend(waited.map(|raw| (Position::default(), raw)));
         self.send_backlog(cx);
         Ok(true)
     }

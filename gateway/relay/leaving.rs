@@ -39,7 +39,8 @@ where
 {
     /// Begins to leave: the client is asked to hang up.
     pub(super) fn leave(&mut self) -> Result<(), Ended> {
-        if self.attached {
+        // Of a port session the agent keeps everything that the client may lack.
+        if self.attached && self.flows.is_none() {
             self.note_debt()?;
         }
         if let Some(leg) = &mut self.client {
@@ -58,6 +59,7 @@ where
             self.turn_back_clients(cx)?;
             let mut moved = self.hear_upstream(cx)?;
             moved |= self.hear_client(cx)?;
+            self.note_flows_now()?;
             moved |= self.send_backlog(cx);
             moved |= self.release_acknowledges(cx)?;
             moved |= self.release_input_acknowledges(cx)?;

@@ -32,13 +32,24 @@ pub(super) struct Leg<S> {
     unflushed: bool,
     heard_at: Instant,
     pinged_at: Instant,
+    /// When the last ping was sent that was answered.
+    alive_at: Option<Instant>,
+    ponged: bool,
     /// Messages on this leg that were not a data-channel message.
     pub(super) malformed: u32,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
     pub(super) fn new(socket: WebSocketStream<S>, now: Instant) -> Self {
-        Self { socket, unflushed: false, heard_at: now, pinged_at: now, malformed: 0 }
+        Self {
+            socket,
+            unflushed: false,
+            heard_at: now,
+            pinged_at: now,
+            alive_at: None,
+            ponged: true,
+            malformed: 0,
+        }
     }
 
     /// The next message; pings are answered and passed over.
@@ -54,8 +65,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
                 Frame::Binary(bytes) => return Poll::Ready(Heard::Binary(bytes)),
                 Frame::Text(_) => return Poll::Ready(Heard::Text),
                 Frame::Close(_) => return Poll::Ready(Heard::Gone),
+                // There is hardly ever more than one ping on its way.
+                Frame::Pong(_) => (self.alive_at, self.ponged) = (Some(self.pinged_at), true),
                 // The library has queued the pong; the next flush sends it.
-                Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => self.unflushed = true,
+                Frame::Ping(_) | Frame::Frame(_) => self.unflushed = true,
             }
         }
     }
@@ -91,11 +104,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
             return false;
         }
         if now.duration_since(self.pinged_at) >= every {
-            self.pinged_at = now;
-            self.unflushed = true;
-            let _ = Pin::new(&mut self.socket).start_send(Frame::Ping(Bytes::from_static(b"keepalive")));
+            self.ping(now);
         }
         true
+    }
+
+    /// When the peer was surely there and read what was sent before.
+    pub(super) fn alive_at(&self) -> Option<Instant> {
+        self.alive_at
+    }
+
+    /// Asks the peer whether it is there, unless it has been asked.
+    pub(super) fn ask(&mut self, now: Instant) {
+        if self.ponged {
+            self.ping(now);
+        }
+    }
+
+    fn ping(&mut self, now: Instant) {
+        (self.pinged_at, self.ponged, self.unflushed) = (now, false, true);
+        let _ = Pin::new(&mut self.socket).start_send(Frame::Ping(Bytes::from_static(b"keepalive")));
     }
 
     /// When `keep_alive` wants to be called again.

@@ -40,6 +40,11 @@ impl Meters {
         self.dropped.with_label_values(&[reason]).inc();
     }
 
+    /// Connections that began in an earlier process are open here.
+    pub(super) fn flows_go_on(&self, open: usize) {
+        self.flows.add(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
     /// Counts a connection of a port session that began.
     pub(super) fn flow_opened(&self) {
         self.flows.inc();
@@ -73,6 +78,11 @@ impl Counters {
 
     pub(super) fn add_output(&self, bytes: usize) {
         self.output.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn flows_go_on(&self, began: u64, open: u64) {
+        self.opened.store(began, Ordering::Relaxed);
+        self.ended.store(began.saturating_sub(open), Ordering::Relaxed);
     }
 
     pub(super) fn flow_opened(&self) {

@@ -18,6 +18,7 @@ mod kms;
 mod leaving;
 mod leg;
 mod meters;
+mod noted;
 mod notice;
 mod observe;
 mod output;

@@ -43,6 +43,10 @@ const SETTLED_AFTER: u32 = 4;
 const IGNORED_REPEATS: u32 = 20;
 /// How long ago a message was sent that is judged like one ignored so often.
 const SILENCE: Duration = Duration::from_secs(2);
+/// The same for a client that answers pings meanwhile.
+const PROVEN_REPEATS: u32 = 2;
+/// How long a message is on its way to a client that is there.
+const ON_THE_WAY: Duration = Duration::from_millis(150);
 /// More messages for every time that a client came back and got none of
 /// what is kept acknowledged: what is new shows which acknowledges are lost.
 const PROBE: usize = 64;
@@ -87,8 +91,12 @@ pub(super) struct Sent {
     /// Place of its first repeat on this connection; 0 if none.
     repeated: u64,
     ever_sent: bool,
+    /// When it was first sent on this connection.
+    first_sent: Instant,
     /// How often the agent has repeated it.
     repeats: u32,
+    /// It is sent once that is recorded; zero: at once.
+    passes_at: Position,
 }
 
 /// An acknowledge that the agent waits for, and what it has to wait for.
@@ -103,7 +111,7 @@ pub(super) struct Owed {
 
 impl Sent {
     fn new(message: Message, number: Option<i64>, (position, received): (Position, Instant)) -> Self {
-        let (order, repeated, repeats) = (0, 0, 0);
+        let (order, repeated, repeats, passes_at) = (0, 0, 0, Position::default());
         Self {
             message,
             number,
@@ -113,7 +121,9 @@ impl Sent {
             order,
             repeated,
             ever_sent: false,
+            first_sent: received,
             repeats,
+            passes_at,
         }
     }
 
@@ -213,13 +223,27 @@ impl Output {
         let at_client = self.client_next();
         let message = if at_client == self.next { message } else { message.renumbered(at_client) };
         self.next += 1;
-        self.keep(message, number, (position, received));
+        let mut sent = Sent::new(message, number, (position, received));
+        if let Some(before) = self.before.as_mut() {
+            before.accepted(&mut sent);
+        }
+        self.keep(sent);
+    }
+
+    /// The message that was just kept is sent only once that is recorded.
+    pub(super) fn passes_at(&mut self, position: Position) {
+        if let Some(Some(sent)) = self.window.back_mut() {
+            sent.passes_at = position;
+        }
     }
 
     /// Keeps a notice under the number that [`Output::client_next`] says.
     pub(super) fn accept_notice(&mut self, message: Message, position: Position, now: Instant) {
         self.notices.push_back(message.sequence());
-        self.keep(message, None, (position, now));
+        // In no record it would after a crash have the number of another
+        // message, which the client would take for a repeat.
+        let passes_at = position;
+        self.keep(Sent { passes_at, ..Sent::new(message, None, (position, now)) });
     }
 
     /// The number that the client expects after what is kept.
@@ -227,27 +251,23 @@ impl Output {
         self.base.saturating_add(i64::try_from(self.window.len()).unwrap_or(i64::MAX))
     }
 
-    fn keep(&mut self, message: Message, number: Option<i64>, (position, received): (Position, Instant)) {
-        self.bytes += message.raw().len();
-        let mut sent = Sent::new(message, number, (position, received));
-        if let Some(before) = self.before.as_mut().filter(|_| number.is_some()) {
-            before.accepted(&mut sent);
-        }
+    fn keep(&mut self, sent: Sent) {
+        self.bytes += sent.message.raw().len();
         self.window.push_back(Some(sent));
     }
 
-    /// The position that a notice waits for whose turn it is.
-    ///
-    /// A notice that is in no record would after a crash have the number of
-    /// another message, which the client would take for a repeat.
+    /// The position that the message waits for whose turn it is.
     pub(super) fn waits_for(&self) -> Option<Position> {
-        let is_notice = self.notices.contains(&self.cursor);
-        let slot = self.slot(self.cursor).filter(|_| is_notice)?;
-        self.window.get(slot)?.as_ref().map(|sent| sent.position)
+        let slot = self.slot(self.cursor)?;
+        let passes_at = self.window.get(slot)?.as_ref()?.passes_at;
+        (passes_at > Position::default()).then_some(passes_at)
     }
 
     /// The next message to send on this connection.
     pub(super) fn send_next(&mut self, now: Instant) -> Option<Bytes> {
+        if !self.knows_where_to_begin() {
+            return None;
+        }
         while self.cursor < self.client_next() {
             let slot = self.slot(self.cursor);
             self.cursor += 1;
@@ -262,7 +282,7 @@ impl Output {
                 sent.repeated = self.order;
             }
             sent.ever_sent = true;
-            sent.sent = now;
+            (sent.sent, sent.first_sent) = (now, now);
             return Some(sent.message.raw().clone());
         }
         None
@@ -281,10 +301,17 @@ impl Output {
     /// any more, nor for what was sent as long ago: it is recorded, and kept
     /// and repeated here until the client has it.
     pub(super) fn silence(&mut self, sequence: i64, now: Instant) -> Vec<Owed> {
+        self.silence_until(sequence, now, None)
+    }
+
+    /// The same, if `alive` is given of what was sent a while before it: then
+    /// the client was surely there.
+    pub(super) fn silence_until(&mut self, sequence: i64, now: Instant, alive: Option<Instant>) -> Vec<Owed> {
         let at_client = self.at_client(sequence);
         let slot = self.slot(at_client);
         let sent = slot.and_then(|slot| self.window.get(slot)?.as_ref());
-        if sent.is_none_or(|sent| sent.repeats < IGNORED_REPEATS) {
+        let enough = if alive.is_some() { PROVEN_REPEATS } else { IGNORED_REPEATS };
+        if sent.is_none_or(|sent| sent.repeats < enough) {
             return Vec::new();
         }
         // What no recording has, a later process could not give the client; a settled one has it.
@@ -292,8 +319,12 @@ impl Output {
         let long_sent = |sent: &&mut Sent| {
             let long_ago = sent.sent + SILENCE <= now;
             let answered = answered && sent.message.sequence() == 0;
+            let there = alive.is_none_or(|alive| sent.first_sent + ON_THE_WAY <= alive);
+            // Any client acknowledges a handshake that is new to it.
+            let kept = if alive.is_some() { sent.is_handshake() } else { sent.is_recorded() };
             sent.order > 0
-                && (settled || answered || sent.is_recorded())
+                && there
+                && (settled || answered || kept)
                 && (long_ago || sent.message.sequence() == at_client)
         };
         self.window.iter_mut().flatten().filter(long_sent).filter_map(Sent::owed).collect()
@@ -333,6 +364,7 @@ impl Output {
     ///
     /// Repeats that were sent before may have come before it, to be dropped.
     pub(super) fn settle(&mut self) {
+        self.begin_anyhow();
         if self.in_order >= SETTLED_AFTER {
             return;
         }

@@ -80,7 +80,8 @@ pub(super) struct Pump<C, U> {
     pub(super) kms: Kms,
     /// What is known of a port session's connections; none of a terminal.
     pub(super) flows: Option<Flows>,
-    pub(super) backlog: VecDeque<Bytes>,
+    /// The client's input, and what must be recorded before it passes.
+    pub(super) backlog: VecDeque<(Position, Bytes)>,
     pub(super) started: Instant,
     /// When payload last moved, either way.
     pub(super) active: Instant,
@@ -126,6 +127,7 @@ where
 {
     fn new(mut parts: Parts<C, U>) -> Self {
         let now = Instant::now();
+        let is_port = matches!(parts.carries, Carries::Port(_));
         let upstream = match parts.upstream.take() {
             Some(socket) => Upstream::Open(Box::new(Leg::new(socket, now))),
             None => Upstream::Redialling((parts.redial)()),
@@ -135,7 +137,7 @@ where
             upstream,
             output: Output::default(),
             held: HeldAcknowledges::default(),
-            tap: Tap::new(parts.recording, parts.rules.record_input, now),
+            tap: Tap::new(parts.recording, parts.rules.record_input, now, is_port),
             noted: None,
             settled: false,
             kms: Kms::new(parts.data_keys, parts.data_key),
@@ -202,12 +204,13 @@ where
     /// One turn of everything; true if anything moved.
     fn turn(&mut self, cx: &mut Context<'_>) -> Step {
         let mut moved = self.hear_owner(cx)?;
-        self.observe_time()?;
+        self.observe_time();
         moved |= self.redial(cx)?;
         moved |= self.hear_kms(cx)?;
         moved |= self.hear_upstream(cx)?;
         moved |= self.send_output(cx);
         moved |= self.hear_client(cx)?;
+        moved |= self.note_flows()?;
         moved |= self.send_backlog(cx);
         moved |= self.tap.record_input(self.now).map_err(|error| recording_failed(&error))?;
         moved |= self.release_acknowledges(cx)?;
@@ -225,12 +228,6 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
-            // Where its connections are in their frames cannot be handed over.
-            Poll::Ready(Some(Control::Leave)) if self.flows.is_some() => {
-                let sentence =
-                    "the gateway is being restarted, and a port session cannot be taken over; start it again";
-                Err(end("gateway_restarted", sentence))
-            }
             Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
         }
@@ -303,13 +300,14 @@ where
         }
         if let Some((position, due)) = self.held.waiting_for()
             && due > self.now
-            && position <= self.tap.recording().recorded()
+            && position <= self.tap.recorded()
         {
             next = next.min(due);
         }
         next = self.rules.max_duration.map_or(next, |limit| next.min(self.started + limit));
         next = self.rules.idle_timeout.map_or(next, |limit| next.min(self.active + limit));
         next = self.flows.as_ref().and_then(Flows::due).map_or(next, |due| next.min(due));
+        next = self.note_due().map_or(next, |due| next.min(due));
         next = self.tap.held_until().map_or(next, |due| next.min(due));
         next = self.notice_due().map_or(next, |due| next.min(due));
         if !self.tap.has_room() {

@@ -32,6 +32,7 @@ where
         self.attached = away.is_some();
         self.back_until = self.now + BACK_WITHIN;
         self.tap.go_on(self.started, &mut recovered, self.now);
+        self.flows_go_on(&mut recovered);
         // The banner stands before the first output.
         if recovered.next_output.is_some() {
             self.rules.banner = None;
@@ -51,7 +52,7 @@ where
         let last = self.started + Duration::from_millis(recovered.last_ms);
         let without = self.now.saturating_duration_since(last).as_secs();
         self.tap.marker(&format!("gateway restarted; nothing was recorded for {without} s"), self.now)?;
-        if !recovered.settled {
+        if !recovered.settled && self.flows.is_none() {
             // A client that is not ready takes messages in their order only.
             self.output.take_back(0, None, self.now);
         }
@@ -63,9 +64,36 @@ where
         Ok(())
     }
 
+    /// The connections of a port session go on where they were.
+    fn flows_go_on(&mut self, recovered: &mut Recovered) {
+        let Some(flows) = &mut self.flows else { return };
+        let state = recovered.flow.get_or_insert_default();
+        flows.go_on(state, self.now);
+        let (began, open) = flows.counts();
+        self.outside.counters.flows_go_on(began, open as u64);
+        self.outside.meters.flows_go_on(open);
+    }
+
+    /// Lets the agent know what a silent client of a port session has.
+    ///
+    /// Nobody could give it again after the next restart, so it must be sure
+    /// that the client is there and heard it.
+    pub(super) fn believe_silence(&mut self, sequence: i64) {
+        let Some(leg) = &mut self.client else { return };
+        let alive = leg.alive_at();
+        leg.ask(self.now);
+        if alive.is_some() {
+            let owed = self.output.silence_until(sequence, self.now, alive);
+            self.hold_all(owed);
+        }
+    }
+
     /// The agent repeats what an earlier process recorded.
     pub(super) fn give_back(&mut self, message: Message, cx: &mut Context<'_>) -> Result<(), Ended> {
-        let message = self.kms.downward(message)?;
+        let message = match self.flows {
+            Some(_) => self.with_notice(message),
+            None => self.kms.downward(message)?,
+        };
         self.output.take_back(message.sequence(), Some(&message), self.now);
         self.send_output(cx);
         Ok(())

@@ -1,13 +1,18 @@
 //! The tap: each message into the recording, once, before it is forwarded.
 
+use std::task::{Context, Poll};
+
 use data_channel::message::Message;
 use data_channel::payload::{PayloadType, Size};
 use tokio::time::Instant;
 
 use super::echo::Echo;
-use super::flows::Note;
+use super::noted::Noted;
 use super::typed::{Typed, TypedMessages};
-use crate::recorder::{Position, RecorderError, Recording, Recovered, Stream};
+use crate::recorder::{FlowNote, FlowState, Position, RecorderError, Recording, Recovered, Stream};
+
+/// Whether something is in the recording.
+type Recorded = Poll<Result<(), RecorderError>>;
 
 /// The recording of one session and what it has taken so far.
 pub(super) struct Tap {
@@ -22,10 +27,12 @@ pub(super) struct Tap {
     echo: Echo,
     /// The number of the last input event.
     last_input: Option<i64>,
+    /// The notes of a port session, whose positions are counted by notes.
+    noted: Option<Noted>,
 }
 
 impl Tap {
-    pub(super) fn new(recording: Recording, record_input: bool, now: Instant) -> Self {
+    pub(super) fn new(recording: Recording, record_input: bool, now: Instant, is_port: bool) -> Self {
         let before = recording.position();
         Self {
             recording,
@@ -36,6 +43,7 @@ impl Tap {
             typed: TypedMessages::default(),
             echo: Echo::default(),
             last_input: None,
+            noted: is_port.then(|| Noted::after(before)),
         }
     }
 
@@ -60,9 +68,46 @@ impl Tap {
         Ok(())
     }
 
-    /// Up to where input has yet to be recorded, if keys are recorded.
-    pub(super) fn unrecorded_input(&self) -> Option<Position> {
-        (self.record_input && self.position > self.recording.recorded()).then_some(self.position)
+    /// Up to where input has yet to be recorded, if it is recorded.
+    pub(super) fn unrecorded_input(&mut self) -> Option<Position> {
+        let (last, counts) = match &self.noted {
+            Some(noted) => (noted.seen(), true),
+            None => (self.position, self.record_input),
+        };
+        (counts && last > self.recorded()).then_some(last)
+    }
+
+    /// Up to where what was seen is as durable as it has to be.
+    pub(super) fn recorded(&mut self) -> Position {
+        let recorded = self.recording.recorded();
+        self.noted.as_mut().map_or(recorded, |noted| noted.recorded(recorded))
+    }
+
+    /// Ready once what was seen up to `position` is as durable as it must be.
+    pub(super) fn poll_recorded(&mut self, cx: &mut Context<'_>, position: Position) -> Recorded {
+        self.poll(cx, position, Recording::poll_recorded)
+    }
+
+    /// Ready once what was seen up to `position` survives the process.
+    pub(super) fn poll_written(&mut self, cx: &mut Context<'_>, position: Position) -> Recorded {
+        self.poll(cx, position, Recording::poll_written)
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        position: Position,
+        poll: impl FnOnce(&mut Recording, &mut Context<'_>, Position) -> Recorded,
+    ) -> Recorded {
+        let place = self.noted.as_ref().map_or(Some(position), |noted| noted.place(position));
+        match (place, &self.noted) {
+            (None, Some(noted)) => {
+                // The note is written by its clock, or once the last one is.
+                let last = self.recording.poll_written(cx, noted.last());
+                if let Poll::Ready(Err(error)) = last { Poll::Ready(Err(error)) } else { Poll::Pending }
+            }
+            _ => poll(&mut self.recording, cx, place.unwrap_or(position)),
+        }
     }
 
     /// The number of the last input message that is held for its echo.
@@ -108,7 +153,7 @@ impl Tap {
     ///
     /// What an earlier process recorded may not be as durable as it must be.
     pub(super) fn before(&self) -> Position {
-        self.before
+        if self.noted.is_some() { Noted::before() } else { self.before }
     }
 
     /// Up to where the recording has taken something.
@@ -195,18 +240,23 @@ impl Tap {
         self.typed.arrival(message)
     }
 
-    /// Records what was seen of a port session's connections.
-    pub(super) fn notes(&mut self, notes: &[Note], now: Instant) -> Result<Position, RecorderError> {
+    /// When the next note of a port session should be written.
+    pub(super) fn note_due(&self, now: Instant) -> Option<Instant> {
+        self.noted.as_ref().map(|noted| noted.due(self.recording.written(), now))
+    }
+
+    /// Keeps what was seen of a port session for its next note.
+    pub(super) fn saw(&mut self, notes: Vec<FlowNote>, urgent: bool) -> Position {
+        self.noted.as_mut().map_or(self.position, |noted| noted.keep(notes, urgent))
+    }
+
+    /// Records what was seen of a port session, and where it is now.
+    pub(super) fn note_flows(&mut self, state: &FlowState, now: Instant) -> Result<(), RecorderError> {
         let at = self.elapsed_ms(now);
-        for note in notes {
-            self.position = match note {
-                Note::Event(event) => self.recording.flow(at, event)?,
-                Note::Traffic(connection, direction, bytes) => {
-                    self.recording.traffic(at, (*connection, *direction), bytes)?
-                }
-            };
-        }
-        Ok(self.position)
+        let Some(noted) = &mut self.noted else { return Ok(()) };
+        self.position = self.recording.flows(at, &noted.take(), state)?;
+        noted.wrote(self.position, now);
+        Ok(())
     }
 
     /// The agent has taken an input message; repeats of it change nothing.

@@ -5,6 +5,8 @@ use std::collections::btree_map::OccupiedEntry;
 
 use data_channel::message::Message;
 
+use crate::recorder::INPUT_DIGEST;
+
 /// Numbers that may be ahead of the first one missing.
 ///
 /// The stock plugin keeps 10,000 messages; more is no client's burst.
@@ -16,8 +18,8 @@ const NUMBER_MAX: i64 = 1 << 48;
 /// A stock client forgets all but 10,000 of its own; beyond this a message
 /// has to be sent again once the agent has taken some.
 const UNTAKEN_MAX: usize = 24_000;
-/// Where a message holds the SHA-256 of its payload.
-const DIGEST: std::ops::Range<usize> = 80..112;
+/// Where a message holds the SHA-256 of its payload, the part that counts.
+const DIGEST: std::ops::Range<usize> = 80..80 + INPUT_DIGEST;
 
 /// What an input message is to the record.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub(super) enum Typed {
 }
 
 struct Seen {
-    digest: [u8; 32],
+    digest: [u8; INPUT_DIGEST],
     taken: bool,
 }
 
@@ -56,7 +58,7 @@ impl TypedMessages {
     /// Goes on after an earlier process that recorded these.
     ///
     /// What it did not record is new, wherever it comes in.
-    pub(super) fn after(recorded: BTreeMap<i64, [u8; 32]>) -> Self {
+    pub(super) fn after(recorded: BTreeMap<i64, [u8; INPUT_DIGEST]>) -> Self {
         let seen = recorded.into_iter().map(|(number, digest)| (number, Seen { digest, taken: false }));
         Self { seen: seen.collect(), adrift: true, ..Self::default() }
     }
@@ -120,8 +122,9 @@ impl TypedMessages {
     }
 }
 
-fn digest(message: &Message) -> [u8; 32] {
-    let mut digest = [0; 32];
+/// What a message says, so short that it can be noted.
+pub(super) fn digest(message: &Message) -> [u8; INPUT_DIGEST] {
+    let mut digest = [0; INPUT_DIGEST];
     if let Some(bytes) = message.raw().get(DIGEST) {
         digest.copy_from_slice(bytes);
     }
@@ -208,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_is_in_doubt_makes_room_for_what_is_typed() {
-        let recorded = (0..UNTAKEN_MAX as i64).map(|number| (number, [0; 32]));
+        let recorded = (0..UNTAKEN_MAX as i64).map(|number| (number, [0; INPUT_DIGEST]));
         let mut typed = TypedMessages::after(recorded.collect());
         for sequence in 100_000..100_100 {
             assert_eq!(typed.arrival(&message(sequence, b"x")), Typed::Fresh);

@@ -13,6 +13,7 @@ use super::Ended;
 use super::leg::Heard;
 use super::output::Owed;
 use super::pump::{HeldInput, Pump, Step, TURN, Upstream, recording_failed};
+use crate::recorder::Position;
 use crate::session::now_ms;
 
 /// Client messages kept while upstream is redialled; then reading stops.
@@ -66,11 +67,11 @@ where
                     PayloadType::HandshakeResponse => self.output.answered(),
                     _ => {}
                 }
-                if self.observe_input(&message)? {
-                    self.pass_input(&message, cx)?;
+                if let Some(passes_at) = self.observe_input(&message)? {
+                    self.pass_input(&message, passes_at, cx)?;
                 }
-                while let Some(message) = self.next_input()? {
-                    self.pass_input(&message, cx)?;
+                while let Some((message, passes_at)) = self.next_input()? {
+                    self.pass_input(&message, passes_at, cx)?;
                 }
             }
             // Nothing else may reach the agent through a user's connection.
@@ -79,12 +80,17 @@ where
         Ok(())
     }
 
-    fn pass_input(&mut self, message: &Message, cx: &mut Context<'_>) -> Result<(), Ended> {
+    fn pass_input(
+        &mut self,
+        message: &Message,
+        passes_at: Position,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Ended> {
         let bytes = message.payload().len();
         self.outside.counters.add_input(bytes);
         self.outside.meters.input_bytes.inc_by(bytes as u64);
         self.outside.meters.input_messages.inc();
-        self.backlog.extend(self.kms.upward(message)?);
+        self.backlog.extend(self.kms.upward(message)?.map(|raw| (passes_at, raw)));
         self.send_backlog(cx);
         Ok(())
     }
@@ -126,7 +132,7 @@ where
     }
 
     fn backlog_is_full(&self) -> bool {
-        let bytes = || self.backlog.iter().map(Bytes::len).sum::<usize>();
+        let bytes = || self.backlog.iter().map(|(_, raw)| raw.len()).sum::<usize>();
         self.backlog.len() >= BACKLOG_MAX || (!self.backlog.is_empty() && bytes() >= BACKLOG_BYTES_MAX)
     }
 
@@ -135,7 +141,13 @@ where
         let Upstream::Open(leg) = &mut self.upstream else { return false };
         let mut moved = false;
         while !self.backlog.is_empty() && leg.has_room(cx) {
-            let Some(raw) = self.backlog.pop_front() else { break };
+            // A recording that failed shows with the next message.
+            if let Some((passes_at, _)) = self.backlog.front()
+                && self.tap.poll_written(cx, *passes_at).is_pending()
+            {
+                break;
+            }
+            let Some((_, raw)) = self.backlog.pop_front() else { break };
             leg.queue(raw);
             moved = true;
         }
@@ -166,7 +178,7 @@ where
                 }
                 (front.held, front.position) = (None, self.tap.position());
             }
-            match self.tap.recording().poll_recorded(cx, front.position) {
+            match self.tap.poll_recorded(cx, front.position) {
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => return Err(recording_failed(&error)),
                 Poll::Ready(Ok(())) => {}
@@ -183,7 +195,7 @@ where
         let Upstream::Open(leg) = &mut self.upstream else { return Ok(false) };
         let mut moved = false;
         while let Some((position, _)) = self.held.waiting_for() {
-            match self.tap.recording().poll_recorded(cx, position) {
+            match self.tap.poll_recorded(cx, position) {
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => return Err(recording_failed(&error)),
                 Poll::Ready(Ok(())) => {}

@@ -69,6 +69,13 @@ impl Tunnel {
         assert!(self.received[&stream] == bytes, "stream {stream} is not as it was sent");
     }
 
+    /// Waits for so much output of a session without streams.
+    pub async fn until_bytes(&mut self, length: usize) {
+        while self.terminal.output.len() < length {
+            self.listen().await;
+        }
+    }
+
     pub async fn until_ended(&mut self, stream: u32) {
         while !self.ended.contains(&stream) {
             self.next().await;

@@ -18,6 +18,8 @@ pub(super) struct Place<'a> {
     pub(super) trust: &'a Trust,
     pub(super) people: &'a People,
     pub(super) gateway: &'a Gateway,
+    /// Where the embedded AWS listens.
+    pub(super) aws: &'a str,
 }
 
 impl Place<'_> {
@@ -121,6 +123,7 @@ impl Place<'_> {
         let profiles: Vec<_> = CAST.iter().map(|role| role.name).collect();
         json!({
             "endpoint": self.gateway.public_url,
+            "aws_endpoint": self.aws,
             "ca_bundle": self.trust.bundle,
             "ca_certificate": self.trust.authority,
             "aws_config_file": self.config_file(),

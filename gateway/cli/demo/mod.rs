@@ -79,7 +79,8 @@ async fn demo(args: Args) -> anyhow::Result<ExitCode> {
     let local = start_local_ssm(&people, tls.server_config()?).await?;
     let local_url = format!("https://{}", local.addr);
     let gateway = Gateway::start(configuration(&args, &state, &trust, (&people, &local_url))?).await?;
-    let place = guide::Place { state: &state, trust: &trust, people: &people, gateway: &gateway };
+    let place =
+        guide::Place { state: &state, trust: &trust, people: &people, gateway: &gateway, aws: &local_url };
     place.write(args.aws_bin.as_deref())?;
     place.print()?;
 

@@ -114,6 +114,25 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// Goes on in the middle of a stream of frames, as [`Frames::place`] says.
+    ///
+    /// Of a header that is longer than one only the beginning counts.
+    pub fn at(header: &[u8], stream: u32, left: usize) -> Self {
+        let mut frames = Self { current: (stream, left), ..Self::default() };
+        for (place, byte) in frames.header.iter_mut().zip(header) {
+            *place = *byte;
+        }
+        frames.have = header.len().min(FRAME_HEADER - 1);
+        frames
+    }
+
+    /// The part of a header that has come, the stream of the current frame,
+    /// and how many bytes of its data are still to come.
+    pub fn place(&self) -> (&[u8], u32, usize) {
+        let (stream, left) = self.current;
+        (self.header.get(..self.have).unwrap_or_default(), stream, left)
+    }
+
     /// Takes the next piece off `bytes`; `None` when they are used up.
     pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, SmuxError> {
         let (stream, left) = self.current;
@@ -149,6 +168,9 @@ mod tests {
         let (mut frames, mut said) = (Frames::default(), Vec::<(Command, u32, Vec<u8>)>::new());
         for piece in pieces {
             let mut rest = *piece;
+            // Between any two pieces somebody else may go on.
+            let (header, stream, left) = frames.place();
+            frames = Frames::at(header, stream, left);
             while let Some(piece) = frames.next(&mut rest)? {
                 match piece {
                     Piece::Frame(header) => said.push((header.command, header.stream, Vec::new())),

@@ -192,9 +192,44 @@ async fn what_is_noted_for_a_later_process_reaches_it() {
     rig.start_again();
     let (recording, recovered) = rig.recorder().reopen(&session("a-1")).unwrap().unwrap();
     let hash = |bytes: &[u8]| {
-        <[u8; 32]>::try_from(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref()).unwrap()
+        *ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().first_chunk::<16>().unwrap()
     };
     assert_eq!(recovered.inputs, [(4, hash(b"s")), (5, hash(b"\xff"))].into());
     assert_eq!((recovered.size, recovered.owed, recovered.last_ms), (Some((120, 40)), Some(0), 5));
     drop(recording);
+}
+
+#[tokio::test]
+async fn what_was_seen_of_a_port_session_is_there_with_its_note_or_not_at_all() {
+    let whole = Rig::new();
+    let mut recording = whole.begin("a-1");
+    for number in 1..=4 {
+        let open = FlowNote::Event(FlowEvent::Open { connection: number });
+        let traffic = FlowNote::Traffic(number, Direction::Up, vec![0xff; 50].into());
+        let mut note = FlowState { output: 1, input: number as i64, opened: number, ..FlowState::default() };
+        note.set_digests(&[[number as u8; INPUT_DIGEST]]);
+        let position = recording.flows(number, &[open, traffic], &note).unwrap();
+        recorded(&mut recording, position).await;
+    }
+    let whole = whole.crashed();
+    let name =
+        fs::read_dir(whole.dir.path().join("spool/journal")).unwrap().next().unwrap().unwrap().file_name();
+    let journal = |rig: &Rig| rig.dir.path().join("spool/journal").join(&name);
+    let bytes = fs::read(journal(&whole)).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for cut in 0..=bytes.len() {
+        let mut rig = whole.crashed();
+        fs::write(journal(&rig), &bytes[..cut]).unwrap();
+        rig.start_again();
+        let (recording, recovered) = rig.recorder().reopen(&session("a-1")).unwrap().unwrap();
+        recording.seal(recovered.last_ms, &End::new("done")).await.unwrap();
+        let codes: Vec<EventCode> = events(&rig.path_of("a-1")).iter().map(|event| event.code).collect();
+        let count = |code| codes.iter().filter(|it| **it == code).count() as u64;
+        let opened = recovered.flow.as_ref().map_or(0, |flow| flow.opened);
+        assert_eq!((count(EventCode::FLOW), count(EventCode::TRAFFIC)), (opened, opened), "cut at {cut}");
+        let inputs = (1..=opened).map(|number| (number as i64 - 1, [number as u8; INPUT_DIGEST]));
+        assert_eq!(recovered.inputs, inputs.collect(), "cut at {cut}");
+        seen.insert(opened);
+    }
+    assert_eq!(seen.last(), Some(&4));
 }

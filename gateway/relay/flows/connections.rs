@@ -1,6 +1,6 @@
 //! The connections of one session: what each carried, and its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::guess::Look;
 use super::{Fault, Note};
-use crate::recorder::{Direction, FlowEvent, Side};
+use crate::recorder::{Direction, FlowConnection, FlowEvent, FlowState, Side};
 
 /// How often the bytes of open connections are noted: a crash loses less.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
@@ -42,12 +42,53 @@ pub(super) struct Connections {
     refusals: u32,
     note_at: Option<Instant>,
     opens: Budget,
+    /// Streams of which something changed since a later process was told.
+    touched: BTreeSet<u32>,
 }
 
 impl Connections {
     pub(super) fn new(max: usize, capture: bool) -> Self {
-        let streams = BTreeMap::new();
-        Self { streams, opened: 0, max, capture, refusals: 0, note_at: None, opens: Budget::default() }
+        let (streams, touched) = (BTreeMap::new(), BTreeSet::new());
+        let (opens, note_at) = (Budget::default(), None);
+        Self { streams, opened: 0, max, capture, refusals: 0, note_at, opens, touched }
+    }
+
+    /// Goes on with the connections of an earlier process.
+    pub(super) fn go_on(&mut self, state: &FlowState, now: Instant) {
+        (self.opened, self.refusals) = (state.opened, u32::try_from(state.refusals).unwrap_or(u32::MAX));
+        let known = |connection: &FlowConnection| Connection {
+            number: connection.number,
+            up: connection.up,
+            down: connection.down,
+            noted: connection.noted,
+            looks: [
+                Look::after(Direction::Up, connection.client_guess.clone()),
+                Look::after(Direction::Down, connection.target_guess.clone()),
+            ],
+            ended: connection.ended,
+        };
+        let connections = state.connections.iter();
+        self.streams =
+            connections.filter_map(|(stream, state)| Some((*stream, known(state.as_ref()?)))).collect();
+        self.note_at = (!self.streams.is_empty()).then(|| now + NOTE_EVERY);
+    }
+
+    /// How many began so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// How many are open.
+    pub(super) fn open_now(&self) -> usize {
+        self.streams.values().filter(|connection| connection.ended.is_none()).count()
+    }
+
+    /// Adds what changed since the last time to what a later process is told.
+    pub(super) fn state(&mut self, state: &mut FlowState) {
+        (state.opened, state.refusals) = (self.opened, u64::from(self.refusals));
+        let changed = std::mem::take(&mut self.touched).into_iter();
+        let of = |stream| (stream, self.streams.get(&stream).map(Connection::state));
+        state.connections = changed.map(of).collect();
     }
 
     /// Whether the stream is known, open or on its way out.
@@ -70,6 +111,7 @@ impl Connections {
         self.opened += 1;
         let number = self.opened;
         let looks = [Look::at(Direction::Up), Look::at(Direction::Down)];
+        self.touched.insert(stream);
         self.streams.insert(stream, Connection { number, up: 0, down: 0, noted: (0, 0), looks, ended: None });
         self.note_at.get_or_insert(now + NOTE_EVERY);
         notes.push(Note::Event(FlowEvent::Open { connection: number }));
@@ -79,6 +121,7 @@ impl Connections {
     /// Bytes of a connection; those of an unknown one reach nobody.
     pub(super) fn data(&mut self, stream: u32, direction: Direction, bytes: &[u8], (now, notes): At<'_>) {
         let Some(connection) = self.streams.get_mut(&stream).filter(|_| !bytes.is_empty()) else { return };
+        self.touched.insert(stream);
         let length = bytes.len() as u64;
         let look = match direction {
             Direction::Up => {
@@ -107,6 +150,7 @@ impl Connections {
     /// One side has ended a connection; after both it is forgotten.
     pub(super) fn close(&mut self, stream: u32, by: Side, notes: &mut Vec<Note>) {
         let Some(connection) = self.streams.get_mut(&stream) else { return };
+        self.touched.insert(stream);
         // The flag comes before the end of the stream that it is about.
         let refused = by == Side::Target && connection.down == 0 && self.refusals > 0;
         if refused {
@@ -122,6 +166,7 @@ impl Connections {
     /// Nothing more comes of a connection that ended.
     pub(super) fn forget(&mut self, stream: u32, notes: &mut Vec<Note>) {
         if let Some(mut connection) = self.streams.remove(&stream) {
+            self.touched.insert(stream);
             connection.note(notes);
         }
     }
@@ -129,7 +174,11 @@ impl Connections {
     /// Notes what connections carried since the last time, if it is time.
     pub(super) fn tick(&mut self, now: Instant, notes: &mut Vec<Note>) {
         if self.note_at.is_some_and(|at| now >= at) {
-            self.streams.values_mut().for_each(|connection| connection.note(notes));
+            for (stream, connection) in &mut self.streams {
+                if connection.note(notes) {
+                    self.touched.insert(*stream);
+                }
+            }
             self.note_at = None;
         }
     }
@@ -140,13 +189,13 @@ impl Connections {
 
     /// The session is over.
     pub(super) fn finish(&mut self, notes: &mut Vec<Note>) {
-        for connection in self.streams.values_mut() {
+        for (stream, mut connection) in std::mem::take(&mut self.streams) {
+            self.touched.insert(stream);
             match connection.ended {
                 None => connection.end(Side::Session, false, notes),
-                Some(_) => connection.note(notes),
+                Some(_) => drop(connection.note(notes)),
             }
         }
-        self.streams.clear();
     }
 }
 
@@ -166,12 +215,28 @@ impl Connection {
         notes.push(Note::Event(FlowEvent::Close { connection, up, down, by }));
     }
 
-    /// Notes the bytes if there are more than noted before.
-    fn note(&mut self, notes: &mut Vec<Note>) {
+    /// Notes the bytes if there are more than noted before; true if so.
+    fn note(&mut self, notes: &mut Vec<Note>) -> bool {
         let Self { number: connection, up, down, .. } = *self;
-        if self.noted != (up, down) {
+        let is_news = self.noted != (up, down);
+        if is_news {
             self.noted = (up, down);
             notes.push(Note::Event(FlowEvent::Bytes { connection, up, down }));
+        }
+        is_news
+    }
+
+    /// What a later process has to know.
+    fn state(&self) -> FlowConnection {
+        let [client, target] = &self.looks;
+        FlowConnection {
+            number: self.number,
+            up: self.up,
+            down: self.down,
+            noted: self.noted,
+            ended: self.ended,
+            client_guess: client.untold().cloned(),
+            target_guess: target.untold().cloned(),
         }
     }
 

@@ -41,6 +41,16 @@ impl Look {
         Self { direction, first: Some(Vec::new()), at_least: None }
     }
 
+    /// Goes on after an earlier process, which kept no bytes.
+    pub(super) fn after(direction: Direction, at_least: Option<Guess>) -> Self {
+        Self { direction, first: None, at_least }
+    }
+
+    /// What is known and was not told yet.
+    pub(super) fn untold(&self) -> Option<&Guess> {
+        self.at_least.as_ref()
+    }
+
     /// Takes more bytes; a guess comes once.
     pub(super) fn more(&mut self, bytes: &[u8]) -> Option<Guess> {
         let first = self.first.as_mut()?;

@@ -19,6 +19,16 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
+    /// Goes on with that number.
+    pub(super) fn after(next: i64) -> Self {
+        Self { next, ..Self::default() }
+    }
+
+    /// The number that is awaited.
+    pub(super) fn next(&self) -> i64 {
+        self.next
+    }
+
     /// Whether it is the message's turn, or there is room to hold it.
     pub(super) fn has_room_for(&self, message: &Message) -> bool {
         message.sequence() <= self.next

@@ -8,11 +8,11 @@ mod connections;
 mod guess;
 mod inputs;
 mod multiplexed;
+mod state;
 #[cfg(test)]
 mod tests;
 mod versions;
 
-use bytes::Bytes;
 use data_channel::handshake::HandshakeRequest;
 use data_channel::message::Message;
 use data_channel::payload::{Flag, PayloadType};
@@ -23,20 +23,13 @@ use self::connections::Connections;
 use self::inputs::Inputs;
 use self::multiplexed::Multiplexed;
 use super::destination::{self, Destination, Forward};
-use crate::recorder::{Direction, FlowEvent, Mode, Side};
+use super::typed::digest;
+pub(super) use crate::recorder::FlowNote as Note;
+use crate::recorder::{Direction, FlowEvent, INPUT_DIGEST, Mode, Side};
 use crate::session::printable;
 
 /// The stream of the only connection of a session without smux.
 const ONLY: u32 = 0;
-
-/// Something to write into the recording.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Note {
-    /// What happened to a connection.
-    Event(FlowEvent),
-    /// Bytes of a connection.
-    Traffic(u64, Direction, Bytes),
-}
 
 /// Why a port session cannot go on; the sentence is for its user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +81,7 @@ enum Stage {
     Waiting,
     Requested { local_forwarding: bool, agent: String },
     Answered { local_forwarding: bool, event: FlowEvent, mode: Mode },
-    Running(Carriage),
+    Running { local_forwarding: bool, carriage: Carriage },
 }
 
 enum Carriage {
@@ -102,17 +95,33 @@ pub(super) struct Flows {
     stage: Stage,
     connections: Connections,
     inputs: Inputs,
+    /// The number of the next output message to be looked at.
+    next_output: i64,
+    /// What is not noted yet for a later process.
+    unnoted: Unnoted,
+}
+
+/// What has changed since a later process was last told where all is.
+#[derive(Default)]
+struct Unnoted {
+    anything: bool,
+    stage: bool,
+    inputs: Vec<[u8; INPUT_DIGEST]>,
 }
 
 impl Flows {
     pub(super) fn new(forward: Forward) -> Self {
         let connections = Connections::new(forward.connections_max, forward.capture);
-        Self { forward, stage: Stage::Waiting, connections, inputs: Inputs::default() }
+        let (inputs, unnoted) = (Inputs::default(), Unnoted::default());
+        Self { forward, stage: Stage::Waiting, connections, inputs, next_output: 0, unnoted }
     }
 
     /// Whether an answered handshake is of local port forwarding, not SSH.
     pub(super) fn is_local_forwarding(&self) -> bool {
-        matches!(self.stage, Stage::Answered { local_forwarding: true, .. })
+        matches!(
+            self.stage,
+            Stage::Answered { local_forwarding: true, .. } | Stage::Running { local_forwarding: true, .. }
+        )
     }
 
     /// Looks at the next output message; true if it is more than a sign of life.
@@ -122,6 +131,8 @@ impl Flows {
         now: Instant,
         notes: &mut Vec<Note>,
     ) -> Result<bool, Fault> {
+        self.next_output = message.sequence().saturating_add(1);
+        self.unnoted.anything = true;
         match message.payload_type() {
             PayloadType::HandshakeRequest => self.requested(message.payload()),
             PayloadType::HandshakeComplete => self.begin(now, notes),
@@ -136,7 +147,7 @@ impl Flows {
     pub(super) fn admits(&self, message: &Message) -> Result<(), &'static str> {
         let early = match message.payload_type() {
             // The agent acknowledges and forgets what comes before it is ready.
-            PayloadType::Output | PayloadType::Flag => !matches!(self.stage, Stage::Running(_)),
+            PayloadType::Output | PayloadType::Flag => !matches!(self.stage, Stage::Running { .. }),
             PayloadType::HandshakeResponse => matches!(self.stage, Stage::Waiting),
             _ => false,
         };
@@ -158,6 +169,11 @@ impl Flows {
         is_next
     }
 
+    /// Whether an input message of that number was looked at.
+    pub(super) fn has_seen(&self, sequence: i64) -> bool {
+        sequence < self.inputs.next()
+    }
+
     /// Whether an input message of that number waits for its turn.
     pub(super) fn holds(&self, sequence: i64) -> bool {
         self.inputs.holds(sequence)
@@ -176,6 +192,8 @@ impl Flows {
         now: Instant,
         notes: &mut Vec<Note>,
     ) -> Result<bool, Fault> {
+        self.unnoted.anything = true;
+        self.unnoted.inputs.push(digest(message));
         match message.payload_type() {
             PayloadType::HandshakeResponse => self.answered(message.payload()),
             PayloadType::Output => self.bytes(Direction::Up, message.payload(), now, notes),
@@ -188,6 +206,7 @@ impl Flows {
     /// Notes how much open connections have carried, if that is due.
     pub(super) fn tick(&mut self, now: Instant, notes: &mut Vec<Note>) {
         self.connections.tick(now, notes);
+        self.unnoted.anything |= !notes.is_empty();
     }
 
     /// When the next [`Flows::tick`] has something to note.
@@ -198,6 +217,7 @@ impl Flows {
     /// The session ends: so do its connections.
     pub(super) fn finish(&mut self, notes: &mut Vec<Note>) {
         self.connections.finish(notes);
+        self.unnoted.anything |= !notes.is_empty();
     }
 
     fn requested(&mut self, payload: &[u8]) -> Result<bool, Fault> {
@@ -209,6 +229,7 @@ impl Flows {
         let agreed = destination::check(&self.forward.destination, &request)?;
         self.stage =
             Stage::Requested { local_forwarding: agreed.local_forwarding, agent: request.agent_version };
+        self.unnoted.stage = true;
         Ok(true)
     }
 
@@ -221,19 +242,23 @@ impl Flows {
         let mode = versions::mode(*local_forwarding, agent, &client)?;
         let event = FlowEvent::Handshake { mode, agent: printable(agent), client: printable(&client) };
         self.stage = Stage::Answered { local_forwarding: *local_forwarding, event, mode };
+        self.unnoted.stage = true;
         Ok(true)
     }
 
     fn begin(&mut self, now: Instant, notes: &mut Vec<Note>) -> Result<bool, Fault> {
-        let Stage::Answered { event, mode, .. } = &self.stage else {
+        let Stage::Answered { local_forwarding, event, mode } = &self.stage else {
             return Err(Fault::Handshake("the target's agent ends a handshake that was not answered"));
         };
         notes.push(Note::Event(event.clone()));
-        self.stage = Stage::Running(match mode {
+        let (local_forwarding, mode) = (*local_forwarding, *mode);
+        let carriage = match mode {
             Mode::Multiplexed => Carriage::Multiplexed(Box::default()),
             Mode::Basic => Carriage::Basic,
-        });
-        if matches!(self.stage, Stage::Running(Carriage::Basic)) {
+        };
+        self.stage = Stage::Running { local_forwarding, carriage };
+        self.unnoted.stage = true;
+        if mode == Mode::Basic {
             // The agent has dialled before it says so.
             self.connections.open(ONLY, now, notes)?;
         }
@@ -249,10 +274,10 @@ impl Flows {
     ) -> Result<bool, Fault> {
         let connections = &mut self.connections;
         match &mut self.stage {
-            Stage::Running(Carriage::Multiplexed(streams)) => {
+            Stage::Running { carriage: Carriage::Multiplexed(streams), .. } => {
                 streams.take(direction, bytes, &mut (connections, now, notes))
             }
-            Stage::Running(Carriage::Basic) => {
+            Stage::Running { carriage: Carriage::Basic, .. } => {
                 // The agent dials again when something comes for it.
                 if direction == Direction::Up && !connections.is_open(ONLY) {
                     connections.forget(ONLY, notes);
@@ -266,7 +291,7 @@ impl Flows {
     }
 
     fn flag(&mut self, from: Side, payload: &[u8], notes: &mut Vec<Note>) -> Result<bool, Fault> {
-        let Stage::Running(carriage) = &self.stage else {
+        let Stage::Running { carriage, .. } = &self.stage else {
             return Err(Fault::Handshake("the target's agent sends before the handshake is over"));
         };
         let Ok(flag) = Flag::parse(payload) else {

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::connections::Connections;
 use super::{Fault, Note};
-use crate::recorder::{Direction, Side};
+use crate::recorder::{Direction, FramePlace, Side};
 
 /// Where what is seen goes.
 pub(super) type Into<'a> = (&'a mut Connections, Instant, &'a mut Vec<Note>);
@@ -18,6 +18,26 @@ pub(super) struct Multiplexed {
 }
 
 impl Multiplexed {
+    /// Goes on where an earlier process was.
+    pub(super) fn after(up: &FramePlace, down: &FramePlace) -> Self {
+        let frames = |place: &FramePlace| {
+            Frames::at(&place.header, place.stream, usize::try_from(place.left).unwrap_or(0))
+        };
+        Self { up: frames(up), down: frames(down) }
+    }
+
+    /// Where both directions are, first the one from the client.
+    pub(super) fn places(&self) -> [FramePlace; 2] {
+        [&self.up, &self.down].map(|frames| {
+            let (header, stream, left) = frames.place();
+            // No frame has more than 64 KB.
+            let left = u32::try_from(left).unwrap_or(u32::MAX);
+            // Of a frame that is over nobody wants to know the stream.
+            let stream = if left > 0 { stream } else { 0 };
+            FramePlace { header: header.to_vec(), stream, left }
+        })
+    }
+
     /// Takes the next bytes; true if they are more than signs of life.
     pub(super) fn take(
         &mut self,

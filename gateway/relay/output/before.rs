@@ -12,6 +12,10 @@
 //! This is safe because the recording says from where on the client may lack
 //! something, until it has it. The client's first acknowledge ends this: what
 //! it acknowledges it did not have, so it had nothing after it.
+//!
+//! Of a port session there is nothing to give back, so the agent keeps all
+//! that the client has not acknowledged, and repeats it. A client that may not
+//! be ready is sent nothing until it is clear which message is the oldest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +24,8 @@ use data_channel::payload::PayloadType;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Output, Owed, SETTLED_AFTER, Sent};
-use crate::recorder::{Position, Recorded, Recovered, Stream};
+use super::{Arrival, Output, Owed, SETTLED_AFTER, Sent};
+use crate::recorder::{FlowStage, FlowState, Position, Recorded, Recovered, Stream};
 use crate::session::now_ms;
 
 /// How far back the client may lack something: what a relay keeps, and more.
@@ -42,22 +46,29 @@ pub(super) struct Before {
     notices: Vec<i64>,
     /// The client's numbers that it has acknowledged since.
     sure: BTreeSet<i64>,
-    /// Acknowledges go to the agent without waiting for the client.
+    /// The recording has what was said.
+    has_bytes: bool,
+    /// What is sent the client may have: it has acknowledged nothing yet.
     answering: bool,
     /// The client's number of the next message to be acknowledged so.
     answered: i64,
     /// The lowest number that came early, and how often.
     lowest: Option<(i64, u32)>,
-    /// A message came in its turn: the agent's place is known.
+    /// A message came in its turn, or must: the agent's place is known.
     found: bool,
+    /// Nobody knows yet what to send first to a client that may not be ready.
+    at_a_loss: bool,
 }
 
 impl Before {
     fn of(recovered: &Recovered) -> Self {
+        if let Some(state) = &recovered.flow {
+            return Self::of_port(state, recovered.settled);
+        }
         let next = recovered.next_output.unwrap_or(0);
         let notices = i64::try_from(recovered.notices).unwrap_or(i64::MAX);
         let client_next = next.saturating_add(notices);
-        let mut before = Self { next, client_next, ..Self::default() };
+        let mut before = Self { next, client_next, has_bytes: true, ..Self::default() };
         // The notices before the first of these messages.
         let known = recovered.messages.iter().filter(|message| message.sequence.is_none()).count();
         let mut passed = notices.saturating_sub(i64::try_from(known).unwrap_or(0));
@@ -80,6 +91,16 @@ impl Before {
             before.recorded.insert(at_client, message.clone());
         }
         before
+    }
+
+    /// Of a port session, whose notes say what was seen.
+    fn of_port(state: &FlowState, settled: bool) -> Self {
+        // The client has what it answered.
+        let answered = !matches!(state.stage, None | Some(FlowStage::Requested { .. }));
+        let sure = answered.then_some(0).into_iter().collect();
+        // Whatever the agent got an acknowledge of is in a note.
+        let (next, found) = (state.output, true);
+        Self { next, client_next: next, sure, found, at_a_loss: !settled, ..Self::default() }
     }
 
     /// Whether the client may lack a message that is not kept for it.
@@ -124,12 +145,14 @@ impl Before {
 impl Sent {
     /// Whether a later process finds it in the recording.
     pub(super) fn is_recorded(&self) -> bool {
-        !matches!(
+        !self.is_handshake() && self.message.payload_type() != PayloadType::Flag
+    }
+
+    /// Whether it is a part of the handshake.
+    pub(super) fn is_handshake(&self) -> bool {
+        matches!(
             self.message.payload_type(),
-            PayloadType::HandshakeRequest
-                | PayloadType::HandshakeComplete
-                | PayloadType::EncChallengeRequest
-                | PayloadType::Flag
+            PayloadType::HandshakeRequest | PayloadType::HandshakeComplete | PayloadType::EncChallengeRequest
         )
     }
 }
@@ -156,7 +179,9 @@ impl Output {
 
     /// What the agent is owed now though a client that is there is silent.
     pub(in crate::relay) fn answers(&mut self) -> Vec<Owed> {
-        let Some(before) = self.before.as_mut().filter(|before| before.answering) else { return Vec::new() };
+        let Some(before) = self.before.as_mut().filter(|before| before.answering && before.has_bytes) else {
+            return Vec::new();
+        };
         let place = |number: i64| usize::try_from(number - self.base).unwrap_or(0);
         let (from, to) = (place(before.answered), place(self.cursor));
         before.answered = self.cursor;
@@ -194,7 +219,9 @@ impl Output {
         }
         self.cursor = self.cursor.min(from);
         before.answered = before.answered.min(from);
-        before.lowest = None;
+        if !before.at_a_loss {
+            before.lowest = None;
+        }
         self.before = Some(before);
     }
 
@@ -261,6 +288,34 @@ impl Output {
         };
         before.lowest = Some((sequence, times));
         times >= OLDEST_AFTER
+    }
+
+    /// Notes that a message came, if it is not clear yet what to begin with.
+    pub(in crate::relay) fn arrives(&mut self, sequence: i64) {
+        if self.knows_where_to_begin() || matches!(self.arrival(sequence), Arrival::Done | Arrival::TooEarly)
+        {
+            return;
+        }
+        let Some(before) = &mut self.before else { return };
+        let times = match before.lowest {
+            Some((lowest, _)) if lowest < sequence => return,
+            Some((lowest, times)) if lowest == sequence => times + 1,
+            _ => 1,
+        };
+        before.lowest = Some((sequence, times));
+        before.at_a_loss = times < OLDEST_AFTER;
+    }
+
+    /// Whether it is clear what to send to the client first.
+    pub(in crate::relay) fn knows_where_to_begin(&self) -> bool {
+        self.before.as_ref().is_none_or(|before| !before.at_a_loss)
+    }
+
+    /// The client is ready, or has no more time.
+    pub(in crate::relay) fn begin_anyhow(&mut self) {
+        if let Some(before) = &mut self.before {
+            before.at_a_loss = false;
+        }
     }
 
     /// Goes on with a number that is the agent's oldest.

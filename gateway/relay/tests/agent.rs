@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use super::carried::Serving;
 use super::link::Far;
 use super::weather::{Dice, Weather};
 
@@ -73,6 +74,8 @@ pub(super) struct Agent {
     /// What arrived, in order.
     pub(super) heard: Vec<u8>,
     wanted: usize,
+    /// The connections of a port session in smux.
+    serving: Option<Serving>,
     /// When each number was first put on its way to the gateway.
     pub(super) put: HashMap<i64, Instant>,
     pauses: u64,
@@ -105,6 +108,7 @@ impl Agent {
             said: Vec::new(),
             heard: Vec::new(),
             wanted,
+            serving: weather.streams().map(Serving::new),
             put: HashMap::new(),
             pauses: weather.long_pauses,
         };
@@ -215,15 +219,19 @@ impl Agent {
         if self.next == 0
             && let Some(kind) = self.weather.handshake
         {
-            let request = HandshakeRequest::new("3.3.0.0", kind, serde_json::Value::Null);
+            let request = HandshakeRequest::new("3.3.0.0", kind, self.weather.properties());
             self.say(PayloadType::HandshakeRequest, &request.encode());
             return;
         }
-        if self.said.len() as u64 >= self.weather.output {
+        if self.serving.is_none() && self.said.len() as u64 >= self.weather.output {
             return;
         }
         let len = self.dice.among(1..=1024) as usize;
         let (payload_type, payload) = match self.dice.among(0..=19) {
+            _ if let Some(serving) = &mut self.serving => {
+                let Some(payload) = serving.next(len, &mut self.dice) else { return };
+                (PayloadType::Output, payload)
+            }
             0 if self.weather.handshake == Some("NonInteractiveCommands") => {
                 (PayloadType::StdErr, self.dice.bytes(len))
             }
@@ -232,7 +240,7 @@ impl Agent {
         self.said_bytes += payload.len();
         self.said.push((self.next, payload.clone()));
         self.say(payload_type, &payload);
-        let left = self.weather.output - self.said.len() as u64;
+        let left = self.weather.output.saturating_sub(self.said.len() as u64);
         let pause = match self.dice.among(0..=left) {
             pause if pause < self.pauses => {
                 self.pauses -= 1;
@@ -337,13 +345,23 @@ impl Agent {
                 self.say(PayloadType::HandshakeComplete, complete);
                 self.at(Duration::ZERO, Event::Speak);
             }
-            PayloadType::Output => self.heard.extend_from_slice(message.payload()),
+            PayloadType::Output => {
+                self.heard.extend_from_slice(message.payload());
+                let idle =
+                    self.serving.as_mut().is_some_and(|it| it.hears(message.payload(), &mut self.dice));
+                if idle {
+                    self.at(Duration::ZERO, Event::Speak);
+                }
+            }
             _ => {}
         }
     }
 
     fn end_if_done(&mut self) {
-        let said = self.said.len() as u64 >= self.weather.output;
+        let said = match &self.serving {
+            Some(serving) => serving.is_done(),
+            None => self.said.len() as u64 >= self.weather.output,
+        };
         let waits = !self.listed.is_empty() || !self.unlisted.is_empty() || self.heard.len() < self.wanted;
         if said && !waits && !self.ending {
             self.ending = true;

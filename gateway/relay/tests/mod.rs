@@ -1,6 +1,7 @@
 //! The relay between two stock programs, in any weather and simulated time.
 
 mod agent;
+mod carried;
 mod echo;
 mod keep_alive;
 mod link;
@@ -28,6 +29,14 @@ fn no_keys() -> DataKeys {
 
 #[test]
 fn whatever_the_weather_nothing_is_lost_repeated_or_jammed() {
+    each_seed(|seed| {
+        let (weather, outcome) = live(seed);
+        judge(&weather, &outcome);
+    });
+}
+
+/// Lives through every seed, and tells which failed.
+fn each_seed(live_through: impl Fn(u64)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("POSTERN_SEED") {
         Some(seed) => seed..seed + 1,
@@ -35,11 +44,7 @@ fn whatever_the_weather_nothing_is_lost_repeated_or_jammed() {
     };
     let mut failed = Vec::new();
     for seed in seeds {
-        let lived = catch_unwind(AssertUnwindSafe(|| {
-            let (weather, outcome) = live(seed);
-            judge(&weather, &outcome);
-        }));
-        if lived.is_err() {
+        if catch_unwind(AssertUnwindSafe(|| live_through(seed))).is_err() {
             eprintln!("that was seed {seed}");
             failed.push(seed);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
-use data_channel::handshake::{HandshakeRequest, HandshakeResponse};
+use data_channel::handshake::{HandshakeComplete, HandshakeRequest, HandshakeResponse};
 use data_channel::message::{Draft, Message, MessageType};
 use data_channel::payload::{PayloadType, Size};
 use tokio::sync::mpsc::Sender;
@@ -72,6 +72,8 @@ pub(super) struct Plugin {
     pub(super) printed: Vec<u8>,
     /// What it printed of the gateway's, with when.
     pub(super) notices: Vec<(Instant, String)>,
+    /// What it printed at the end of the handshake.
+    pub(super) told: String,
     pub(super) closed: bool,
     /// Whether it was ever there.
     pub(super) attached: Arc<AtomicBool>,
@@ -102,6 +104,7 @@ impl Plugin {
             count: Arc::default(),
             printed: Vec::new(),
             notices: Vec::new(),
+            told: String::new(),
             closed: false,
             attached: Arc::default(),
         }
@@ -169,8 +172,10 @@ impl Plugin {
             }
             Event::Ready => {
                 self.ready = true;
-                // The first thing that a handler does.
-                self.say(PayloadType::Size, &Size { cols: 80, rows: 24 }.encode());
+                // The first thing that a terminal's handler does.
+                if self.weather.port.is_none() {
+                    self.say(PayloadType::Size, &Size { cols: 80, rows: 24 }.encode());
+                }
                 let soon = self.dice.millis(0..=500);
                 self.at(soon, Event::Type);
             }
@@ -202,7 +207,7 @@ impl Plugin {
             return self.at(Duration::from_millis(500), Event::Type);
         }
         let Some(typed) = self.to_type.pop_front() else { return };
-        if self.dice.among(0..=5) == 0 {
+        if self.dice.among(0..=5) == 0 && self.weather.port.is_none() {
             self.say(PayloadType::Size, &Size { cols: 80, rows: 24 }.encode());
         }
         self.say(PayloadType::Output, &typed);
@@ -306,6 +311,8 @@ impl Plugin {
             }
             PayloadType::HandshakeComplete => {
                 self.acknowledge(message);
+                let complete = HandshakeComplete::parse(message.payload()).unwrap();
+                self.told = complete.customer_message;
                 self.learn_type();
             }
             _ if self.typed && !self.ready => return false,
@@ -336,7 +343,8 @@ impl Plugin {
             }
             None => {
                 self.printed.extend_from_slice(payload);
-                let banner = if self.weather.banner { BANNER.len() + 2 } else { 0 };
+                let banner =
+                    if self.weather.banner && self.weather.port.is_none() { BANNER.len() + 2 } else { 0 };
                 self.count.store(self.printed.len().saturating_sub(banner), Ordering::Relaxed);
             }
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::link::Lives;
 use crate::session::SessionKind;
 
@@ -79,6 +81,16 @@ pub(super) struct Weather {
     pub(super) away_ms: u64,
     /// How often the gateway is killed, or stopped, and started again.
     pub(super) restarts: u64,
+    /// What a port session carries; none is a terminal's.
+    pub(super) port: Option<PortLoad>,
+}
+
+/// What a port session carries, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PortLoad {
+    /// Connections in smux; none: one connection without it, as for SSH.
+    pub(super) streams: Option<u64>,
+    pub(super) capture: bool,
 }
 
 impl Weather {
@@ -106,6 +118,32 @@ impl Weather {
             // Nothing happens in a session whose client is away and whose agent is done.
             away_ms: [300, 3_000, if idle { 10_000 } else { 300_000 }][dice.among(0..=2) as usize],
             restarts: dice.among(0..=3),
+            port: None,
+        }
+    }
+
+    /// The same of a port session.
+    pub(super) fn of_port(dice: &mut Dice) -> Self {
+        let weather = Self::of(dice);
+        let streams = (dice.among(0..=3) > 0).then(|| dice.among(1..=6));
+        let port = Some(PortLoad { streams, capture: dice.among(0..=1) == 0 });
+        let restarts = dice.among(1..=4);
+        // Its warnings are seen by nobody, and its agent pauses as it likes.
+        let (idle_timeout, max_duration, long_pauses) = (None, None, 0);
+        Self { handshake: Some("Port"), idle_timeout, max_duration, long_pauses, restarts, port, ..weather }
+    }
+
+    /// Whether connections come in smux.
+    pub(super) fn streams(&self) -> Option<u64> {
+        self.port.and_then(|load| load.streams)
+    }
+
+    /// What the agent's handshake says of the session.
+    pub(super) fn properties(&self) -> Value {
+        match self.port {
+            None => Value::Null,
+            Some(PortLoad { streams: None, .. }) => json!({"portNumber": "5432"}),
+            Some(_) => json!({"portNumber": "5432", "type": "LocalPortForwarding"}),
         }
     }
 
@@ -113,6 +151,7 @@ impl Weather {
     pub(super) fn kind(&self) -> SessionKind {
         match self.handshake {
             Some("NonInteractiveCommands") => SessionKind::NonInteractiveCommand,
+            Some("Port") => SessionKind::Port,
             _ => SessionKind::Shell,
         }
     }

@@ -13,8 +13,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::super::{Carries, Control, Counters, Ended, Meters, Parts, Redial, Resumed, Rules, Times, run};
+use super::super::{
+    Carries, Control, Counters, Destination, Ended, Forward, Meters, Parts, Redial, Resumed, Rules, Times,
+    run,
+};
 use super::agent::Agent;
+use super::carried;
 use super::link::{Far, Link, connect};
 use super::no_keys;
 use super::plugin::{Door, Plugin};
@@ -42,6 +46,11 @@ pub(super) struct Outcome {
 pub(super) fn live(seed: u64) -> (Weather, Outcome) {
     let mut dice = Dice::new(seed);
     let weather = Weather::of(&mut dice);
+    live_in(weather, dice)
+}
+
+/// The same in any weather.
+pub(super) fn live_in(weather: Weather, mut dice: Dice) -> (Weather, Outcome) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let outcome = runtime.block_on(session(&weather, &mut dice));
@@ -49,13 +58,16 @@ pub(super) fn live(seed: u64) -> (Weather, Outcome) {
 }
 
 async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
-    let to_type: VecDeque<Vec<u8>> = (0..weather.input)
-        .map(|_| {
-            let len = dice.among(1..=1024) as usize;
-            // Keys only: they are recorded whether anything is shown or not.
-            dice.bytes(len).iter().map(|byte| byte & 0x1f).collect()
-        })
-        .collect();
+    let to_type: VecDeque<Vec<u8>> = match weather.streams() {
+        Some(streams) => carried::dialling(streams, dice).into(),
+        None => (0..weather.input)
+            .map(|_| {
+                let len = dice.among(1..=1024) as usize;
+                // Keys only: they are recorded whether anything is shown or not.
+                dice.bytes(len).iter().map(|byte| byte & 0x1f).collect()
+            })
+            .collect(),
+    };
     let typed: Vec<u8> = to_type.iter().flatten().copied().collect();
     let (recording, hand) = ByHand::begin("alice-1");
     let hand = Arc::new(Mutex::new(hand));
@@ -68,7 +80,12 @@ async fn session(weather: &Weather, dice: &mut Dice) -> Outcome {
     let mut agent = Agent::new(weather, dice.fork(), typed.len());
     let mut plugin = Plugin::new(weather, dice.fork(), to_type, Arc::clone(&door));
     plugin.count = Arc::clone(&agent.printed);
-    let mut written = Written { hand: Arc::clone(&hand), seen: 0, numbers: HashSet::new() };
+    let mut written = Written {
+        hand: Arc::clone(&hand),
+        is_port: weather.port.is_some(),
+        seen: 0,
+        numbers: HashSet::new(),
+    };
     let gateway = Gateway {
         service,
         hand: Arc::clone(&hand),
@@ -196,7 +213,14 @@ impl Gateway {
         Parts {
             session: SessionId::parse("alice-1").unwrap(),
             recording,
-            carries: Carries::Terminal,
+            carries: match weather.port {
+                None => Carries::Terminal,
+                Some(load) => Carries::Port(Forward {
+                    destination: Destination::new(None, 5432),
+                    capture: load.capture,
+                    connections_max: 16,
+                }),
+            },
             rules: Rules {
                 record_input: true,
                 banner: weather.banner.then(|| BANNER.to_owned()),
@@ -247,6 +271,7 @@ pub(super) async fn recorded_by_hand<T>(
 /// What is in the journal, as the one who judges acknowledges sees it.
 struct Written {
     hand: Arc<Mutex<ByHand>>,
+    is_port: bool,
     seen: usize,
     numbers: HashSet<i64>,
 }
@@ -260,6 +285,10 @@ impl Written {
         let put = agent.put.get(&number).unwrap_or_else(|| panic!("{number} never came to the gateway"));
         let age = put.elapsed();
         assert!(age >= TOO_EARLY, "{number} is acknowledged after {age:?}");
+        if self.is_port {
+            let covered = hand.flow.as_ref().map_or(0, |flow| flow.output);
+            return assert!(number < covered, "{number} is acknowledged, no note covers it");
+        }
         let first = agent.said.first().map_or(i64::MAX, |(first, _)| *first);
         assert!(number < first || self.numbers.contains(&number), "{number} is acknowledged, not recorded");
     }
