@@ -37,7 +37,7 @@ async fn a_rotated_key_signs_and_the_one_before_still_proves() {
     let mut house = House::apart().await;
     let before = known(&house).await;
     let (old, first) = sealed_by(&house, &before).await;
-    assert_eq!([old.clone()], [before[0].id()]);
+    assert_eq!(old, before[0].id());
 
     let (well, said) = postern(&house, &["keys", "rotate"]);
     assert!(well && said.contains(&format!("takes the place of {old}")), "{said}");
