@@ -26,6 +26,8 @@ mod restart;
 mod resume;
 mod sdk;
 mod shell;
+mod shipper;
+mod shipper_weather;
 mod signatures;
 mod slow_clients;
 mod start_once;

@@ -25,6 +25,7 @@ use crate::config::{
 use crate::front_door::Tls;
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalTarget};
 use crate::serve::Gateway;
+use crate::shipper::ShipperConfig;
 
 /// The account and region of the embedded AWS.
 pub(super) const ACCOUNT: &str = "000000000000";
@@ -207,6 +208,7 @@ fn configuration(
         broker,
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
+        shipper: ShipperConfig::default(),
         // Its machines end with it, so its sessions do.
         sessions: SessionsConfig {
             node: "demo".to_owned(),
