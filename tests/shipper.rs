@@ -205,6 +205,37 @@ async fn a_full_spool_begins_no_session_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn room_is_made_by_removing_what_cloudwatch_has_and_nothing_else() {
+    let logs = logs().await;
+    let url = logs.url.clone();
+    let house = House::with(move |config| {
+        ship_to(config, url);
+        config.shipper.spool_limit_mb = 1;
+        config.shipper.at_limit = postern::shipper::AtLimit::RemoveShipped;
+    })
+    .await;
+    let alice = house.alice().await;
+    let (shipped_one, _) = ended(&house, &alice, DEV, "echo first").await;
+    shipped(&logs, &shipped_one).await;
+    logs.outage(Some(Fault::Broken));
+    let (waiting, _) = ended(&house, &alice, DEV, "echo second").await;
+    std::fs::write(house.spool.join("ballast"), vec![0; 2 << 20]).unwrap();
+
+    let path = |session: &str| house.spool.join(format!("{session}.cast.zst"));
+    until("room", || !path(&shipped_one).exists()).await;
+    crate::support::until_some("the limit", || async {
+        (house.admin("/readyz").await.0 == 503).then_some(())
+    })
+    .await;
+    assert!(path(&waiting).exists(), "what CloudWatch has not was removed");
+    logs.outage(None);
+    until("room", || !path(&waiting).exists()).await;
+    for session in [shipped_one, waiting] {
+        assert!(is_sealed(&fetched(&alice, &session).await));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_group_is_created_as_configured_or_named() {
     let logs = FakeLogs::start().await;
     let mut house = house_or_error(&logs, false).await;

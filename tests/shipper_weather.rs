@@ -178,8 +178,12 @@ async fn whatever_the_weather_every_line_is_in_cloudwatch_and_recordings_come_ba
             }
             let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
             assert!(numbers.is_sorted_by(|a, b| a < b), "a number of {id} stands for two events");
+            let segments = logs.events(GROUP, id.as_str(), "recording");
+            let runs: std::collections::BTreeSet<u64> =
+                segments.iter().flat_map(|e| e["run"].as_u64()).collect();
+            assert_eq!(runs.len(), 1, "{id} was shipped more than once");
         }
-        logs.weather(seed, 0);
+        logs.weather(seed, 10);
         for entry in std::fs::read_dir(spool.folder.path().join("spool")).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             if let Some(id) = name.strip_suffix(".cast.zst") {

@@ -18,7 +18,7 @@ use crate::recorder::{End, RecorderError};
 use crate::registry::{Given, SessionRecord, State, Traffic};
 use crate::relay::{Carries, Ended};
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
-use crate::shipper::{self, ShipperError};
+use crate::shipper::{self, RebuildError, ShipperError};
 
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
@@ -59,7 +59,7 @@ impl Lifecycle {
                 let (path, sealed) = (copy.path.clone(), copy.sealed);
                 Ok(Some(RecordingFile { path, sealed, _copy: Some(copy) }))
             }
-            Err(ShipperError::NoStream { .. }) => Ok(None),
+            Err(ShipperError::NoStream { .. } | ShipperError::Rebuild(RebuildError::Nothing)) => Ok(None),
             Err(error) => {
                 tracing::error!(session = %id, %error, "the recording could not be read back");
                 let sentence = "the gateway could not read the recording back from CloudWatch Logs";

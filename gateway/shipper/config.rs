@@ -27,9 +27,20 @@ pub struct ShipperConfig {
     /// CloudWatch Logs, if not AWS's own; `https`, or `http` on loopback.
     pub endpoint_url: Option<String>,
     /// Largest spool, megabytes; 0: no limit.
-    ///
-    /// At the limit no new session begins: nothing is ever lost.
     pub spool_limit_mb: u64,
+    /// What happens at that limit; nothing is ever lost.
+    pub at_limit: AtLimit,
+}
+
+/// What happens when the spool is at its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AtLimit {
+    /// No new session begins until somebody makes room.
+    Stop,
+    /// Sealed recordings that CloudWatch has wholly are removed from the
+    /// spool, oldest first; no session begins if that is not enough.
+    RemoveShipped,
 }
 
 /// The class of a log group; it cannot be changed later.
@@ -55,6 +66,7 @@ impl Default for ShipperConfig {
             recording: true,
             endpoint_url: None,
             spool_limit_mb: 0,
+            at_limit: AtLimit::Stop,
         }
     }
 }

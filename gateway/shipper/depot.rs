@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::batch::LogEvent;
 use super::carrier::Carrier;
 use super::client::Logs;
+use super::config::AtLimit;
 use super::cursor::Cursors;
 use super::error::Trouble;
 use super::maker::{Maker, Round};
@@ -20,7 +21,7 @@ use super::pace::Backoff;
 use super::post::Post;
 use super::{Forms, ShipperConfig, ShipperError};
 use crate::metrics::Metrics;
-use crate::recorder::Feed;
+use crate::recorder::{Feed, RECORDING_SUFFIX};
 use crate::session::SessionId;
 
 /// Rounds under way at once: bounds memory and calls.
@@ -99,16 +100,19 @@ impl Depot {
     }
 
     /// The post of a session, whose carrier is started if there is none.
-    pub(super) fn carry(self: &Arc<Self>, id: &SessionId, carriers: &mut JoinSet<()>) -> Arc<Post> {
+    ///
+    /// None if all of it is shipped: word of its seal may come after that.
+    pub(super) fn carry(self: &Arc<Self>, id: &SessionId, carriers: &mut JoinSet<()>) -> Option<Arc<Post>> {
         let mut posts = self.posts();
         match posts.entry(id.clone()) {
-            Entry::Occupied(post) => Arc::clone(post.get()),
+            Entry::Occupied(post) => Some(Arc::clone(post.get())),
+            Entry::Vacant(_) if self.cursors.is_finished(id) => None,
             Entry::Vacant(place) => {
                 let post = Arc::new(Post::new());
                 place.insert(Arc::clone(&post));
                 let (depot, id, given) = (Arc::clone(self), id.clone(), Arc::clone(&post));
                 carriers.spawn(async move { depot.carrier(id, given).run().await });
-                post
+                Some(post)
             }
         }
     }
@@ -230,15 +234,54 @@ impl Depot {
         for (id, post) in self.posts().iter() {
             let Some((oldest, kept, spool)) = post.backlog() else { continue };
             seconds = seconds.max(now.saturating_duration_since(oldest).as_secs());
-            let path = self.spool.join(format!("{id}{}", crate::recorder::RECORDING_SUFFIX));
-            let spooled = if spool { std::fs::metadata(path).map_or(0, |about| about.len()) } else { 0 };
+            let spooled =
+                if spool { std::fs::metadata(self.recording(id)).map_or(0, |about| about.len()) } else { 0 };
             bytes += kept as u64 + spooled;
         }
         self.metrics.shipped_backlog_seconds.set(i64::try_from(seconds).unwrap_or(i64::MAX));
         self.metrics.shipped_backlog_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         if self.config.spool_limit_mb > 0 {
-            self.spool_bytes.store(size_of(&self.spool), Ordering::Relaxed);
+            let mut size = size_of(&self.spool);
+            if self.config.at_limit == AtLimit::RemoveShipped {
+                size = self.make_room(size);
+            }
+            self.spool_bytes.store(size, Ordering::Relaxed);
         }
+    }
+
+    /// Removes what is wholly shipped, oldest first, until there is room.
+    fn make_room(&self, mut size: u64) -> u64 {
+        let limit = self.config.spool_limit_mb << 20;
+        if size < limit {
+            return size;
+        }
+        let ids = self.feed.recordings().unwrap_or_default().into_iter();
+        let mut shipped: Vec<_> = ids
+            .filter(|id| self.cursors.is_finished(id))
+            .filter_map(|id| {
+                let about = std::fs::metadata(self.recording(&id)).ok()?;
+                Some((about.modified().ok()?, about.len(), id))
+            })
+            .collect();
+        shipped.sort();
+        for (_, bytes, id) in shipped {
+            if size < limit {
+                break;
+            }
+            match std::fs::remove_file(self.recording(&id)) {
+                Ok(()) => {
+                    tracing::info!(session = %id, "removed from the full spool; CloudWatch Logs has it");
+                    self.cursors.forget(&id);
+                    size -= bytes.min(size);
+                }
+                Err(error) => tracing::error!(session = %id, %error, "cannot be removed from the spool"),
+            }
+        }
+        size
+    }
+
+    fn recording(&self, id: &SessionId) -> PathBuf {
+        self.spool.join(format!("{id}{RECORDING_SUFFIX}"))
     }
 
     /// Whether there is room in the spool for another session.

@@ -3,7 +3,7 @@
 use aws_sdk_cloudwatchlogs::types::{LogGroup, LogGroupClass};
 
 use super::client::Logs;
-use super::config::LogClass;
+use super::config::{AtLimit, LogClass};
 use super::error::Trouble;
 use super::{ShipperConfig, ShipperError};
 
@@ -18,6 +18,11 @@ pub(super) fn check_settings(config: &ShipperConfig) -> Result<(), ShipperError>
     if days != 0 && !RETENTIONS.contains(&days) {
         let sentence = format!("retention_days = {days} is not one of 0 (for ever), {RETENTIONS:?}");
         return Err(ShipperError::Config(sentence));
+    }
+    if config.at_limit == AtLimit::RemoveShipped && !config.recording {
+        let sentence =
+            "at_limit = \"remove_shipped\" needs recording = true: what is removed must be elsewhere";
+        return Err(ShipperError::Config(sentence.to_owned()));
     }
     let valid = |c: char| c.is_ascii_alphanumeric() || "_-/.#".contains(c);
     if config.log_group.len() > 512 || !config.log_group.chars().all(valid) {

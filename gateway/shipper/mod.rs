@@ -31,7 +31,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use config::{LogClass, ShipperConfig};
+pub use config::{AtLimit, LogClass, ShipperConfig};
 pub use error::{ShipperError, Trouble};
 pub use read_back::{Copy, Reader};
 pub use rebuild::RebuildError;
@@ -170,7 +170,7 @@ async fn dispatch(depot: Arc<Depot>, mut follower: Follower, mut stop: watch::Re
 }
 
 fn deliver(depot: &Arc<Depot>, shipment: Shipment, carriers: &mut JoinSet<()>) {
-    let post = depot.carry(shipment.session(), carriers);
+    let Some(post) = depot.carry(shipment.session(), carriers) else { return };
     match shipment {
         Shipment::Begun { .. } => {}
         Shipment::Lines { batch, .. } => post.offer(batch),

@@ -6,14 +6,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::client::Logs;
+use super::pace::Backoff;
 use super::rebuild::{Rebuild, Rebuilt};
-use super::{ShipperConfig, ShipperError, copies};
+use super::{ShipperConfig, ShipperError, Trouble, copies};
 use crate::broker::BrokerConfig;
 use crate::recorder::{self, Checkpoint};
 use crate::session::SessionId;
 
+/// Attempts to read a page: some ten seconds.
+const ATTEMPTS: u32 = 6;
 /// Copies written by this process, so that no two have one name.
 static COPIES: AtomicU64 = AtomicU64::new(0);
 
@@ -66,7 +70,7 @@ impl Reader {
         let mut rebuild = Rebuild::new(id.as_str(), move || nameless(&dir));
         let mut token = None;
         loop {
-            let (messages, next) = self.logs.page(id.as_str(), token.clone()).await?;
+            let (messages, next) = self.page(id, token.as_ref()).await?;
             // Empty pages are normal: the end is where the token stays.
             for message in &messages {
                 rebuild.event(message)?;
@@ -79,6 +83,28 @@ impl Reader {
         let (rebuilt, dir, id) = (rebuild.finish()?, self.dir.clone(), id.clone());
         let written = tokio::task::spawn_blocking(move || write(rebuilt, &dir, &id)).await;
         written.map_err(|_| ShipperError::Config("the thread that wrote the copy ended".to_owned()))?
+    }
+
+    /// A page; AWS gives ten a second to all readers of an account.
+    async fn page(
+        &self,
+        id: &SessionId,
+        token: Option<&String>,
+    ) -> Result<(Vec<String>, Option<String>), ShipperError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.logs.page(id.as_str(), token.cloned()).await {
+                Err(error)
+                    if backoff.failures() < ATTEMPTS && error.trouble().is_some_and(Trouble::passes) =>
+                {
+                    if error.trouble() == Some(Trouble::Credentials) {
+                        self.logs.renew().await?;
+                    }
+                    tokio::time::sleep_until(backoff.failed(Instant::now()).into()).await;
+                }
+                other => return other,
+            }
+        }
     }
 }
 
