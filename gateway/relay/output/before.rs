@@ -18,6 +18,7 @@
 //! be ready is sent nothing until it is clear which message is the oldest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use data_channel::message::{Draft, Message, MessageType, SYN};
 use data_channel::payload::PayloadType;
@@ -44,6 +45,10 @@ pub(super) struct Before {
     recorded: BTreeMap<i64, Recorded>,
     /// The client's numbers of the notices among them, ascending.
     notices: Vec<i64>,
+    /// The client has acknowledged everything below this number of its own.
+    floor: i64,
+    /// Whether the agent was told so, all at once.
+    told: bool,
     /// The client's numbers that it has acknowledged since.
     sure: BTreeSet<i64>,
     /// The recording has what was said.
@@ -68,7 +73,8 @@ impl Before {
         let next = recovered.next_output.unwrap_or(0);
         let notices = i64::try_from(recovered.notices).unwrap_or(i64::MAX);
         let client_next = next.saturating_add(notices);
-        let mut before = Self { next, client_next, has_bytes: true, ..Self::default() };
+        let mut before =
+            Self { next, client_next, has_bytes: true, floor: i64::MIN, told: true, ..Self::default() };
         // The notices before the first of these messages.
         let known = recovered.messages.iter().filter(|message| message.sequence.is_none()).count();
         let mut passed = notices.saturating_sub(i64::try_from(known).unwrap_or(0));
@@ -97,15 +103,16 @@ impl Before {
     fn of_port(state: &FlowState, settled: bool) -> Self {
         // The client has what it answered.
         let answered = !matches!(state.stage, None | Some(FlowStage::Requested { .. }));
-        let sure = answered.then_some(0).into_iter().collect();
+        let floor = state.acknowledged.max(i64::from(answered));
         // Whatever the agent got an acknowledge of is in a note.
         let (next, found) = (state.output, true);
-        Self { next, client_next: next, sure, found, at_a_loss: !settled, ..Self::default() }
+        Self { next, client_next: next, floor, found, at_a_loss: !settled, ..Self::default() }
     }
 
     /// Whether the client may lack a message that is not kept for it.
     pub(super) fn may_lack(&self, sequence: i64) -> bool {
         (self.next - BACK_MAX..self.next).contains(&sequence)
+            && sequence >= self.floor
             && !self.sure.contains(&self.at_client(sequence))
     }
 
@@ -120,6 +127,9 @@ impl Before {
         self.answering = false;
         if at_client < self.client_next {
             self.sure.insert(at_client);
+            while self.sure.remove(&self.floor) {
+                self.floor += 1;
+            }
         }
     }
 
@@ -304,6 +314,27 @@ impl Output {
         };
         before.lowest = Some((sequence, times));
         before.at_a_loss = times < OLDEST_AFTER;
+    }
+
+    /// The number below which the client has acknowledged everything.
+    ///
+    /// For port sessions, in which the agent's numbers are the client's.
+    pub(in crate::relay) fn acknowledged_below(&self) -> i64 {
+        match &self.before {
+            Some(before) if before.floor < before.client_next => before.floor,
+            Some(before) => self.base.max(before.client_next),
+            None => self.base,
+        }
+    }
+
+    /// Once: the numbers after a repeated one that the client had before.
+    ///
+    /// Their acknowledges got lost with the earlier process, and the agent
+    /// would ask for one after the other.
+    pub(in crate::relay) fn acknowledged_before(&mut self, repeated: i64) -> Range<i64> {
+        let Some(before) = self.before.as_mut().filter(|before| !before.told) else { return 0..0 };
+        before.told = true;
+        (repeated + 1).max(before.floor - BACK_MAX)..before.floor
     }
 
     /// Whether it is clear what to send to the client first.
