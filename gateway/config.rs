@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::broker::BrokerConfig;
 use crate::front_door::Tls;
 use crate::relay::Times;
+use crate::shipper::ShipperConfig;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,9 @@ pub struct Config {
     /// Where recordings are written.
     #[serde(default)]
     pub recorder: RecorderSection,
+    /// Where recordings are shipped to.
+    #[serde(default)]
+    pub shipper: ShipperConfig,
     /// What sessions may do.
     #[serde(default)]
     pub sessions: SessionsConfig,
@@ -249,6 +253,11 @@ impl Config {
         self.recorder.spool.clone().unwrap_or_else(|| self.state_directory.join("recordings"))
     }
 
+    /// Where the shipper keeps its own files.
+    pub fn shipper_folder(&self) -> PathBuf {
+        self.state_directory.join("shipper")
+    }
+
     /// The key that signs recordings.
     pub fn signing_key(&self) -> PathBuf {
         self.state_directory.join("keys").join("recording.key")
@@ -302,6 +311,7 @@ mod tests {
         assert_eq!(full.broker.key_seconds, least.broker.key_seconds);
         assert_eq!(full.registry_url(), least.registry_url());
         assert_eq!(full.spool(), least.spool());
+        assert_eq!(full.shipper.retention_days, least.shipper.retention_days);
         let as_shipped: Config = toml::from_str(shipped).unwrap();
         assert_eq!(format!("{as_shipped:?}"), format!("{least:?}"));
     }

@@ -16,6 +16,8 @@ pub mod socket;
 
 // How is a session written down? The asciicast format, without I/O.
 pub mod asciicast;
+// What was on the screen, and which commands were typed? No I/O either.
+pub mod transcript;
 
 // Who is calling?
 pub mod identity;
@@ -30,6 +32,8 @@ pub mod registry;
 pub mod recorder;
 // Where is recording X?
 pub mod store;
+// Has CloudWatch Logs got it?
+pub mod shipper;
 // What did they see?
 pub mod replay;
 // Are both legs still moving?

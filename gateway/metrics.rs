@@ -55,6 +55,18 @@ pub struct Metrics {
     pub recordings: IntCounterVec,
     /// Recorder errors; any makes `/readyz` say no.
     pub recorder_errors: IntCounter,
+    /// Events that CloudWatch Logs stored.
+    pub shipped_events: IntCounter,
+    /// Bytes of those events.
+    pub shipped_bytes: IntCounter,
+    /// Batches that CloudWatch Logs stored.
+    pub shipped_batches: IntCounter,
+    /// Failed attempts to ship, by `kind`.
+    pub shipped_errors: IntCounterVec,
+    /// Bytes that wait to be shipped.
+    pub shipped_backlog_bytes: IntGauge,
+    /// How long the oldest of them has waited, seconds.
+    pub shipped_backlog_seconds: IntGauge,
     /// Failed calls and dials upstream, by `operation` and `blame`.
     pub upstream_errors: IntCounterVec,
     /// Time of calls and dials upstream, seconds, by `operation`.
@@ -112,6 +124,17 @@ impl Metrics {
             recorder_bytes: table.counters("recorder_bytes_total", "Recorded bytes.", &["stage"])?,
             recordings: table.counters("recordings_total", "Recordings ended, by result.", &["result"])?,
             recorder_errors: table.counter("recorder_errors_total", "Recorder errors.")?,
+            shipped_events: table.counter("shipped_events_total", "Events that CloudWatch Logs stored.")?,
+            shipped_bytes: table.counter("shipped_bytes_total", "Bytes of events that it stored.")?,
+            shipped_batches: table.counter("shipped_batches_total", "Batches that it stored.")?,
+            shipped_errors: table.counters(
+                "shipped_errors_total",
+                "Failed attempts to ship to CloudWatch Logs.",
+                &["kind"],
+            )?,
+            shipped_backlog_bytes: table.gauge("shipped_backlog_bytes", "Bytes that wait to be shipped.")?,
+            shipped_backlog_seconds: table
+                .gauge("shipped_backlog_seconds", "How long the oldest of them has waited.")?,
             upstream_errors: table.counters(
                 "upstream_errors_total",
                 "Failed calls and dials upstream.",

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Policy, PolicyError};
 use crate::recorder::{PublicKey, Recorder, RecorderConfig, RecorderError, SigningKey};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
+use crate::shipper::{Folders, Shipper, ShipperError};
 use crate::store::Store;
 
 /// Why a gateway does not start; each says what to do.
@@ -44,6 +45,9 @@ pub enum ServeError {
     /// The spool or the signing key.
     #[error("recorder: {0}")]
     Recorder(#[from] RecorderError),
+    /// The log group or the settings for it.
+    #[error("shipper: {0}")]
+    Shipper(#[from] ShipperError),
     /// A metric is registered twice, which is a bug.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -75,6 +79,7 @@ pub struct Gateway {
     pub admin_address: SocketAddr,
     lifecycle: Arc<Lifecycle>,
     registry: Registry,
+    shipper: Option<Arc<Shipper>>,
     on_stop: OnStop,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
@@ -99,6 +104,7 @@ impl Gateway {
         let node = node_name(&config);
         let unfinished = registry.unfinished(&node).await?;
         let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
+        let shipper = shipper(&config, &recorder, &metrics).await?;
 
         let listener =
             Listener::bind(config.listen.address, config.tls().server_config()?, Arc::clone(&metrics))
@@ -123,6 +129,7 @@ impl Gateway {
             registry: registry.clone(),
             recorder,
             store: Store::new(&spool),
+            shipper: shipper.clone(),
             keys,
             metrics: Arc::clone(&metrics),
         };
@@ -143,7 +150,17 @@ impl Gateway {
             tokio::spawn(serve_admin(admin, admin_pages, stopped)),
         ];
         tracing::info!(%public_url, %address, %admin_address, "listening");
-        Ok(Self { public_url, address, admin_address, lifecycle, registry, on_stop, stop, listeners })
+        Ok(Self {
+            public_url,
+            address,
+            admin_address,
+            lifecycle,
+            registry,
+            shipper,
+            on_stop,
+            stop,
+            listeners,
+        })
     }
 
     /// What a stop does to the sessions.
@@ -157,6 +174,9 @@ impl Gateway {
             OnStop::HandOver => self.lifecycle.hand_over().await,
             OnStop::End => self.lifecycle.drain().await,
         }
+        if let Some(shipper) = &self.shipper {
+            shipper.stop().await;
+        }
         self.stop.send_replace(true);
         for listener in self.listeners {
             // A listener that panicked has been reported by the runtime.
@@ -164,6 +184,21 @@ impl Gateway {
         }
         self.registry.close().await;
     }
+}
+
+/// The shipper, if there is a log group to ship to.
+async fn shipper(
+    config: &Config,
+    recorder: &Recorder,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Shipper>>, ServeError> {
+    if !config.shipper.is_on() {
+        return Ok(None);
+    }
+    let folders = Folders { spool: config.spool(), own: config.shipper_folder() };
+    let (settings, feed, metrics) = (config.shipper.clone(), recorder.feed(), Arc::clone(metrics));
+    let shipper = Shipper::start(settings, &config.broker, feed, &folders, metrics).await?;
+    Ok(Some(Arc::new(shipper)))
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -26,13 +26,15 @@ const TABLE: &[(&str, &str)] = &[
     ("data_channel", "nothing"),
     ("sigv4", "nothing"),
     ("asciicast", "nothing"),
+    ("transcript", "nouns, asciicast"),
     ("identity", "nouns, sigv4"),
     ("policy", "nouns"),
     ("broker", "nouns, socket, data_channel, sigv4"),
     ("registry", "nouns"),
     ("recorder", "nouns, asciicast"),
     ("store", "nouns, asciicast, recorder"),
-    ("replay", "nouns, asciicast, recorder, store"),
+    ("shipper", "nouns, asciicast, transcript, broker, recorder"),
+    ("replay", "nouns, asciicast, transcript, recorder, store"),
     ("relay", "nouns, data_channel, recorder"),
     ("lifecycle", "everything above"),
     ("front_door", "everything above"),
@@ -169,7 +171,7 @@ fn the_program_only_uses_the_commands() {
 fn formats_and_protocols_know_no_files_sockets_or_clocks() {
     for source in sources(&root().join("gateway")) {
         let room = room_of(&source).unwrap_or_default();
-        if CRATES.contains(&room.as_str()) || room == "asciicast" {
+        if CRATES.contains(&room.as_str()) || matches!(room.as_str(), "asciicast" | "transcript") {
             for word in OUTSIDE {
                 assert!(!source.mentions(word), "{} mentions {word}", source.path.display());
             }

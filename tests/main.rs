@@ -25,6 +25,8 @@ mod restart;
 mod resume;
 mod sdk;
 mod shell;
+mod shipper;
+mod shipper_weather;
 mod signatures;
 mod slow_clients;
 mod start_once;

@@ -95,6 +95,13 @@ impl Aws {
     }
 }
 
+/// The AWS configuration for another service's client.
+///
+/// Region, keys and roots are those of the broker's own calls.
+pub async fn aws_config(config: &BrokerConfig) -> Result<SdkConfig, BrokerError> {
+    sdk_config(config, &Roots::load(config.ca_bundle.as_deref())?).await
+}
+
 async fn sdk_config(config: &BrokerConfig, roots: &Roots) -> Result<SdkConfig, BrokerError> {
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build();
@@ -120,7 +127,7 @@ fn given(keys: &StaticKeys) -> Credentials {
 }
 
 /// An endpoint that may see tokens: TLS, or this machine.
-fn endpoint(url: &str) -> Result<&str, BrokerError> {
+pub fn endpoint(url: &str) -> Result<&str, BrokerError> {
     let wrong = || BrokerError::Config(format!("{url} must be https://…, or http://… on loopback"));
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     match (uri.scheme_str(), uri.host()) {

@@ -34,6 +34,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
+pub use aws::{aws_config, endpoint};
 pub use config::{BrokerConfig, StaticKeys};
 pub use dial::{ClientIds, UpstreamSocket};
 pub use documents::Plan;

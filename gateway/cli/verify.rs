@@ -1,5 +1,6 @@
 //! `postern verify`: finds damage in a recording, and who sealed it.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 use super::output::{moment, print_json, print_line};
 use crate::client::{Gateway, Profile};
 use crate::recorder::{Checkpoint, PublicKey, Report, verify};
-use crate::session::printable;
+use crate::session::{SessionId, printable};
+use crate::shipper::Reader;
 
 /// What a damaged recording makes the command exit with.
 const DAMAGED: u8 = 1;
@@ -20,12 +22,17 @@ const UNPROVED: u8 = 2;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     postern verify session.cast.zst --key recording.key.pub\n  \
-    postern verify session.cast.zst --profile gw        keys from the gateway\n\n\
+    postern verify session.cast.zst --profile gw        keys from the gateway\n  \
+    postern verify --cloudwatch /postern/sessions alice-abcdefghijklmnopqrstuvwxyz\n\n\
     Exit status: 0 sealed and unaltered, 1 damaged, 2 not sealed (running or interrupted).")]
 pub struct Args {
-    /// The recording, a .cast.zst file.
-    #[arg(value_name = "FILE", required = true)]
+    /// The recording, a .cast.zst file; with --cloudwatch, a session.
+    #[arg(value_name = "FILE|SESSION", required = true)]
     files: Vec<PathBuf>,
+    /// Check what is in this log group of CloudWatch Logs, with the AWS
+    /// credentials and the region of your environment.
+    #[arg(long, value_name = "LOG_GROUP")]
+    cloudwatch: Option<String>,
     /// A public key that you trust, PEM; may be given more than once.
     #[arg(long = "key", value_name = "FILE")]
     keys: Vec<PathBuf>,
@@ -40,10 +47,14 @@ pub struct Args {
 /// Checks each file; the worst finding is the exit status.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let trusted = trusted(&args)?;
+    let cloud = args.cloudwatch.as_deref().map(LogGroup::open).transpose()?;
     let mut worst = 0;
     let mut findings = Vec::new();
     for file in &args.files {
-        let (status, finding) = check(file, &trusted)?;
+        let (status, finding) = match &cloud {
+            Some(cloud) => cloud.check(file, &trusted)?,
+            None => check(file, &trusted)?,
+        };
         worst = if status == DAMAGED || worst == DAMAGED { DAMAGED } else { worst.max(status) };
         if !args.json {
             print_line(&sentence(&finding))?;
@@ -68,6 +79,50 @@ fn trusted(args: &Args) -> anyhow::Result<Vec<PublicKey>> {
     let asked = asked.context("no key to check with; give --key FILE or the --profile of the gateway")?;
     let pems = asked.as_array().into_iter().flatten().filter_map(|key| key.get("pem")?.as_str());
     Ok(pems.map(PublicKey::from_pem).collect::<Result<_, _>>()?)
+}
+
+/// A log group, and a folder for what is read from it.
+struct LogGroup {
+    name: String,
+    folder: PathBuf,
+}
+
+impl LogGroup {
+    fn open(name: &str) -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("postern-verify-{}", std::process::id()));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self { name: name.to_owned(), folder })
+    }
+
+    /// Makes the recording again from its log stream, then checks it.
+    fn check(&self, session: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
+        let id = SessionId::parse(&session.to_string_lossy())?;
+        let read = super::block_on(async {
+            Ok(Reader::open(&self.name, &self.folder).await?.recording(&id).await)
+        })?;
+        let file = format!("{}:{id}", self.name);
+        match read {
+            Ok(copy) => {
+                let (status, mut finding) = check(&copy.path, trusted)?;
+                if let Some(name) = finding.get_mut("file") {
+                    *name = file.into();
+                }
+                Ok((status, finding))
+            }
+            Err(error) if error.is_damage() => {
+                Ok((DAMAGED, json!({"file": file, "result": "damaged", "what": error.to_string()})))
+            }
+            Err(error) => Err(error).context(file),
+        }
+    }
+}
+
+impl Drop for LogGroup {
+    fn drop(&mut self) {
+        // What is left is a folder for temporary files.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 fn check(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {

@@ -40,6 +40,7 @@ use crate::recorder::{End, Recorder, Recording};
 use crate::registry::{Registry, SessionRecord, State};
 use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Presence, Rules, Times};
 use crate::session::{Principal, SessionId, SessionRequest, now_ms};
+use crate::shipper::Shipper;
 use crate::store::Store;
 
 pub use self::admission::Asker;
@@ -62,6 +63,8 @@ pub struct Rooms {
     pub recorder: Recorder,
     /// Where is recording X?
     pub store: Store,
+    /// Has CloudWatch Logs got it? None: nothing is shipped.
+    pub shipper: Option<Arc<Shipper>>,
     /// Seals the stream tokens.
     pub keys: Arc<KeyRing>,
     /// Counts it all.
@@ -288,7 +291,8 @@ impl Lifecycle {
         if self.draining.load(Ordering::Acquire) {
             return Err("draining".to_owned());
         }
-        self.rooms.recorder.healthy()
+        self.rooms.recorder.healthy()?;
+        self.rooms.shipper.as_ref().map_or(Ok(()), |shipper| shipper.ready())
     }
 
     /// A place among the sessions of this node, or why there is none.

@@ -18,6 +18,7 @@ use crate::recorder::{End, RecorderError};
 use crate::registry::{Given, SessionRecord, State, Traffic};
 use crate::relay::{Carries, Ended};
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
+use crate::shipper::{self, RebuildError, ShipperError};
 
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
@@ -29,6 +30,8 @@ pub struct RecordingFile {
     pub path: PathBuf,
     /// Whether it is complete and signed.
     pub sealed: bool,
+    /// The file goes with it if it was only made for this caller.
+    _copy: Option<shipper::Copy>,
 }
 
 impl Lifecycle {
@@ -42,8 +45,27 @@ impl Lifecycle {
             tracing::error!(session = %id, %error, "the recording could not be looked up");
             ApiError::gateway("the gateway could not look up the recording")
         })?;
-        let found = found.ok_or_else(none)?;
-        Ok(RecordingFile { path: found.path, sealed: found.sealed })
+        match found {
+            Some(found) => Ok(RecordingFile { path: found.path, sealed: found.sealed, _copy: None }),
+            None => self.read_back(id).await?.ok_or_else(none),
+        }
+    }
+
+    /// The recording as it was shipped; the spool has it no more.
+    async fn read_back(&self, id: &SessionId) -> Result<Option<RecordingFile>, ApiError> {
+        let Some(shipper) = &self.rooms.shipper else { return Ok(None) };
+        match shipper.reader().recording(id).await {
+            Ok(copy) => {
+                let (path, sealed) = (copy.path.clone(), copy.sealed);
+                Ok(Some(RecordingFile { path, sealed, _copy: Some(copy) }))
+            }
+            Err(ShipperError::NoStream { .. } | ShipperError::Rebuild(RebuildError::Nothing)) => Ok(None),
+            Err(error) => {
+                tracing::error!(session = %id, %error, "the recording could not be read back");
+                let sentence = "the gateway could not read the recording back from CloudWatch Logs";
+                Err(ApiError::gateway(sentence))
+            }
+        }
     }
 
     /// Registers how a session ended.

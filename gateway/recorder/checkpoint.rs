@@ -81,7 +81,7 @@ impl Checkpoint {
     }
 
     /// Puts it beside the recording, in place of the one before.
-    pub(super) fn write(&self, recording: &Path) -> io::Result<()> {
+    pub fn write(&self, recording: &Path) -> io::Result<()> {
         let path = path_of(recording);
         let draft = path.with_extension("checkpoint-new");
         let json = serde_json::to_vec(self)?;
@@ -104,7 +104,7 @@ impl Checkpoint {
     }
 
     /// Removes the one beside a recording: the seal proves more.
-    pub(super) fn remove(recording: &Path) {
+    pub fn remove(recording: &Path) {
         let _ = fs::remove_file(path_of(recording));
     }
 }

@@ -56,7 +56,7 @@ impl Head {
 
 /// A chain that grows with the lines; about 0.3 KB.
 #[derive(Clone)]
-pub(super) struct Links {
+pub struct Links {
     link: Head,
     open: Context,
     /// Bytes of lines in the open segment.
@@ -64,19 +64,25 @@ pub(super) struct Links {
     lines: u64,
 }
 
+impl Default for Links {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Links {
     /// A chain that has seen no line.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self { link: Head([0; 32]), open: Context::new(&SHA256), segment: 0, lines: 0 }
     }
 
     /// How many lines it has seen, header included.
-    pub(super) fn lines(&self) -> u64 {
+    pub fn lines(&self) -> u64 {
         self.lines
     }
 
     /// The head after the last line.
-    pub(super) fn head(&self) -> Head {
+    pub fn head(&self) -> Head {
         if self.segment == 0 { self.link } else { Head::of(&self.open.clone().finish()) }
     }
 
@@ -94,7 +100,7 @@ impl Links {
     }
 
     /// Adds any number of whole lines, as if one after the other.
-    pub(super) fn extend(&mut self, mut lines: &[u8]) {
+    pub fn extend(&mut self, mut lines: &[u8]) {
         while let Some(whole) = self.whole(lines) {
             let (fit, rest) = lines.split_at(whole);
             if self.lines == 0 {

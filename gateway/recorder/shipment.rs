@@ -29,11 +29,14 @@
 //! is not obliged to `disk`.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA256};
 use tokio::sync::Notify;
 
 use super::backlog::Backlog;
@@ -185,6 +188,23 @@ impl Feed {
         Ok(found.map(|trailer| trailer.evidence))
     }
 
+    /// SHA-256 of a recording's file, hex, as `sha256sum` prints it. Blocks.
+    pub fn sha256(&self, session: &SessionId) -> Result<String, RecorderError> {
+        let path = self.house.spool.path(session);
+        let mut digest = Context::new(&SHA256);
+        let read = File::open(&path).and_then(|mut file| {
+            let mut piece = vec![0; 64 * 1024];
+            loop {
+                match file.read(&mut piece)? {
+                    0 => return Ok(()),
+                    read => digest.update(piece.get(..read).unwrap_or_default()),
+                }
+            }
+        });
+        read.map_err(RecorderError::io(format!("read {}", path.display())))?;
+        Ok(HEXLOWER.encode(digest.finish().as_ref()))
+    }
+
     /// The first `lines` lines of a recording are stored elsewhere.
     ///
     /// Counts for sessions that are obliged to `remote`.
@@ -260,6 +280,13 @@ impl Follower {
                 Err(Empty) => self.queue.news.notified().await,
             }
         }
+    }
+}
+
+impl Follower {
+    /// A shipment that waits now, if there is one.
+    pub fn waiting(&mut self) -> Option<Shipment> {
+        self.queue.take().ok().flatten()
     }
 }
 

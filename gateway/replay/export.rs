@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::flows::{flow_table, holds_flows};
 use super::pcapng::export_pcapng;
-use super::screen::Transcript;
 use super::{End, ReplayError, Timeline, version3};
 use crate::asciicast::{Event, EventCode, encode_event};
+use crate::transcript::{Seen, Transcript};
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -95,17 +95,24 @@ fn export_v3(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), Replay
 }
 
 fn export_text(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), ReplayError> {
-    let header = timeline.header();
-    let mut transcript = Transcript::new(header.width, header.height)?;
+    let transcript = Transcript::of(timeline.header());
+    let mut transcript = transcript.map_err(|error| ReplayError::NotARecording(error.to_string()))?;
+    let mut text = Vec::with_capacity(2 * WRITE_BYTES);
     while let Some(event) = timeline.next_event()? {
-        match event.code {
-            EventCode::Output => transcript.feed(&event.data),
-            EventCode::Resize => transcript.resize(&event.data),
-            _ => {}
-        }
-        flush_full(transcript.text(), out)?;
+        transcript.event(&event);
+        push_lines(transcript.take(), &mut text);
+        flush_full(&mut text, out)?;
     }
-    out.write_all(&transcript.finish()).map_err(ReplayError::Write)
+    push_lines(transcript.finish(), &mut text);
+    out.write_all(&text).map_err(ReplayError::Write)
+}
+
+/// What went through the main screen.
+fn push_lines(seen: Seen, text: &mut Vec<u8>) {
+    for line in seen.lines.iter().filter(|line| !line.full_screen) {
+        text.extend_from_slice(line.text.as_bytes());
+        text.push(b'\n');
+    }
 }
 
 fn flush_full(bytes: &mut Vec<u8>, out: &mut impl Write) -> Result<(), ReplayError> {

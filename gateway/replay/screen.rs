@@ -1,16 +1,10 @@
-//! What a terminal shows after some output: for seeking and for text.
+//! What a terminal shows after some output: for seeking.
 
-use avt::observer::{Observation, Observer};
-use avt::parser::Function;
-use avt::{Line, Operation, ScreenKind, Terminal};
+use avt::{ScreenKind, Terminal};
 
 use super::{Place, ReplayError};
-use crate::session::printable;
+use crate::transcript::{sane_size, terminal};
 
-/// Widest and highest terminal kept in memory: a few screens' worth.
-const COLS_MAX: u16 = 1000;
-/// See [`COLS_MAX`].
-const ROWS_MAX: u16 = 500;
 /// Output between two snapshots: what is re-read in about 10 ms.
 const SNAPSHOT_SPACING: u64 = 256 * 1024;
 /// Snapshots kept in memory, all together.
@@ -18,23 +12,6 @@ const SNAPSHOTS_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// RIS: everything as in a new terminal; also ends an open sequence.
 const RESET: &str = "\u{1b}c";
-
-/// Columns and rows of a terminal, made to fit the bounds.
-fn sane(cols: u16, rows: u16) -> (usize, usize) {
-    (usize::from(cols.clamp(1, COLS_MAX)), usize::from(rows.clamp(1, ROWS_MAX)))
-}
-
-/// A terminal without history; bounded whatever the recording says.
-fn terminal(cols: u16, rows: u16) -> Result<Terminal, ReplayError> {
-    let (cols, rows) = sane(cols, rows);
-    Terminal::new(cols, rows).map_err(|error| ReplayError::NotARecording(error.to_string()))
-}
-
-/// Reads the size out of a resize event: `80x24`.
-pub(super) fn parse_size(data: &str) -> Option<(u16, u16)> {
-    let (cols, rows) = data.split_once('x')?;
-    Some((cols.parse().ok()?, rows.parse().ok()?))
-}
 
 /// The screen at one place of a recording, as bytes that rebuild it.
 struct Snapshot {
@@ -54,7 +31,7 @@ pub(super) struct Screen {
 impl Screen {
     /// An empty screen of the window's size.
     pub fn new(cols: u16, rows: u16) -> Result<Self, ReplayError> {
-        let terminal = terminal(cols, rows)?;
+        let terminal = terminal(cols, rows).map_err(|error| ReplayError::NotARecording(error.to_string()))?;
         Ok(Self { terminal, output: 0, snapshots: Vec::new(), spacing: SNAPSHOT_SPACING })
     }
 
@@ -85,7 +62,7 @@ impl Screen {
 
     /// The window changed its size; snapshots of the old one are useless.
     pub fn resize(&mut self, cols: u16, rows: u16) {
-        let (cols, rows) = sane(cols, rows);
+        let (cols, rows) = sane_size(cols, rows);
         self.terminal.resize(cols, rows);
         self.snapshots.clear();
         self.spacing = SNAPSHOT_SPACING;
@@ -118,84 +95,4 @@ impl Screen {
             self.spacing = self.spacing.saturating_mul(2);
         }
     }
-}
-
-/// The lines that went through a terminal, as text.
-pub(super) struct Transcript {
-    terminal: Terminal,
-    rows: Rows,
-}
-
-impl Transcript {
-    /// A transcript of a terminal of that size.
-    pub fn new(cols: u16, rows: u16) -> Result<Self, ReplayError> {
-        Ok(Self { terminal: terminal(cols, rows)?, rows: Rows::default() })
-    }
-
-    /// Shows output.
-    pub fn feed(&mut self, text: &str) {
-        self.terminal.feed_with(text, &mut self.rows);
-    }
-
-    /// Follows a resize event.
-    pub fn resize(&mut self, data: &str) {
-        if let Some((cols, rows)) = parse_size(data) {
-            let (cols, rows) = sane(cols, rows);
-            self.terminal.resize_with(cols, rows, &mut self.rows);
-        }
-    }
-
-    /// The text that is certain by now; the caller takes it out.
-    pub fn text(&mut self) -> &mut Vec<u8> {
-        &mut self.rows.text
-    }
-
-    /// The rest of the text, with what the screen shows at the end.
-    pub fn finish(mut self) -> Vec<u8> {
-        self.rows.take_screen(&self.terminal);
-        self.rows.text
-    }
-}
-
-/// Takes rows as they leave the top of the main screen.
-#[derive(Default)]
-struct Rows {
-    text: Vec<u8>,
-}
-
-impl Rows {
-    fn push(&mut self, row: &Line) {
-        let text = printable(&row.text());
-        if row.is_wrapped() {
-            self.text.extend_from_slice(text.as_bytes());
-        } else {
-            self.text.extend_from_slice(text.trim_end().as_bytes());
-            self.text.push(b'\n');
-        }
-    }
-
-    fn take_screen(&mut self, terminal: &Terminal) {
-        let rows: Vec<&Line> = terminal.primary_screen().all_lines().collect();
-        let used = rows.iter().rposition(|row| !row.text().trim_end().is_empty());
-        for row in rows.iter().take(used.map_or(0, |last| last + 1)) {
-            self.push(row);
-        }
-    }
-}
-
-impl Observer for Rows {
-    type Output = ();
-
-    fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
-        // A full reset clears the screen; what it showed was seen.
-        if matches!(operation, Operation::Function(Function::Ris)) {
-            self.take_screen(context.terminal());
-        }
-    }
-
-    fn evicted(&mut self, _: &mut Observation<'_>, row: &Line) {
-        self.push(row);
-    }
-
-    fn end(&mut self, _: &mut Observation<'_>) {}
 }

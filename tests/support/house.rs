@@ -12,7 +12,8 @@ use postern::config::{
 };
 use postern::front_door::Tls;
 use postern::local_ssm::{Habits, LocalConfig, LocalIdentity, LocalSsm, LocalTarget, Running};
-use postern::serve::Gateway;
+use postern::serve::{Gateway, ServeError};
+use postern::shipper::ShipperConfig;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -75,6 +76,14 @@ impl House {
         change_aws: impl FnOnce(&mut LocalConfig),
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::attempt(change_aws, change).await.unwrap()
+    }
+
+    /// The same, or why its gateway does not start.
+    pub async fn attempt(
+        change_aws: impl FnOnce(&mut LocalConfig),
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, ServeError> {
         let folder = tempfile::tempdir().unwrap();
         let tls = certificate(folder.path());
         let mut aws = local_config(&tls);
@@ -82,9 +91,16 @@ impl House {
         let local = LocalSsm::start(aws).await.unwrap();
         let mut config = configuration(folder.path(), &tls, local.url());
         change(&mut config);
-        let gateway = Gateway::start(config.clone()).await.unwrap();
+        let gateway = Gateway::start(config.clone()).await?;
         let addresses = (gateway.address, gateway.admin_address);
-        Self { gateway: Some(gateway), ..Self::around(folder, local, config, addresses) }
+        Ok(Self { gateway: Some(gateway), ..Self::around(folder, local, config, addresses) })
+    }
+
+    /// Starts a gateway again on what the one that was taken out has left.
+    pub async fn start_again(&mut self) {
+        let gateway = Gateway::start(self.config.clone()).await.unwrap();
+        (self.door.address, self.admin) = (gateway.address, gateway.admin_address);
+        self.gateway = Some(gateway);
     }
 
     /// A house whose gateway is `postern serve`, a process of its own.
@@ -246,6 +262,7 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
         },
         registry: RegistrySection::default(),
         recorder: RecorderSection::default(),
+        shipper: ShipperConfig::default(),
         sessions: SessionsConfig { node: "test".to_owned(), ..SessionsConfig::default() },
     }
 }

@@ -3,6 +3,7 @@
 mod apart;
 mod channel;
 mod house;
+mod logs;
 mod person;
 mod recording;
 mod tunnel;
@@ -11,7 +12,8 @@ mod web;
 use std::time::Duration;
 
 pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
-pub use house::{BRIEF, CLOSED, DEV, DISK, House, PROD, QUIET, REMOTE, target};
+pub use house::{BRIEF, BROKER_KEY, CLOSED, DEV, DISK, House, PROD, QUIET, REGION, REMOTE, target};
+pub use logs::{FakeLogs, Fault};
 pub use person::{Person, Ticket, proof};
 pub use recording::{Recorded, spool_holds};
 pub use tunnel::{Tunnel, echo, silent_port};

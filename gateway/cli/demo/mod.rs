@@ -25,6 +25,7 @@ use crate::config::{
 use crate::front_door::Tls;
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalTarget};
 use crate::serve::Gateway;
+use crate::shipper::ShipperConfig;
 
 /// The account and region of the embedded AWS.
 pub(super) const ACCOUNT: &str = "000000000000";
@@ -59,6 +60,13 @@ pub struct Args {
     /// Where metrics and health are served; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     admin: SocketAddr,
+    /// Ship sessions to this log group of CloudWatch Logs too, at
+    /// AWS_ENDPOINT_URL_CLOUDWATCH_LOGS; it is created if it is missing.
+    #[arg(long, value_name = "NAME", requires = "logs_endpoint")]
+    log_group: Option<String>,
+    /// The demo's keys are none of AWS's, so it ships to no AWS.
+    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", hide = true)]
+    logs_endpoint: Option<String>,
     /// Folder with the `aws` command, if it is not on PATH.
     #[arg(long, value_name = "DIR")]
     aws_bin: Option<PathBuf>,
@@ -207,6 +215,12 @@ fn configuration(
         broker,
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
+        shipper: ShipperConfig {
+            log_group: args.log_group.clone().unwrap_or_default(),
+            create: true,
+            endpoint_url: args.logs_endpoint.clone(),
+            ..ShipperConfig::default()
+        },
         // Its machines end with it, so its sessions do.
         sessions: SessionsConfig {
             node: "demo".to_owned(),

@@ -48,14 +48,14 @@ def eventually(question, what: str, patience: float = PATIENCE):
 class Demo:
     """One demo process and everything that its `demo.json` says."""
 
-    def __init__(self, state: Path, wait: bool = True):
+    def __init__(self, state: Path, wait: bool = True, arguments=(), environment=None):
         self.state = state
         self.log = state.parent / f"{state.name}.log"
-        command = [binary(), "demo", "--state", state, "--listen", "127.0.0.1:0"]
+        command = [binary(), "demo", "--state", state, "--listen", "127.0.0.1:0", *arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                env=plain_environment(),
+                env=plain_environment() | (environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,0 +1,204 @@
+//! Puts a recording together again from the events of its log stream.
+//!
+//! Events may come twice and out of order; whatever is missing or altered
+//! is found by the chain.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+
+use data_encoding::BASE64;
+
+use super::segment::{self, Holds, Place, RecordingEvent};
+use crate::recorder::{Checkpoint, Links};
+
+/// Events that wait for an earlier one at the most, bytes of base64.
+const WAITING_MAX: usize = 256 << 20;
+/// Largest segment that is read, decompressed, bytes.
+const SEGMENT_MAX: usize = 64 << 20;
+
+/// Why a recording cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// No event of the recording is there.
+    #[error("the log stream holds no recording")]
+    Nothing,
+    /// An event is not as the gateway writes them.
+    #[error("a recording event is damaged: {0}")]
+    Event(String),
+    /// An event says it is of another session.
+    #[error("an event of another session is in the log stream")]
+    Foreign,
+    /// Lines are not those that were shipped.
+    #[error("segment {segment} (from line {line}) was altered")]
+    Altered {
+        /// Which segment.
+        segment: u64,
+        /// Its first line, counted from 1.
+        line: u64,
+    },
+    /// Later events are there, this one is not.
+    #[error("segment {segment} (from line {line}) is missing")]
+    Missing {
+        /// Which segment.
+        segment: u64,
+        /// Its first line, counted from 1.
+        line: u64,
+    },
+    /// More events wait for a missing one than can be held.
+    #[error("the log stream is out of order by more than {} MB", WAITING_MAX >> 20)]
+    OutOfOrder,
+    /// The copy could not be written.
+    #[error("the copy of the recording cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A recording as far as the log stream has it.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// Every line, as an open recording: `.cast.zst` without evidence.
+    pub file: File,
+    /// How many lines it holds.
+    pub lines: u64,
+    /// The evidence's JSON, if the session was sealed.
+    pub evidence: Option<Vec<u8>>,
+    /// What was signed last of these lines.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// Takes the events of one log stream, in the order they are read.
+pub(super) struct Rebuild<F> {
+    session: String,
+    make: F,
+    runs: BTreeMap<u64, Run>,
+    waiting: usize,
+    checkpoints: Vec<Checkpoint>,
+}
+
+/// One attempt of a gateway at the whole session.
+struct Run {
+    file: File,
+    segment: u64,
+    links: Links,
+    evidence: Option<Vec<u8>>,
+    waiting: BTreeMap<u64, Gathered>,
+}
+
+/// The parts of a segment that have come.
+struct Gathered {
+    place: Place,
+    holds: Holds,
+    parts: Vec<Option<String>>,
+}
+
+impl<F: FnMut() -> io::Result<File>> Rebuild<F> {
+    /// `make` opens the file that a run's lines are kept in.
+    pub(super) fn new(session: &str, make: F) -> Self {
+        Self { session: session.to_owned(), make, runs: BTreeMap::new(), waiting: 0, checkpoints: Vec::new() }
+    }
+
+    /// Takes one event; those of the transcript are passed over.
+    pub(super) fn event(&mut self, message: &str) -> Result<(), RebuildError> {
+        let Some(parsed) = RecordingEvent::parse(message) else {
+            self.checkpoints.extend(segment::parse_checkpoint(message));
+            return Ok(());
+        };
+        let event = parsed.map_err(|error| RebuildError::Event(error.to_string()))?;
+        if event.session_id != self.session {
+            return Err(RebuildError::Foreign);
+        }
+        let run = match self.runs.entry(event.run) {
+            std::collections::btree_map::Entry::Occupied(run) => run.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => place.insert(Run::new((self.make)()?)),
+        };
+        self.waiting += run.gather(&event)?;
+        if self.waiting > WAITING_MAX {
+            return Err(RebuildError::OutOfOrder);
+        }
+        while let Some(gathered) = run.ready() {
+            self.waiting -= gathered.size();
+            run.append(gathered)?;
+        }
+        Ok(())
+    }
+
+    /// The best run: a sealed one, else the one with the most lines.
+    pub(super) fn finish(self) -> Result<Rebuilt, RebuildError> {
+        let best = self.runs.into_values().max_by_key(|run| (run.evidence.is_some(), run.links.lines()));
+        let run = best.ok_or(RebuildError::Nothing)?;
+        if !run.waiting.is_empty() {
+            return Err(RebuildError::Missing { segment: run.segment, line: run.links.lines() + 1 });
+        }
+        let lines = run.links.lines();
+        let mine = self.checkpoints.into_iter().filter(|c| c.session == self.session && c.lines <= lines);
+        let checkpoint = mine.max_by_key(|checkpoint| checkpoint.lines);
+        Ok(Rebuilt { file: run.file, lines, evidence: run.evidence, checkpoint })
+    }
+}
+
+impl Run {
+    fn new(file: File) -> Self {
+        Self { file, segment: 0, links: Links::new(), evidence: None, waiting: BTreeMap::new() }
+    }
+
+    /// Keeps a part that has not come before; says how large it is.
+    fn gather(&mut self, event: &RecordingEvent<'_>) -> Result<usize, RebuildError> {
+        if event.segment < self.segment || self.evidence.is_some() {
+            return Ok(0);
+        }
+        let wrong = |what: &str| RebuildError::Event(format!("segment {}: {what}", event.segment));
+        if event.parts == 0 || event.parts > 10_000 {
+            return Err(wrong("it has no number of parts"));
+        }
+        let gathered = self.waiting.entry(event.segment).or_insert_with(|| Gathered {
+            place: event.place(),
+            holds: event.holds,
+            parts: vec![None; event.parts as usize],
+        });
+        if gathered.place != event.place() || gathered.parts.len() != event.parts as usize {
+            return Err(wrong("two events say different things of it"));
+        }
+        let part = gathered.parts.get_mut(event.part as usize).ok_or_else(|| wrong("a part too many"))?;
+        if part.as_deref().is_some_and(|known| known != event.data) {
+            return Err(wrong("two events hold different lines"));
+        }
+        Ok(part.replace(event.data.to_string()).map_or(event.data.len(), |_| 0))
+    }
+
+    /// The next segment, once all its parts have come.
+    fn ready(&mut self) -> Option<Gathered> {
+        let next = self.waiting.first_entry()?;
+        let whole = *next.key() == self.segment && next.get().parts.iter().all(Option::is_some);
+        whole.then(|| next.remove())
+    }
+
+    fn append(&mut self, gathered: Gathered) -> Result<(), RebuildError> {
+        let Gathered { place, holds, parts } = gathered;
+        let line = self.links.lines() + 1;
+        let altered = || RebuildError::Altered { segment: place.segment, line };
+        let data: String = parts.into_iter().flatten().collect();
+        let packed = BASE64.decode(data.as_bytes()).map_err(|_| altered())?;
+        let bytes = zstd::bulk::decompress(&packed, SEGMENT_MAX).map_err(|_| altered())?;
+        if place.before != self.links.head() || place.first_line != self.links.lines() {
+            return Err(altered());
+        }
+        match holds {
+            Holds::Lines => {
+                self.links.extend(&bytes);
+                if self.links.head() != place.after || self.links.lines() != place.first_line + place.lines {
+                    return Err(altered());
+                }
+                self.file.write_all(&packed)?;
+            }
+            Holds::Seal => self.evidence = Some(bytes),
+        }
+        self.segment += 1;
+        Ok(())
+    }
+}
+
+impl Gathered {
+    fn size(&self) -> usize {
+        self.parts.iter().flatten().map(String::len).sum()
+    }
+}

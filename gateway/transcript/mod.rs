@@ -1,0 +1,155 @@
+//! What was on the screen, and which commands were typed? No I/O.
+//!
+//! [`Transcript`] follows the events of a terminal's recording and gives
+//! the lines that its screen showed, each with the time at which it was
+//! begun, and the commands that were typed, each with how it is known.
+//! Text and commands help to find a place; what happened is what the
+//! recording says: a program can print marks and prompts like a shell's.
+
+mod commands;
+mod rows;
+mod screen;
+#[cfg(test)]
+mod tests;
+
+use avt::Terminal;
+use avt::observer::ShellTracker;
+use serde::Serialize;
+
+pub use avt::InvalidSize;
+pub use screen::{sane_size, terminal};
+
+use self::commands::Commands;
+use self::rows::Rows;
+use self::screen::parse_size;
+use crate::asciicast::{Event, EventCode, Header};
+use crate::session::SessionKind;
+
+/// LNM: a line feed also returns, as where no terminal adds the return.
+const LINE_FEED_RETURNS: &str = "\u{1b}[20h";
+
+/// A line that was on the screen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// When it was begun, milliseconds since the recording began.
+    pub time_ms: u64,
+    /// What it said: no control character, no blanks at its end.
+    pub text: String,
+    /// Whether a full-screen program showed it.
+    pub full_screen: bool,
+}
+
+/// How a command is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The shell marked it (OSC 133).
+    Shell,
+    /// It was typed, and the screen showed it.
+    Input,
+    /// It followed what looks like a prompt.
+    Guess,
+}
+
+impl Source {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shell => "shell",
+            Self::Input => "input",
+            Self::Guess => "guess",
+        }
+    }
+
+    /// The source of that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Shell, Self::Input, Self::Guess].into_iter().find(|source| source.as_str() == word)
+    }
+}
+
+/// A command as the screen showed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Command {
+    /// When it was sent off, milliseconds since the recording began.
+    pub time_ms: u64,
+    /// Its text, without control characters.
+    pub text: String,
+    /// How it is known.
+    pub source: Source,
+}
+
+/// What a transcript has to tell since it was asked last.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// Lines that will not change any more.
+    pub lines: Vec<Line>,
+    /// Commands that were sent off.
+    pub commands: Vec<Command>,
+}
+
+/// Follows a terminal; memory is bounded by the size of its screen.
+pub struct Transcript {
+    terminal: Terminal,
+    rows: Rows,
+    commands: Commands,
+    shell: ShellTracker,
+}
+
+impl Transcript {
+    /// A transcript of a recording with that header.
+    pub fn of(header: &Header) -> Result<Self, InvalidSize> {
+        let mut terminal = terminal(header.width, header.height)?;
+        let kind = header.postern.as_ref().and_then(|about| about.get("kind"));
+        let kind = kind.and_then(|kind| serde_json::from_value(kind.clone()).ok());
+        if kind == Some(SessionKind::NonInteractiveCommand) {
+            terminal.feed(LINE_FEED_RETURNS);
+        }
+        let (rows, commands) = (Rows::default(), Commands::default());
+        Ok(Self { terminal, rows, commands, shell: ShellTracker::new() })
+    }
+
+    /// Follows an event of any kind.
+    pub fn event(&mut self, event: &Event) {
+        match event.code {
+            EventCode::Output => self.output(event.time_ms, &event.data),
+            EventCode::Input => self.input(event.time_ms, &event.data),
+            EventCode::Resize => self.resize(event.time_ms, &event.data),
+            _ => {}
+        }
+    }
+
+    /// Shows output; times in milliseconds since the recording began.
+    pub fn output(&mut self, time_ms: u64, text: &str) {
+        self.rows.now(time_ms);
+        self.commands.now(time_ms);
+        let observer = ((&mut self.shell, &mut self.commands), &mut self.rows);
+        let ((events, ()), ()) = self.terminal.feed_with(text, observer);
+        self.commands.shell_says(events);
+    }
+
+    /// Follows what a person typed, if it is recorded.
+    pub fn input(&mut self, time_ms: u64, text: &str) {
+        self.commands.now(time_ms);
+        self.commands.typed(text, &mut self.terminal);
+    }
+
+    /// Follows a resize event: `80x24`; another text changes nothing.
+    pub fn resize(&mut self, time_ms: u64, size: &str) {
+        let Some((cols, rows)) = parse_size(size) else { return };
+        let (cols, rows) = sane_size(cols, rows);
+        self.rows.now(time_ms);
+        let observer = (&mut self.shell, &mut self.rows);
+        self.terminal.resize_with(cols, rows, observer);
+    }
+
+    /// What is certain by now; each line and command is given once.
+    pub fn take(&mut self) -> Seen {
+        Seen { lines: self.rows.take(), commands: self.commands.take() }
+    }
+
+    /// The rest, with what the screen shows at the end.
+    pub fn finish(mut self) -> Seen {
+        self.rows.finish(&self.terminal);
+        self.take()
+    }
+}

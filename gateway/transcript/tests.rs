@@ -1,0 +1,172 @@
+//! Tests.
+
+use super::*;
+
+fn header() -> Header {
+    Header::new(0)
+}
+
+/// Feeds `o`, `i` and `r` events, one every 100 ms.
+fn seen(header: &Header, events: &[(char, &str)]) -> Seen {
+    let mut transcript = Transcript::of(header).unwrap();
+    let mut all = Seen::default();
+    for (index, (code, data)) in events.iter().enumerate() {
+        let event =
+            Event { time_ms: index as u64 * 100, code: EventCode::from(*code), data: (*data).to_owned() };
+        transcript.event(&event);
+        let seen = transcript.take();
+        all.lines.extend(seen.lines);
+        all.commands.extend(seen.commands);
+    }
+    let rest = transcript.finish();
+    all.lines.extend(rest.lines);
+    all.commands.extend(rest.commands);
+    all
+}
+
+fn lines(seen: &Seen) -> Vec<(u64, &str)> {
+    seen.lines.iter().map(|line| (line.time_ms, line.text.as_str())).collect()
+}
+
+fn commands(seen: &Seen) -> Vec<(u64, &str, Source)> {
+    seen.commands.iter().map(|command| (command.time_ms, command.text.as_str(), command.source)).collect()
+}
+
+#[test]
+fn lines_have_the_time_at_which_they_were_begun() {
+    let mut events = vec![('o', "one\r\n"), ('o', "two"), ('o', "-and a half\r\n")];
+    events.extend([('o', "x\r\n"); 30]);
+    let seen = seen(&header(), &events);
+    assert_eq!(lines(&seen)[..3], [(0, "one"), (0, "two-and a half"), (200, "x")]);
+    assert_eq!(lines(&seen).last(), Some(&(3100, "x")));
+    assert_eq!(seen.lines.len(), 32);
+}
+
+#[test]
+fn what_was_cleared_was_seen() {
+    let seen =
+        seen(&header(), &[('o', "first\r\n\u{1b}[H\u{1b}[2J"), ('o', "second\u{1b}c"), ('o', "third")]);
+    assert_eq!(lines(&seen).iter().map(|line| line.1).collect::<Vec<_>>(), ["first", "second", "third"]);
+}
+
+#[test]
+fn each_line_of_a_full_screen_program_is_taken_once() {
+    let seen = seen(
+        &header(),
+        &[
+            ('o', "$ less x\r\n\u{1b}[?1049h\u{1b}[Hpage one\r\nfooter"),
+            ('o', "\u{1b}[H\u{1b}[2Jpage two\r\nfooter"),
+            ('o', "\u{1b}[?1049lback\r\n"),
+        ],
+    );
+    let full: Vec<&str> =
+        seen.lines.iter().filter(|line| line.full_screen).map(|line| line.text.as_str()).collect();
+    assert_eq!(full, ["page one", "footer", "page two"]);
+    assert_eq!(seen.lines.iter().filter(|line| !line.full_screen).count(), 2);
+}
+
+#[test]
+fn a_command_without_a_terminal_keeps_its_lines_apart() {
+    let mut header = header();
+    header.postern = serde_json::json!({"kind": "non_interactive_command"}).as_object().cloned();
+    let seen = seen(&header, &[('o', "a\nb\n"), ('o', "c")]);
+    assert_eq!(lines(&seen), [(0, "a"), (0, "b"), (0, "c")]);
+}
+
+#[test]
+fn a_shell_that_marks_its_commands_is_believed() {
+    let prompt = "\u{1b}]133;A\u{7}$ \u{1b}]133;B\u{7}";
+    let seen = seen(
+        &header(),
+        &[
+            ('o', prompt),
+            ('o', "sl\u{8} \u{8}\u{8} \u{8}ls -l"),
+            ('o', "\r\n\u{1b}]133;C\u{7}"),
+            ('o', "total 0\r\n\u{1b}]133;D;0\u{7}"),
+            ('o', prompt),
+        ],
+    );
+    assert_eq!(commands(&seen), [(200, "ls -l", Source::Shell)]);
+}
+
+#[test]
+fn a_typed_line_that_the_screen_shows_is_a_command() {
+    let seen = seen(
+        &header(),
+        &[
+            ('o', "$ "),
+            ('i', "lss"),
+            ('o', "lss"),
+            ('i', "\u{7f} /tmp\r"),
+            ('o', "\u{8} \u{8} /tmp\r\n"),
+            ('o', "a\r\nb\r\n$ "),
+            ('i', "cat a\t"),
+            ('o', "cat alpha "),
+            ('i', "\r"),
+            ('o', "\r\nhello\r\n$ "),
+        ],
+    );
+    assert_eq!(commands(&seen), [(300, "ls /tmp", Source::Input), (800, "cat alpha", Source::Input)]);
+}
+
+#[test]
+fn what_is_not_echoed_is_no_command() {
+    let seen = seen(
+        &header(),
+        &[
+            ('o', "$ "),
+            ('i', "sudo -s\r"),
+            ('o', "sudo -s\r\n[sudo] password for alice: "),
+            ('i', "hunter2\r"),
+            ('o', "\r\n# "),
+            ('i', "hunter\u{1b}[D3\r"),
+            ('o', "******\r\n"),
+        ],
+    );
+    assert_eq!(commands(&seen), [(100, "sudo -s", Source::Input)]);
+    assert!(!format!("{seen:?}").contains("hunter"));
+}
+
+#[test]
+fn lines_sent_ahead_are_known_by_their_echo() {
+    let seen = seen(
+        &header(),
+        &[('o', "$ "), ('i', "id\rpwd\r"), ('o', "id\r\npwd\r\n"), ('o', "uid=0\r\n$ pwd\r\n/\r\n$ ")],
+    );
+    assert_eq!(commands(&seen), [(100, "id", Source::Input), (100, "pwd", Source::Input)]);
+}
+
+#[test]
+fn without_keys_what_follows_a_prompt_is_guessed() {
+    let seen = seen(
+        &header(),
+        &[
+            ('o', "Welcome 87% \r\nroot@web:/# "),
+            ('o', "l"),
+            ('o', "s $ x"),
+            ('o', "\r\nfile\r\nroot@web:/# "),
+            ('o', "oops^C\r\nroot@web:/# "),
+            ('o', "\r\nroot@web:/# "),
+            ('o', "50% "),
+            ('o', "done\r\n"),
+        ],
+    );
+    assert_eq!(commands(&seen), [(300, "ls $ x", Source::Guess), (700, "50% done", Source::Guess)]);
+}
+
+#[test]
+fn a_command_may_be_wider_than_the_screen() {
+    let long = format!("echo {}", "x".repeat(200));
+    let half = &long[..100];
+    let seen = seen(&header(), &[('o', "$ "), ('o', half), ('o', &long[100..]), ('o', "\r\n")]);
+    assert_eq!(commands(&seen), [(300, long.as_str(), Source::Guess)]);
+}
+
+#[test]
+fn no_control_character_gets_through() {
+    let seen = seen(
+        &header(),
+        &[('o', "a\u{9b}31mb\u{85}c\u{1b}]0;title\u{7}\u{200}\r\n"), ('r', "x"), ('r', "0x0")],
+    );
+    assert!(seen.lines.iter().all(|line| !line.text.chars().any(char::is_control)));
+}
