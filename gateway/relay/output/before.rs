@@ -325,6 +325,27 @@ impl Output {
         before.at_a_loss = times < OLDEST_AFTER;
     }
 
+    /// The number below which the client has acknowledged everything.
+    ///
+    /// For port sessions, in which the agent's numbers are the client's.
+    pub(in crate::relay) fn acknowledged_below(&self) -> i64 {
+        match &self.before {
+            Some(before) if before.floor < before.client_next => before.floor,
+            Some(before) => self.base.max(before.client_next),
+            None => self.base,
+        }
+    }
+
+    /// Once: the numbers after a repeated one that the client had before.
+    ///
+    /// Their acknowledges got lost with the earlier process, and the agent
+    /// would ask for one after the other.
+    pub(in crate::relay) fn acknowledged_before(&mut self, repeated: i64) -> Range<i64> {
+        let Some(before) = self.before.as_mut().filter(|before| !before.told) else { return 0..0 };
+        before.told = true;
+        (repeated + 1).max(before.floor - BACK_MAX)..before.floor
+    }
+
     /// Whether it is clear what to send to the client first.
     ///
     /// It is if the agent repeats one message, or nothing for a while.
