@@ -139,7 +139,7 @@ async fn ship(folder: &Path, own: &Path, (url, transcript): (&str, bool)) -> (f6
     }
     let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     shipper.stop().await;
-    (wall, cpu, metrics.shipped_bytes.get())
+    (wall, cpu, metrics.shipper.bytes.get())
 }
 
 fn open(folder: &Path) -> Recorder {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::alerts::AlertsConfig;
+use crate::archive::ArchiveConfig;
 use crate::broker::BrokerConfig;
 use crate::front_door::Tls;
 use crate::relay::Times;
@@ -67,6 +69,12 @@ pub struct Config {
     /// Where recordings are written.
     #[serde(default)]
     pub recorder: RecorderSection,
+    /// What is worth telling somebody.
+    #[serde(default)]
+    pub alerts: AlertsConfig,
+    /// Where recordings are kept for good.
+    #[serde(default)]
+    pub archive: ArchiveConfig,
     /// Where recordings are shipped to.
     #[serde(default)]
     pub shipper: ShipperConfig,
@@ -230,6 +238,9 @@ impl Config {
         }
         if self.sessions.ping_seconds == 0 || self.sessions.maximum == 0 || self.sessions.per_principal == 0 {
             return wrong("sessions", "maximum, per_principal and ping_seconds must be at least 1");
+        }
+        if let Err(error) = self.archive.check() {
+            return wrong("archive", &error.to_string());
         }
         if self.sessions.connections_per_session == 0 {
             return wrong("sessions.connections_per_session", "it must be at least 1");

@@ -32,10 +32,16 @@ pub mod registry;
 pub mod recorder;
 // Where is recording X?
 pub mod store;
+// Where are recordings kept for good?
+pub mod archive;
 // Has CloudWatch Logs got it?
 pub mod shipper;
 // What did they see?
 pub mod replay;
+// Which recording says X?
+pub mod catalogue;
+// Is somebody to be told?
+pub mod alerts;
 // Are both legs still moving?
 pub mod relay;
 // In which order? One session, top to bottom.

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub sign_ins: IntCounterVec,
     /// Policy decisions, by `action` and `result`.
     pub decisions: IntCounterVec,
+    /// What comes of policies and alert rules while sessions run.
+    pub watch: WatchMetrics,
     /// Time to one policy decision, seconds.
     pub decision_seconds: Histogram,
     /// Payload bytes relayed, by `direction` (input, output).
@@ -53,20 +55,20 @@ pub struct Metrics {
     pub recorder_bytes: IntCounterVec,
     /// Recordings ended, by `result` (sealed, failed, recovered).
     pub recordings: IntCounterVec,
+    /// Recordings put into the catalogue, by `result` (indexed, failed).
+    pub catalogued: IntCounterVec,
+    /// Recordings and the archive, by `result`.
+    ///
+    /// `archived`; `retried` later; `failed` for good; `deleted` in time.
+    pub archived: IntCounterVec,
+    /// Bytes of recordings put into the archive.
+    pub archived_bytes: IntCounter,
+    /// Sealed recordings that are not in the archive yet.
+    pub archive_backlog: IntGauge,
     /// Recorder errors; any makes `/readyz` say no.
     pub recorder_errors: IntCounter,
-    /// Events that CloudWatch Logs stored.
-    pub shipped_events: IntCounter,
-    /// Bytes of those events.
-    pub shipped_bytes: IntCounter,
-    /// Batches that CloudWatch Logs stored.
-    pub shipped_batches: IntCounter,
-    /// Failed attempts to ship, by `kind`.
-    pub shipped_errors: IntCounterVec,
-    /// Bytes that wait to be shipped.
-    pub shipped_backlog_bytes: IntGauge,
-    /// How long the oldest of them has waited, seconds.
-    pub shipped_backlog_seconds: IntGauge,
+    /// What comes of shipping to CloudWatch Logs.
+    pub shipper: ShipperMetrics,
     /// Failed calls and dials upstream, by `operation` and `blame`.
     pub upstream_errors: IntCounterVec,
     /// Time of calls and dials upstream, seconds, by `operation`.
@@ -75,6 +77,79 @@ pub struct Metrics {
     pub queue_depth: IntGaugeVec,
     /// Connections open on the listener.
     pub connections: IntGauge,
+}
+
+/// What comes of shipping to CloudWatch Logs.
+pub struct ShipperMetrics {
+    /// Events that CloudWatch Logs stored.
+    pub events: IntCounter,
+    /// Bytes of those events.
+    pub bytes: IntCounter,
+    /// Batches that CloudWatch Logs stored.
+    pub batches: IntCounter,
+    /// Failed attempts to ship, by `kind`.
+    pub errors: IntCounterVec,
+    /// Bytes that wait to be shipped.
+    pub backlog_bytes: IntGauge,
+    /// How long the oldest of them has waited, seconds.
+    pub backlog_seconds: IntGauge,
+}
+
+impl ShipperMetrics {
+    fn new(table: &Table<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            events: table.counter("shipped_events_total", "Events that CloudWatch Logs stored.")?,
+            bytes: table.counter("shipped_bytes_total", "Bytes of events that it stored.")?,
+            batches: table.counter("shipped_batches_total", "Batches that it stored.")?,
+            errors: table.counters(
+                "shipped_errors_total",
+                "Failed attempts to ship to CloudWatch Logs.",
+                &["kind"],
+            )?,
+            backlog_bytes: table.gauge("shipped_backlog_bytes", "Bytes that wait to be shipped.")?,
+            backlog_seconds: table
+                .gauge("shipped_backlog_seconds", "How long the oldest of them has waited.")?,
+        })
+    }
+}
+
+/// What comes of policies and alert rules while sessions run.
+pub struct WatchMetrics {
+    /// Times the policy folder was read again, by `result`.
+    ///
+    /// `in_force`: another set is; `refused`: it did not pass, the old stays.
+    pub policy_loads: IntCounterVec,
+    /// Whether the policy folder as it is now was refused: 1 or 0.
+    pub policy_refused: IntGauge,
+    /// Running sessions asked about again, by `result`.
+    pub sessions_asked_again: IntCounterVec,
+    /// Alerts raised, by `rule`.
+    pub alerts: IntCounterVec,
+    /// Alerts for SNS, by `result` (published, failed, dropped).
+    pub alerts_published: IntCounterVec,
+}
+
+impl WatchMetrics {
+    fn new(table: &Table<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            policy_loads: table.counters(
+                "policy_loads_total",
+                "Times the policy folder was read again after a change.",
+                &["result"],
+            )?,
+            policy_refused: table.gauge(
+                "policy_refused",
+                "Whether the policy folder as it is now was refused and an older set is in force.",
+            )?,
+            sessions_asked_again: table.counters(
+                "sessions_asked_again_total",
+                "Running sessions that policy was asked about again.",
+                &["result"],
+            )?,
+            alerts: table.counters("alerts_total", "Alerts raised.", &["rule"])?,
+            alerts_published: table.counters("alerts_published_total", "Alerts for SNS.", &["result"])?,
+        })
+    }
 }
 
 impl Metrics {
@@ -100,6 +175,7 @@ impl Metrics {
             )?,
             sign_ins: table.counters("sign_ins_total", "Sign-ins, by result.", &["result"])?,
             decisions: table.counters("decisions_total", "Policy decisions.", &["action", "result"])?,
+            watch: WatchMetrics::new(&table)?,
             decision_seconds: table.histogram("decision_seconds", "Time to one policy decision.")?,
             relay_bytes: table.counters("relay_bytes_total", "Payload bytes relayed.", &["direction"])?,
             relay_messages: table.counters("relay_messages_total", "Messages relayed.", &["direction"])?,
@@ -123,18 +199,22 @@ impl Metrics {
                 .histogram("recorder_flush_seconds", "Time of one flush of the journal to disk.")?,
             recorder_bytes: table.counters("recorder_bytes_total", "Recorded bytes.", &["stage"])?,
             recordings: table.counters("recordings_total", "Recordings ended, by result.", &["result"])?,
-            recorder_errors: table.counter("recorder_errors_total", "Recorder errors.")?,
-            shipped_events: table.counter("shipped_events_total", "Events that CloudWatch Logs stored.")?,
-            shipped_bytes: table.counter("shipped_bytes_total", "Bytes of events that it stored.")?,
-            shipped_batches: table.counter("shipped_batches_total", "Batches that it stored.")?,
-            shipped_errors: table.counters(
-                "shipped_errors_total",
-                "Failed attempts to ship to CloudWatch Logs.",
-                &["kind"],
+            catalogued: table.counters(
+                "catalogue_recordings_total",
+                "Recordings put into the catalogue, by result.",
+                &["result"],
             )?,
-            shipped_backlog_bytes: table.gauge("shipped_backlog_bytes", "Bytes that wait to be shipped.")?,
-            shipped_backlog_seconds: table
-                .gauge("shipped_backlog_seconds", "How long the oldest of them has waited.")?,
+            archived: table.counters(
+                "archived_recordings_total",
+                "Recordings and the archive, by result.",
+                &["result"],
+            )?,
+            archived_bytes: table
+                .counter("archived_bytes_total", "Bytes of recordings put into the archive.")?,
+            archive_backlog: table
+                .gauge("archive_backlog", "Sealed recordings that are not in the archive yet.")?,
+            recorder_errors: table.counter("recorder_errors_total", "Recorder errors.")?,
+            shipper: ShipperMetrics::new(&table)?,
             upstream_errors: table.counters(
                 "upstream_errors_total",
                 "Failed calls and dials upstream.",

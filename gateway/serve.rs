@@ -1,5 +1,7 @@
 //! Build the rooms, listen, drain.
 
+mod access;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,17 +11,23 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::alerts::{self, PublishError, Publisher, Rules, RulesError};
+use crate::archive::{Archive, ArchiveError};
 use crate::broker::{Broker, BrokerError};
+use crate::catalogue::{Catalogue, CatalogueError, FILE_NAME};
+use crate::client::ClientError;
 use crate::config::{Config, ConfigError, OnStop};
 use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
-use crate::lifecycle::{Lifecycle, Rooms, Settings};
+use crate::lifecycle::{Lifecycle, Retention, Rooms, Settings};
 use crate::metrics::Metrics;
-use crate::policy::{Policy, PolicyError};
+use crate::policy::{PolicyError, Standing};
 use crate::recorder::{PublicKey, Recorder, RecorderConfig, RecorderError, SigningKey};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::shipper::{Folders, Shipper, ShipperError};
 use crate::store::Store;
+
+pub use self::access::archive_access;
 
 /// Why a gateway does not start; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +53,24 @@ pub enum ServeError {
     /// The spool or the signing key.
     #[error("recorder: {0}")]
     Recorder(#[from] RecorderError),
+    /// The index of the recordings.
+    #[error("{0}; it may be removed: it is made anew from the recordings")]
+    Catalogue(#[from] CatalogueError),
+    /// The alert rules; names file and line.
+    #[error("alerts: {0}")]
+    Alerts(#[from] RulesError),
+    /// What publishes alerts.
+    #[error("alerts: {0}")]
+    Publish(#[from] PublishError),
+    /// A thread that cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The archive.
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
+    /// The roots that the archive is reached with.
+    #[error("archive: {0}")]
+    Access(#[from] ClientError),
     /// The log group or the settings for it.
     #[error("shipper: {0}")]
     Shipper(#[from] ShipperError),
@@ -79,6 +105,7 @@ pub struct Gateway {
     pub admin_address: SocketAddr,
     lifecycle: Arc<Lifecycle>,
     registry: Registry,
+    catalogue: Catalogue,
     shipper: Option<Arc<Shipper>>,
     on_stop: OnStop,
     stop: watch::Sender<bool>,
@@ -92,8 +119,10 @@ impl Gateway {
         private_folder(&config.state_directory)?;
         private_folder(&config.state_directory.join("keys"))?;
         let metrics = Arc::new(Metrics::new()?);
-        let policy = Arc::new(Policy::load(&config.policy.directory)?);
-        tracing::info!(policies = policy.len(), digest = policy.digest(), "policies loaded");
+        let policy = Standing::load(&config.policy.directory)?;
+        let set = policy.set();
+        tracing::info!(policies = set.len(), digest = set.digest(), "policies loaded");
+        let rules = alert_rules(&config)?;
         let keys = Arc::new(KeyRing::open(&config.key_ring())?);
         let signing = SigningKey::open(&config.signing_key())?;
         let recording_keys = recording_keys(&signing);
@@ -101,6 +130,8 @@ impl Gateway {
         let recorder =
             Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
         let registry = Registry::open(&RegistryConfig { url: config.registry_url() }).await?;
+        let catalogue = Catalogue::open(&spool.join(FILE_NAME)).await?;
+        let archive = archive(&config).await?;
         let node = node_name(&config);
         let unfinished = registry.unfinished(&node).await?;
         let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
@@ -115,25 +146,25 @@ impl Gateway {
         let public_url = config.listen.public_url.clone().unwrap_or_else(|| format!("https://{address}"));
 
         let identity = Identity::new(identity_config(&config, &public_url), Arc::clone(&keys))?;
-        let settings = Settings {
-            stream_base: public_url.replacen("https://", "wss://", 1),
-            node,
-            sessions_max: config.sessions.maximum,
-            sessions_per_principal: config.sessions.per_principal,
-            connections_per_session: config.sessions.connections_per_session,
-            times: config.times(),
-        };
+        let publisher = Publisher::for_rules(&rules, &config.alerts, &config.broker, &metrics).await?;
+        let raised = alerts::watch(rules, recorder.feed(), publisher, Arc::clone(&metrics))
+            .map_err(ServeError::Thread)?;
         let rooms = Rooms {
             policy,
             broker,
             registry: registry.clone(),
             recorder,
             store: Store::new(&spool),
+            catalogue: catalogue.clone(),
+            archive,
             shipper: shipper.clone(),
             keys,
             metrics: Arc::clone(&metrics),
         };
-        let lifecycle = Lifecycle::new(rooms, settings);
+        let lifecycle = Lifecycle::new(rooms, settings(&config, &public_url, node));
+        // Nobody who was shut out comes in while the first look is pending.
+        lifecycle.know_revocations().await?;
+        tokio::spawn(Arc::clone(&lifecycle).heed(raised));
         lifecycle.adopt(unfinished);
         let front = Arc::new(Front {
             identity,
@@ -147,7 +178,8 @@ impl Gateway {
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
         let listeners = vec![
             tokio::spawn(listener.serve(router(front), stopped.clone())),
-            tokio::spawn(serve_admin(admin, admin_pages, stopped)),
+            tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
+            tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped)),
         ];
         tracing::info!(%public_url, %address, %admin_address, "listening");
         Ok(Self {
@@ -156,6 +188,7 @@ impl Gateway {
             admin_address,
             lifecycle,
             registry,
+            catalogue,
             shipper,
             on_stop,
             stop,
@@ -166,6 +199,11 @@ impl Gateway {
     /// What a stop does to the sessions.
     pub fn on_stop(&self) -> OnStop {
         self.on_stop
+    }
+
+    /// Reads the policy folder again, as after a change.
+    pub async fn reload_policies(&self) {
+        self.lifecycle.reload_policies().await;
     }
 
     /// Hands the sessions over or ends them, then stops listening.
@@ -183,7 +221,45 @@ impl Gateway {
             let _ = listener.await;
         }
         self.registry.close().await;
+        self.catalogue.close().await;
     }
+}
+
+fn settings(config: &Config, public_url: &str, node: String) -> Settings {
+    Settings {
+        stream_base: public_url.replacen("https://", "wss://", 1),
+        node,
+        sessions_max: config.sessions.maximum,
+        sessions_per_principal: config.sessions.per_principal,
+        connections_per_session: config.sessions.connections_per_session,
+        times: config.times(),
+        retention: Retention {
+            keep_local_days: config.archive.keep_local_days,
+            delete_after_days: config.archive.delete_after_days,
+        },
+    }
+}
+
+/// The rules of the file that is named, or of the one beside the policies.
+fn alert_rules(config: &Config) -> Result<Rules, RulesError> {
+    let beside = config.policy.directory.join("alerts.toml");
+    match &config.alerts.rules {
+        Some(path) => Rules::load(path),
+        None if beside.exists() => Rules::load(&beside),
+        None => Ok(Rules::default()),
+    }
+}
+
+/// The archive, if one is configured.
+async fn archive(config: &Config) -> Result<Option<Archive>, ServeError> {
+    if config.archive.location.is_none() {
+        return Ok(None);
+    }
+    let (bundle, keys) = (config.archive.ca_bundle.as_deref(), config.broker.static_keys.as_ref());
+    let access = archive_access(bundle, keys).await?;
+    let archive = Archive::open(&config.archive, Some(&access))?;
+    tracing::info!(%archive, "sealed recordings are archived");
+    Ok(Some(archive))
 }
 
 /// The shipper, if there is a log group to ship to.

@@ -3,7 +3,9 @@
 // Helpers of tests fail by panicking too, not only functions marked as tests.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod alerts;
 mod architecture;
+mod archived;
 mod bad_frames;
 mod bad_requests;
 mod caps;
@@ -11,18 +13,22 @@ mod channel_closed;
 mod client_drop;
 mod connections;
 mod denials;
+mod follow;
 mod handshakes;
 mod hidden_input;
 mod kms;
 mod lost_acknowledge;
 mod operations;
 mod pastes;
+mod policy_changes;
 mod port_restart;
 mod ports;
 mod record_before_acknowledge;
 mod replay;
 mod restart;
 mod resume;
+mod revocations;
+mod search;
 mod sdk;
 mod shell;
 mod shipper;

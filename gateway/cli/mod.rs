@@ -26,6 +26,10 @@ pub mod policy;
 mod recording;
 /// `postern replay`: plays a recording.
 pub mod replay;
+/// `postern revoke`: shuts out at once.
+pub mod revoke;
+/// `postern search` and `postern index`: finds text in recordings.
+pub mod search;
 /// `postern serve`: the gateway.
 pub mod serve;
 /// `postern sessions`: looks at sessions and ends them.
@@ -73,6 +77,7 @@ Examples:
   aws ssm start-session --target i-0123456789abcdef0 --profile gw
   postern sessions list                          who is where
   postern replay alice-abcdefghijklmnopqrstuvwxyz
+  postern search 'permission denied' --since 7d
 
 Environment:
   AWS_PROFILE, AWS_CONFIG_FILE, AWS_CA_BUNDLE, SSL_CERT_FILE   as with the AWS CLI
@@ -112,8 +117,14 @@ enum Command {
     Targets(targets::Args),
     /// List, show and end sessions
     Sessions(sessions::Args),
+    /// Shut a person, a role, a session or a machine out, at once
+    Revoke(revoke::Args),
     /// Play a recording, or write it to a file
     Replay(recording::Args),
+    /// Find text or commands in recordings
+    Search(search::Args),
+    /// Index a folder of recordings for search
+    Index(search::IndexArgs),
     /// Find out whether a recording is whole and unaltered
     Verify(verify::Args),
     /// List the keys that sign recordings, or make another one sign
@@ -133,6 +144,15 @@ enum PolicyCommand {
     /// Check that a gateway would load the folder
     Check {
         /// The folder with `*.cedar` files.
+        #[arg(default_value = "policies")]
+        dir: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the folder's own cases, `tests/*.json`
+    Test {
+        /// The folder with `*.cedar` files and `tests/`.
         #[arg(default_value = "policies")]
         dir: PathBuf,
         /// Print JSON.
@@ -169,10 +189,14 @@ impl Command {
             Self::Exec(args) => block_on(exec::run(args)),
             Self::Targets(args) => block_on(targets::run(args)),
             Self::Sessions(args) => block_on(sessions::run(args)),
+            Self::Revoke(args) => block_on(revoke::run(args)),
             Self::Replay(args) => recording::replay(args),
+            Self::Search(args) => block_on(search::run(args)),
+            Self::Index(args) => block_on(search::index(args)),
             Self::Verify(args) => verify::run(args),
             Self::Keys(command) => keys::run(command),
             Self::Policy(PolicyCommand::Check { dir, json }) => policy::check(&dir, json),
+            Self::Policy(PolicyCommand::Test { dir, json }) => policy::test(&dir, json),
             Self::Doctor(args) => block_on(doctor::run(args)),
             Self::Completions(args) => completions::run(&args),
         }

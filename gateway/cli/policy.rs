@@ -34,7 +34,7 @@ pub fn check(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
         Ok(policy) => {
             let mut out = stdout().lock();
             for warning in policy.warnings() {
-                writeln!(out, "warning: {}", line(&warning.place()))?;
+                writeln!(out, "warning: {}", warning.place())?;
             }
             let word = if policy.len() == 1 { "policy" } else { "policies" };
             writeln!(out, "{}: {} {word}, valid", dir.display(), policy.len())?;
@@ -47,6 +47,30 @@ pub fn check(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
             let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             writeln!(stderr().lock(), "{}", error.report(colour).trim_end())?;
         }
+    }
+    Ok(exit)
+}
+
+/// Runs a folder's own cases; exits 0 if all of them hold.
+pub fn test(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let results = Policy::load(dir)?.run_cases(dir)?;
+    let failed = results.iter().filter(|result| result.failure.is_some()).count();
+    let exit = if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let mut out = stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &results)?;
+        writeln!(out)?;
+        return Ok(exit);
+    }
+    for result in results.iter() {
+        match &result.failure {
+            None => writeln!(out, "ok      {}: {}", result.file, result.name)?,
+            Some(why) => writeln!(out, "FAILED  {}: {}: {why}", result.file, result.name)?,
+        }
+    }
+    match results.len() {
+        0 => writeln!(out, "there are no cases: put some into {}", dir.join("tests").display())?,
+        all => writeln!(out, "{} of {all} cases hold", all - failed)?,
     }
     Ok(exit)
 }
@@ -68,14 +92,6 @@ fn summary(loaded: &Result<Policy, PolicyError>) -> Checked {
             }
             Checked { ok: false, policies: 0, digest: None, problems, warnings: Vec::new() }
         }
-    }
-}
-
-/// `file:line:column: message`, as compilers write it.
-fn line(place: &Place) -> String {
-    match (place.line, place.column) {
-        (Some(line), Some(column)) => format!("{}:{line}:{column}: {}", place.file, place.message),
-        _ => format!("{}: {}", place.file, place.message),
     }
 }
 
@@ -106,7 +122,7 @@ mod tests {
         assert!(!checked.ok && checked.digest.is_none());
         let lines: Vec<_> = checked.problems.iter().map(|place| place.line).collect();
         assert_eq!(lines, [Some(1), Some(2)]);
-        assert!(line(&checked.problems[1]).starts_with("a.cedar:2:1: "));
+        assert!(checked.problems[1].to_string().starts_with("a.cedar:2:1: "));
     }
 
     #[test]

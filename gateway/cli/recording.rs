@@ -1,17 +1,19 @@
 //! `postern replay`: a session's recording is fetched, then played.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::Context;
 
 use super::replay::{ReplayArgs, run};
 use crate::client::{Gateway, Profile};
-use crate::replay::{FlowTable, Timeline, flow_table};
+use crate::replay::{FlowTable, ReplayError, Timeline, commands, flow_table};
 use crate::session::SessionId;
+use crate::transcript::Command;
 
 /// The word for the session that ended last.
 const LAST: &str = "last";
@@ -23,7 +25,8 @@ const LAST: &str = "last";
     postern replay last                              the session that ended last\n  \
     postern replay recording.cast.zst --speed 4 --idle-limit 2\n  \
     postern replay alice-abcdefghijklmnopqrstuvwxyz --output session.cast\n  \
-    postern replay recording.cast.zst | less -R")]
+    postern replay recording.cast.zst | less -R\n  \
+    postern replay alice-abcdefghijklmnopqrstuvwxyz --follow    while it runs")]
 pub struct Args {
     #[command(flatten)]
     replay: ReplayArgs,
@@ -38,6 +41,10 @@ pub fn replay(mut args: Args) -> anyhow::Result<ExitCode> {
     let profile = args.profile.as_deref();
     if args.replay.recording == LAST {
         args.replay.recording = super::block_on(last(profile))?;
+    }
+    if args.replay.follow {
+        super::block_on(follow(&args.replay.recording, profile))?;
+        return Ok(ExitCode::SUCCESS);
     }
     run(&args.replay, |id| {
         let copy = Fetched::fetch(id, profile)?;
@@ -85,12 +92,53 @@ fn create(path: &Path) -> anyhow::Result<File> {
     file.with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Shows a running session until it ends or the person has seen enough.
+async fn follow(session: &str, profile: Option<&str>) -> anyhow::Result<()> {
+    let id = SessionId::parse(session).context("only a session can be followed, by its id")?;
+    let gateway = Gateway::open(Profile::load(profile).await?).await?;
+    let mut lines = gateway.get(&format!("/v1/sessions/{id}/recording?follow=true")).await?;
+    let (copy, mut file) = Fetched::new(&id)?;
+    let (grew, grown) = sync_channel(1);
+    let (path, on_terminal) = (copy.path.clone(), std::io::stdout().is_terminal());
+    let mut shown = tokio::task::spawn_blocking(move || show(&path, &grown, on_terminal));
+    let fetched = async {
+        while let Some(piece) = lines.chunk().await.context("the gateway broke off")? {
+            file.write_all(&piece)?;
+            // Full: it will look anyway. Gone: the other branch tells why.
+            let _ = grew.try_send(());
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    let broke_off = tokio::select! {
+        fetched = fetched => fetched.err(),
+        shown = &mut shown => return Ok(shown??),
+    };
+    drop(grew);
+    shown.await??;
+    broke_off.map_or(Ok(()), Err)
+}
+
+fn show(path: &Path, grown: &Receiver<()>, on_terminal: bool) -> Result<(), ReplayError> {
+    match crate::replay::follow(path, grown, on_terminal) {
+        // `postern replay ID --follow | head` is no error.
+        Err(ReplayError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
 /// The connections of a port session, as far as its recording goes now.
 pub(super) async fn connections(gateway: &Gateway, id: &SessionId) -> anyhow::Result<FlowTable> {
     let (copy, file) = Fetched::new(id)?;
     download(id, gateway, file).await?;
     let (table, _) = flow_table(&mut Timeline::open(&copy.path)?)?;
     Ok(table)
+}
+
+/// The commands of a session, as far as its recording goes now.
+pub(super) async fn typed(gateway: &Gateway, id: &SessionId) -> anyhow::Result<Vec<Command>> {
+    let (copy, file) = Fetched::new(id)?;
+    download(id, gateway, file).await?;
+    Ok(commands(&mut Timeline::open(&copy.path)?)?)
 }
 
 async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ const ZSTD_LEVEL: i32 = 6;
 /// Play a recording in the terminal, or write it to a file.
 ///
 /// Keys: space pauses, ← and → seek 5 s, `[` and `]` go to the previous and
-/// next marker, + and - change the speed, . shows the next output while
+/// next command or marker, + and - change the speed, . shows the next output while
 /// paused, q quits. When the output is no terminal, the session's output is
 /// written at once, as it was.
 #[derive(Debug, Args)]
@@ -34,12 +34,15 @@ pub struct ReplayArgs {
     /// Shorten every pause to at most so many seconds.
     #[arg(long, value_parser = parse_seconds, value_name = "SECONDS")]
     pub idle_limit: Option<Duration>,
-    /// Begin there: seconds, M:SS or H:MM:SS.
-    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    /// Begin there: seconds, 1m23s, M:SS or H:MM:SS.
+    #[arg(long, visible_alias = "at", value_parser = parse_time, value_name = "TIME")]
     pub from: Option<Duration>,
     /// Write a file instead of playing; `-` is the standard output.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Show what a running session shows, as it comes; `q` ends it.
+    #[arg(long, short, conflicts_with_all = ["speed", "idle_limit", "from", "output", "json", "format"])]
+    pub follow: bool,
     /// Print the connections of a port session as JSON.
     #[arg(long, conflicts_with_all = ["output", "format"])]
     pub json: bool,
@@ -214,8 +217,11 @@ fn parse_seconds(text: &str) -> Result<Duration> {
     Duration::try_from_secs_f64(seconds).context("it must be a number of seconds")
 }
 
-/// Reads `90`, `1:30`, `1:02:03`, each with or without a fraction.
+/// Reads `90`, `1m30s`, `1:30`, `1:02:03`, with or without a fraction.
 fn parse_time(text: &str) -> Result<Duration> {
+    if text.ends_with(['h', 'm', 's']) {
+        return parse_units(text);
+    }
     let parts: Vec<&str> = text.split(':').collect();
     let (last, before) = parts.split_last().context("it must be a time")?;
     if before.len() > 2 {
@@ -229,6 +235,21 @@ fn parse_time(text: &str) -> Result<Duration> {
         seconds = seconds.saturating_add(Duration::from_secs(u64::from(count)) * unit);
     }
     Ok(seconds)
+}
+
+/// Reads `1h2m3.5s`: units from large to small, each at most once.
+fn parse_units(text: &str) -> Result<Duration> {
+    let (mut rest, mut sum) = (text, Duration::ZERO);
+    for (unit, seconds) in [('h', 3600), ('m', 60), ('s', 1)] {
+        if let Some((count, after)) = rest.split_once(unit) {
+            sum = sum.saturating_add(parse_seconds(count)?.saturating_mul(seconds));
+            rest = after;
+        }
+    }
+    if !rest.is_empty() {
+        bail!("it must be a time like 1h2m3s");
+    }
+    Ok(sum)
 }
 
 #[cfg(test)]
@@ -254,7 +275,10 @@ mod tests {
         assert_eq!(seconds("90"), Some(90.0));
         assert_eq!(seconds("1:30.5"), Some(90.5));
         assert_eq!(seconds("1:02:03"), Some(3723.0));
-        for bad in ["", "-1", "a", "1:2:3:4", "x:1", "1e300", "NaN"] {
+        assert_eq!(seconds("1m23s"), Some(83.0));
+        assert_eq!(seconds("1h2.5s"), Some(3602.5));
+        assert_eq!(seconds("90s"), Some(90.0));
+        for bad in ["", "-1", "a", "1:2:3:4", "x:1", "1s2m", "m", "1ms", "1e300", "NaN"] {
             assert_eq!(seconds(bad), None, "{bad:?} was read");
         }
     }

@@ -33,15 +33,27 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::read(&args.config)?;
     if args.check {
         config.tls().server_config()?;
-        crate::policy::Policy::load(&config.policy.directory)?;
+        crate::policy::Standing::load(&config.policy.directory)?;
         eprintln!("{} is valid", args.config.display());
         return Ok(ExitCode::SUCCESS);
     }
     let gateway = Gateway::start(config).await?;
-    told_to_stop().await?;
+    tokio::select! {
+        stop = told_to_stop() => stop?,
+        hang_up = reload_when_told(&gateway) => hang_up?,
+    }
     tracing::info!(on_stop = ?gateway.on_stop(), "stopping");
     gateway.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the policies again whenever SIGHUP says so.
+async fn reload_when_told(gateway: &Gateway) -> anyhow::Result<()> {
+    let mut told = signal(SignalKind::hangup())?;
+    while told.recv().await.is_some() {
+        gateway.reload_policies().await;
+    }
+    Ok(())
 }
 
 /// Waits for Ctrl-C or the service manager.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::output::{moment, print_json, print_line, print_table};
+use super::search::offset;
 use crate::client::{Gateway, Profile};
 use crate::session::{SessionId, SessionKind, clean_reason, printable};
 
@@ -15,6 +16,7 @@ use crate::session::{SessionId, SessionKind, clean_reason, printable};
     postern sessions list\n  \
     postern sessions list --history --json | jq -r '.[].id'\n  \
     postern sessions show alice-abcdefghijklmnopqrstuvwxyz\n  \
+    postern sessions hold alice-abcdefghijklmnopqrstuvwxyz --reason 'case 4711'\n  \
     postern sessions end alice-abcdefghijklmnopqrstuvwxyz --reason 'left open'")]
 pub struct Args {
     #[command(subcommand)]
@@ -42,6 +44,17 @@ enum Command {
     Show {
         /// The session's id.
         id: String,
+    },
+    /// Keep a session's recording from being deleted
+    Hold {
+        /// The session's id.
+        id: String,
+        /// Why.
+        #[arg(long, value_name = "TEXT", conflicts_with = "release")]
+        reason: Option<String>,
+        /// End the hold instead.
+        #[arg(long)]
+        release: bool,
     },
     /// End a session
     End {
@@ -76,6 +89,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let session: Value = gateway.get_json(&format!("/v1/sessions/{id}")).await?;
             show(&gateway, &id, session, args.json).await?;
         }
+        Command::Hold { id, reason, release } => {
+            let id = SessionId::parse(&id)?;
+            let body = json!({ "reason": reason.as_deref().map(clean_reason), "release": release });
+            let answer: Value = gateway.post_json(&format!("/v1/sessions/{id}/hold"), &body).await?;
+            let done = if release { "released" } else { "held" };
+            if args.json { print_json(&answer)? } else { print_line(&format!("{done} {id}"))? }
+        }
         Command::End { id, reason } => {
             let id = SessionId::parse(&id)?;
             let reason = reason.as_deref().map(clean_reason);
@@ -109,9 +129,46 @@ fn cells(row: Row) -> [String; 7] {
 
 /// One line for each thing that is known, nested names with dots.
 ///
-/// Of a port session, its connections too, to who may replay it.
-async fn show(gateway: &Gateway, id: &SessionId, mut session: Value, json: bool) -> anyhow::Result<()> {
+/// To who may replay it, its commands or its connections too.
+async fn show(gateway: &Gateway, id: &SessionId, session: Value, json: bool) -> anyhow::Result<()> {
     let kind = session.get("kind").cloned().and_then(|kind| serde_json::from_value::<SessionKind>(kind).ok());
+    match kind {
+        Some(kind) if kind.is_terminal() => show_commands(gateway, id, session, json).await,
+        _ => show_connections(gateway, id, (session, kind), json).await,
+    }
+}
+
+async fn show_commands(
+    gateway: &Gateway,
+    id: &SessionId,
+    mut session: Value,
+    json: bool,
+) -> anyhow::Result<()> {
+    let commands = super::recording::typed(gateway, id).await;
+    if json {
+        if let (Ok(commands), Some(fields)) = (commands, session.as_object_mut()) {
+            fields.insert("commands".to_owned(), serde_json::to_value(commands)?);
+        }
+        return print_json(&session);
+    }
+    for line in lines("", &session) {
+        print_line(&line)?;
+    }
+    match commands {
+        Ok(commands) => commands.iter().try_for_each(|command| {
+            let (at, source) = (offset(command.time_ms), command.source.as_str());
+            print_line(&line("command", &format!("{at:>9}  [{source}]  {}", command.text)))
+        }),
+        Err(error) => print_line(&line("commands", &format!("not shown: {error:#}"))),
+    }
+}
+
+async fn show_connections(
+    gateway: &Gateway,
+    id: &SessionId,
+    (mut session, kind): (Value, Option<SessionKind>),
+    json: bool,
+) -> anyhow::Result<()> {
     let flows = match kind {
         Some(kind) if !kind.is_terminal() => Some(super::recording::connections(gateway, id).await),
         _ => None,

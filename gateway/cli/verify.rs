@@ -8,8 +8,10 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::output::{moment, print_json, print_line};
+use crate::archive::{Archive, ArchiveConfig, Finding};
 use crate::client::{Gateway, Profile};
 use crate::recorder::{Checkpoint, PublicKey, Report, verify};
+use crate::serve::archive_access;
 use crate::session::{SessionId, printable};
 use crate::shipper::Reader;
 
@@ -23,12 +25,19 @@ const UNPROVED: u8 = 2;
 #[command(after_help = "Examples:\n  \
     postern verify session.cast.zst --key recording.key.pub\n  \
     postern verify session.cast.zst --profile gw        keys from the gateway\n  \
-    postern verify --cloudwatch /postern/sessions alice-abcdefghijklmnopqrstuvwxyz\n\n\
+    postern verify --cloudwatch /postern/sessions alice-abcdefghijklmnopqrstuvwxyz\n  \
+    postern verify --archive s3://example-recordings/postern --key recording.key.pub\n\n\
     Exit status: 0 sealed and unaltered, 1 damaged, 2 not sealed (running or interrupted).")]
 pub struct Args {
     /// The recording, a .cast.zst file; with --cloudwatch, a session.
-    #[arg(value_name = "FILE|SESSION", required = true)]
+    #[arg(value_name = "FILE|SESSION", required_unless_present = "archive")]
     files: Vec<PathBuf>,
+    /// Check everything in an archive: a directory, or s3://bucket/prefix.
+    ///
+    /// S3 is reached as the AWS configuration says (AWS_PROFILE, AWS_REGION,
+    /// AWS_ENDPOINT_URL_S3).
+    #[arg(long, value_name = "LOCATION", conflicts_with_all = ["files", "cloudwatch"])]
+    archive: Option<String>,
     /// Check what is in this log group of CloudWatch Logs, with the AWS
     /// credentials and the region of your environment.
     #[arg(long, value_name = "LOG_GROUP")]
@@ -47,6 +56,9 @@ pub struct Args {
 /// Checks each file; the worst finding is the exit status.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let trusted = trusted(&args)?;
+    if let Some(location) = &args.archive {
+        return super::block_on(check_archive(location, &trusted, args.json));
+    }
     let cloud = args.cloudwatch.as_deref().map(LogGroup::open).transpose()?;
     let mut worst = 0;
     let mut findings = Vec::new();
@@ -79,6 +91,51 @@ fn trusted(args: &Args) -> anyhow::Result<Vec<PublicKey>> {
     let asked = asked.context("no key to check with; give --key FILE or the --profile of the gateway")?;
     let pems = asked.as_array().into_iter().flatten().filter_map(|key| key.get("pem")?.as_str());
     Ok(pems.map(PublicKey::from_pem).collect::<Result<_, _>>()?)
+}
+
+/// Checks every recording that is in an archive against its manifest.
+async fn check_archive(location: &str, trusted: &[PublicKey], json: bool) -> anyhow::Result<ExitCode> {
+    let is_directory = !location.starts_with("s3://");
+    anyhow::ensure!(!is_directory || Path::new(location).is_dir(), "{location} is no directory");
+    let config = ArchiveConfig { location: Some(location.to_owned()), ..ArchiveConfig::default() };
+    let access = if is_directory { None } else { Some(archive_access(None, None).await?) };
+    let archive = Archive::open(&config, access.as_ref())?;
+    let (mut worst, mut findings) = (0, Vec::new());
+    for session in archive.sessions().await? {
+        let (status, finding) = match archive.check(&session, trusted, &std::env::temp_dir()).await? {
+            Finding::Whole(manifest) => (
+                0,
+                json!({
+                    "session": session, "result": "whole", "principal": manifest.principal,
+                    "target": manifest.target, "bytes": manifest.bytes, "sha256": manifest.sha256,
+                    "key": manifest.key_id, "end": manifest.end,
+                }),
+            ),
+            Finding::Wrong(what) => (DAMAGED, json!({"session": session, "result": "damaged", "what": what})),
+            Finding::Unfinished => (UNPROVED, json!({"session": session, "result": "unfinished"})),
+        };
+        worst = if status == DAMAGED || worst == DAMAGED { DAMAGED } else { worst.max(status) };
+        if !json {
+            print_line(&archived_sentence(&finding))?;
+        }
+        findings.push(finding);
+    }
+    if json {
+        print_json(&findings)?;
+    } else {
+        print_line(&format!("{} recordings looked at", findings.len()))?;
+    }
+    Ok(ExitCode::from(worst))
+}
+
+fn archived_sentence(finding: &Value) -> String {
+    let text = |key: &str| finding.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
+    let session = text("session");
+    match text("result").as_str() {
+        "whole" => format!("{session}: whole and unaltered, {} on {}", text("principal"), text("target")),
+        "damaged" => format!("{session}: {}", text("what")),
+        _ => format!("{session}: it has no manifest: it is being archived or deleted just now"),
+    }
 }
 
 /// A log group, and a folder for what is read from it.

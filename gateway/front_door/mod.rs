@@ -6,7 +6,10 @@ mod call;
 mod listener;
 mod login;
 mod operations;
+mod recording;
 mod rest;
+mod revocations;
+mod search;
 mod stream;
 
 use std::net::SocketAddr;
@@ -51,7 +54,11 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/sessions", get(rest::sessions))
         .route("/v1/sessions/{session}", get(rest::session))
         .route("/v1/sessions/{session}/end", post(rest::end))
-        .route("/v1/sessions/{session}/recording", get(rest::recording))
+        .route("/v1/sessions/{session}/recording", get(recording::recording))
+        .route("/v1/sessions/{session}/hold", post(rest::hold))
+        .route("/v1/revocations", get(revocations::list).post(revocations::revoke))
+        .route("/v1/revocations/{id}/lift", post(revocations::lift))
+        .route("/v1/search", post(search::search))
         .route("/v1/recording-keys", get(rest::recording_keys))
         .route("/healthz", get(admin::healthz))
         .fallback(api::not_found)

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,12 +13,9 @@ use super::call::{Call, json as answer, refusal};
 use super::operations::parse;
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
-use crate::lifecycle::SessionQuery;
+use crate::lifecycle::{Kept, SessionQuery};
 use crate::registry::{Filter, SessionRecord, Span};
 use crate::session::{Document, SessionId, SessionRequest, Target, clean_reason};
-
-/// Bytes of a recording read and sent at a time.
-const CHUNK: usize = 64 * 1024;
 
 /// The query of `GET /v1/sessions`.
 #[derive(Debug, Deserialize)]
@@ -42,6 +38,13 @@ pub(super) struct AccessQuery {
 #[derive(Debug, Default, Deserialize)]
 struct EndBody {
     reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct HoldBody {
+    reason: Option<String>,
+    release: bool,
 }
 
 type Shared = State<Arc<Front>>;
@@ -113,6 +116,10 @@ pub(super) async fn session(
         {
             object.insert("kms_key_id".to_owned(), Value::String(key));
         }
+        let kept = front.lifecycle.kept(&record.id).await?;
+        if let Some(object) = json.as_object_mut() {
+            insert_kept(object, &kept);
+        }
         if let (Some(object), Some(port)) = (json.as_object_mut(), front.lifecycle.live_port(&record.id)) {
             object.insert("host".to_owned(), port.destination.host().into());
             object.insert("port".to_owned(), port.destination.port().into());
@@ -142,8 +149,13 @@ pub(super) async fn end(
     respond(work.await)
 }
 
-/// `GET /v1/sessions/{id}/recording`: the `.cast.zst`, also while running.
-pub(super) async fn recording(
+/// `GET /v1/recording-keys`: the public keys that seals are checked with.
+pub(super) async fn recording_keys(State(front): Shared) -> Response {
+    answer(StatusCode::OK, &front.recording_keys)
+}
+
+/// `POST /v1/sessions/{id}/hold`: a legal hold on its recording, or its end.
+pub(super) async fn hold(
     State(front): Shared,
     Extension(peer): Extension<Peer>,
     Path(session): Path<String>,
@@ -151,43 +163,25 @@ pub(super) async fn recording(
 ) -> Response {
     let work = async {
         let call = Call::verify(&front, peer, request).await?;
-        let found = front.lifecycle.recording(&call.asker, &noun(SessionId::parse(&session))?).await?;
-        let file = tokio::fs::File::open(&found.path).await.map_err(|error| {
-            tracing::error!(%error, "a recording could not be opened");
-            ApiError::gateway("the gateway could not open the recording")
-        })?;
-        Ok((file, found.sealed))
+        let body: HoldBody = parse(&call.body)?;
+        let id = noun(SessionId::parse(&session))?;
+        let hold = (!body.release).then_some(body.reason);
+        let kept = front.lifecycle.hold(&call.asker, &id, hold).await?;
+        let mut json = serde_json::Map::from_iter([("session".to_owned(), json!(id))]);
+        insert_kept(&mut json, &kept);
+        Ok(Value::Object(json))
     };
-    match work.await {
-        Err(error) => refusal(&error),
-        Ok((file, sealed)) => {
-            let headers = [
-                (header::CONTENT_TYPE, "application/zstd"),
-                (header::CACHE_CONTROL, "no-store"),
-                (header::HeaderName::from_static("x-postern-sealed"), if sealed { "true" } else { "false" }),
-            ];
-            (StatusCode::OK, headers, stream(file)).into_response()
-        }
+    respond(work.await)
+}
+
+fn insert_kept(json: &mut serde_json::Map<String, Value>, kept: &Kept) {
+    if let Some(archived) = &kept.archived {
+        json.insert("archived_ms".to_owned(), archived.at_ms.into());
     }
-}
-
-/// `GET /v1/recording-keys`: the public keys that seals are checked with.
-pub(super) async fn recording_keys(State(front): Shared) -> Response {
-    answer(StatusCode::OK, &front.recording_keys)
-}
-
-/// The file in chunks, as fast as the client takes them.
-fn stream(file: tokio::fs::File) -> Body {
-    let chunks = futures_util::stream::unfold(file, |mut file| async move {
-        use tokio::io::AsyncReadExt;
-        let mut chunk = bytes::BytesMut::with_capacity(CHUNK);
-        match file.read_buf(&mut chunk).await {
-            Ok(0) => None,
-            Ok(_) => Some((Ok(chunk.freeze()), file)),
-            Err(error) => Some((Err(error), file)),
-        }
-    });
-    Body::from_stream(chunks)
+    if let Some(hold) = &kept.hold {
+        let hold = json!({"since_ms": hold.at_ms, "by": hold.by, "reason": hold.reason});
+        json.insert("hold".to_owned(), hold);
+    }
 }
 
 fn session_json(record: &SessionRecord) -> Value {
@@ -212,13 +206,13 @@ fn session_json(record: &SessionRecord) -> Value {
     })
 }
 
-fn respond(result: Result<Value, ApiError>) -> Response {
+pub(super) fn respond(result: Result<Value, ApiError>) -> Response {
     match result {
         Ok(body) => answer(StatusCode::OK, &body),
         Err(error) => refusal(&error),
     }
 }
 
-fn noun<T>(parsed: Result<T, crate::session::InvalidNoun>) -> Result<T, ApiError> {
+pub(super) fn noun<T>(parsed: Result<T, crate::session::InvalidNoun>) -> Result<T, ApiError> {
     parsed.map_err(|error| ApiError::client(Code::Validation, error.to_string()))
 }

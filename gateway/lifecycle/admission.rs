@@ -66,9 +66,16 @@ impl Lifecycle {
         asker: &Asker,
         live: &Live,
     ) -> Result<Decision, ApiError> {
-        let resource = Resource::Session { id: &live.id, owner: &live.principal, instance: &live.instance };
+        let instance = live.instance();
+        let resource = Resource::Session { id: &live.id, owner: &live.principal, instance: &instance };
         let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
         self.admit(asker, &question, Some(&live.id)).await
+    }
+
+    /// May they do this to the gateway itself?
+    pub(super) async fn admit_on_gateway(&self, action: Action, asker: &Asker) -> Result<Decision, ApiError> {
+        let (principal, resource) = (&asker.principal, Resource::Gateway);
+        self.admit(asker, &Question { principal, action, resource, context: from(asker) }, None).await
     }
 
     /// May they replay this recording?
@@ -77,14 +84,19 @@ impl Lifecycle {
         asker: &Asker,
         record: &SessionRecord,
     ) -> Result<Decision, ApiError> {
+        self.admit_on_recording(Action::ReplayRecording, asker, record).await
+    }
+
+    /// May they do this to a recording?
+    pub(super) async fn admit_on_recording(
+        &self,
+        action: Action,
+        asker: &Asker,
+        record: &SessionRecord,
+    ) -> Result<Decision, ApiError> {
         let resource =
             Resource::Recording { id: &record.id, owner: &record.principal, instance: &record.instance };
-        let question = Question {
-            principal: &asker.principal,
-            action: Action::ReplayRecording,
-            resource,
-            context: from(asker),
-        };
+        let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
         self.admit(asker, &question, Some(&record.id)).await
     }
 
@@ -105,7 +117,7 @@ impl Lifecycle {
         self.quietly(asker, Action::ListTargets, Resource::Instance(instance))
     }
 
-    fn quietly(&self, asker: &Asker, action: Action, resource: Resource<'_>) -> bool {
+    pub(super) fn quietly(&self, asker: &Asker, action: Action, resource: Resource<'_>) -> bool {
         let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
         self.decide(&question).allowed
     }
@@ -136,14 +148,20 @@ impl Lifecycle {
 
     pub(super) fn decide(&self, question: &Question<'_>) -> Decision {
         let timer = self.rooms.metrics.decision_seconds.start_timer();
-        let decision = self.rooms.policy.decide(question, OffsetDateTime::now_utc());
+        let decision = self.answer(question);
         timer.observe_duration();
         let result = if decision.allowed { "allow" } else { "deny" };
         self.rooms.metrics.decisions.with_label_values(&[question.action.as_str(), result]).inc();
         decision
     }
 
-    fn decision_record(
+    /// What stands before the policies, then the policies.
+    pub(super) fn answer(&self, question: &Question<'_>) -> Decision {
+        let policies = || self.rooms.policy.set().decide(question, OffsetDateTime::now_utc());
+        self.revoked(question).unwrap_or_else(policies)
+    }
+
+    pub(super) fn decision_record(
         &self,
         asker: &Asker,
         question: &Question<'_>,
@@ -161,7 +179,7 @@ impl Lifecycle {
             allowed: decision.allowed,
             policies: decision.policies.clone(),
             sentence: decision.sentence.clone(),
-            policy_digest: self.rooms.policy.digest().to_owned(),
+            policy_digest: decision.policy_set.clone(),
             source_ip: Some(asker.source_ip.to_string()),
         }
     }
@@ -181,12 +199,15 @@ fn start_question<'a>(
             parameters: Some(&plan.parameters),
             reason: request.reason.as_deref(),
             source_ip: Some(asker.source_ip),
+            session: None,
+            alerts: &[],
+            running: None,
         },
     }
 }
 
 fn from(asker: &Asker) -> Asked<'static> {
-    Asked { document: None, parameters: None, reason: None, source_ip: Some(asker.source_ip) }
+    Asked { source_ip: Some(asker.source_ip), ..Asked::default() }
 }
 
 /// Refuses what this gateway could not record as asked, or not enforce.

@@ -9,6 +9,7 @@ use data_channel::encryption::DataKey;
 use tokio::sync::Semaphore;
 
 use super::admission::{self, Asker};
+use super::live::Started;
 use super::upstream::Opened;
 use super::{Lifecycle, ports};
 use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
@@ -50,6 +51,8 @@ impl Lifecycle {
         tokio::task::spawn_blocking(move || {
             let left = this.rooms.recorder.left();
             left.iter().filter(|id| !ids.contains(id)).for_each(|id| this.rooms.recorder.seal_left(id));
+            this.index_recordings();
+            this.archive_recordings();
         });
     }
 
@@ -118,11 +121,13 @@ impl Lifecycle {
             data_key: None,
             dismissed: None,
         };
+        let ip = source_ip(&given.source_ip);
         match goes_on {
             Ok((obligations, carries, data_key)) => {
                 recording.require(obligations.record);
                 let recording = (recording, admission::rules(&obligations), carries);
-                self.run_session(record, recording, Opened { data_key, ..opened });
+                let started = Started::new(&record, ip, (given.parameters, obligations));
+                self.run_session((record, started), recording, Opened { data_key, ..opened });
                 "adopted"
             }
             Err(ending) => {
@@ -133,7 +138,8 @@ impl Lifecycle {
                 let nothing = Obligations::default();
                 let carries = self.carries(&record, &given, &nothing).unwrap_or(Carries::Terminal);
                 let recording = (recording, admission::rules(&nothing), carries);
-                self.run_session(record, recording, Opened { dismissed: Some(ending), ..opened });
+                let started = Started::new(&record, ip, (given.parameters, nothing));
+                self.run_session((record, started), recording, Opened { dismissed: Some(ending), ..opened });
                 "denied"
             }
         }
@@ -169,10 +175,7 @@ impl Lifecycle {
 
     /// May the session still run, and under which obligations?
     async fn still_admitted(&self, record: &SessionRecord, given: &Given) -> Result<Obligations, ApiError> {
-        let asker = Asker {
-            principal: record.principal.clone(),
-            source_ip: given.source_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        };
+        let asker = Asker { principal: record.principal.clone(), source_ip: source_ip(&given.source_ip) };
         let request = SessionRequest {
             target: record.target.clone(),
             document: record.document.clone(),
@@ -216,6 +219,7 @@ impl Lifecycle {
             self.terminate_upstream(&UpstreamRef::new(upstream_id.clone(), scope(record))).await;
         }
         let _ = sealed.await;
+        self.recording_sealed(&record.id);
         let why = crate::session::printable(why);
         if let Err(error) = self.rooms.registry.set_state(&record.id, state, now_ms(), Some(&why)).await {
             tracing::error!(session = %record.id, %error, "the session's end could not be registered");
@@ -228,6 +232,11 @@ impl Lifecycle {
 fn was_there(recovered: &Recovered) -> bool {
     let answered = |state: &FlowState| !matches!(state.stage, None | Some(FlowStage::Requested { .. }));
     recovered.size.is_some() || recovered.flow.as_ref().is_some_and(answered)
+}
+
+/// An address that cannot be read is none that a policy permits by.
+fn source_ip(text: &str) -> IpAddr {
+    text.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 fn scope(record: &SessionRecord) -> Scope {

@@ -1,24 +1,72 @@
 //! The sessions that this node runs now.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 
 use super::ClientStream;
 use super::token::{Holder, StreamToken};
+use crate::policy::{Obligations, Running};
+use crate::registry::SessionRecord;
 use crate::relay::{Control, Counters, Destination, Ending};
-use crate::session::{Instance, Principal, SessionId};
+use crate::session::{Document, Instance, Principal, SessionId, SessionKind, now_ms};
 
 /// Orders that may wait for one session's relay; it takes them at once.
 pub(super) const ORDERS_MAX: usize = 8;
+
+/// What a session was started with, and by what right.
+pub(super) struct Started {
+    pub(super) kind: SessionKind,
+    pub(super) document: Document,
+    pub(super) parameters: BTreeMap<String, Vec<String>>,
+    pub(super) reason: Option<String>,
+    pub(super) source_ip: IpAddr,
+    pub(super) at_ms: u64,
+    pub(super) obligations: Obligations,
+}
+
+impl Started {
+    pub(super) fn new(
+        record: &SessionRecord,
+        source_ip: IpAddr,
+        (parameters, obligations): (BTreeMap<String, Vec<String>>, Obligations),
+    ) -> Self {
+        Self {
+            kind: record.kind,
+            document: record.document.clone(),
+            parameters,
+            reason: record.reason.clone(),
+            source_ip,
+            at_ms: record.started_ms,
+            obligations,
+        }
+    }
+}
+
+/// When the byte counts were seen to change last.
+struct Moved {
+    bytes: u64,
+    at: Instant,
+}
 
 /// One running session, as its owner and others reach it.
 pub(super) struct Live {
     pub(super) id: SessionId,
     pub(super) principal: Principal,
-    pub(super) instance: Instance,
+    /// What it was started with.
+    pub(super) started: Started,
+    /// Its machine, as it was described last.
+    instance: ArcSwap<Instance>,
+    /// The alert rules that it met.
+    alerts: Mutex<Vec<String>>,
+    /// What the policy obliges to now.
+    obligations: Mutex<Obligations>,
+    moved: Mutex<Moved>,
     pub(super) orders: mpsc::Sender<Control<ClientStream>>,
     pub(super) counters: Arc<Counters>,
     /// Where a port session goes.
@@ -31,15 +79,18 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new(
-        id: SessionId,
-        principal: Principal,
-        instance: Instance,
+        record: &SessionRecord,
+        started: Started,
         (orders, counters): (mpsc::Sender<Control<ClientStream>>, Counters),
     ) -> Self {
         Self {
-            id,
-            principal,
-            instance,
+            id: record.id.clone(),
+            principal: record.principal.clone(),
+            alerts: Mutex::default(),
+            obligations: Mutex::new(started.obligations.clone()),
+            started,
+            instance: ArcSwap::from_pointee(record.instance.clone()),
+            moved: Mutex::new(Moved { bytes: 0, at: Instant::now() }),
             orders,
             counters: Arc::new(counters),
             destination: None,
@@ -53,6 +104,51 @@ impl Live {
     /// The same, going to a port.
     pub(super) fn to(self, destination: Option<Destination>) -> Self {
         Self { destination, ..self }
+    }
+
+    /// Its machine, as it was described last.
+    pub(super) fn instance(&self) -> Arc<Instance> {
+        self.instance.load_full()
+    }
+
+    /// Takes a new description of its machine; true if it says anything new.
+    pub(super) fn describe(&self, instance: Instance) -> bool {
+        let new = **self.instance.load() != instance;
+        if new {
+            self.instance.store(Arc::new(instance));
+        }
+        new
+    }
+
+    /// The alert rules that it met, without duplicates.
+    pub(super) fn alerts(&self) -> Vec<String> {
+        self.alerts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that it met a rule; false if it has met that one before.
+    pub(super) fn met(&self, rule: &str) -> bool {
+        let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = !alerts.iter().any(|known| known == rule);
+        if new {
+            alerts.push(rule.to_owned());
+        }
+        new
+    }
+
+    /// What the policy obliges to now.
+    pub(super) fn obligations(&self) -> MutexGuard<'_, Obligations> {
+        self.obligations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long it has been there, and what it moved; idle to a second.
+    pub(super) fn running(&self, now: Instant) -> Running {
+        let bytes = self.counters.input() + self.counters.output();
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        if moved.bytes != bytes {
+            *moved = Moved { bytes, at: now };
+        }
+        let age = Duration::from_millis(now_ms().saturating_sub(self.started.at_ms));
+        Running { age, idle: now.saturating_duration_since(moved.at), bytes }
     }
 
     /// Lets a client with a valid token in, if the session is its own.

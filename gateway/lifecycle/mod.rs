@@ -8,13 +8,21 @@
 mod admission;
 mod adoption;
 mod client_stream;
+mod following;
+mod indexing;
+mod keeping;
 mod keys;
 mod listing;
 mod live;
+mod obedience;
 mod once;
 mod patience;
 mod ports;
+mod presence;
 mod recordings;
+mod revoking;
+mod sealed;
+mod searching;
 mod stopping;
 mod token;
 mod upstream;
@@ -23,30 +31,37 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 
-use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place};
+use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place, Started};
 use self::once::{CallKey, Once};
+use self::sealed::Waiting;
 use self::token::StreamToken;
 use self::upstream::Opened;
+use crate::archive::Archive;
 use crate::broker::Broker;
+use crate::catalogue::Catalogue;
 use crate::error::{ApiError, Blame, Code};
 use crate::identity::KeyRing;
 use crate::metrics::Metrics;
-use crate::policy::{Action, Policy};
+use crate::policy::{Action, Standing};
 use crate::recorder::{End, Recorder, Recording};
-use crate::registry::{Registry, SessionRecord, State};
-use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Presence, Rules, Times};
-use crate::session::{Principal, SessionId, SessionRequest, now_ms};
+use crate::registry::{Registry, Revocation, SessionRecord};
+use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Rules, Times};
+use crate::session::{Principal, SessionId, SessionRequest};
 use crate::shipper::Shipper;
 use crate::store::Store;
 
 pub use self::admission::Asker;
 pub use self::client_stream::ClientStream;
+pub use self::following::Following;
+pub use self::keeping::{Kept, Retention};
 pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
+pub use self::searching::FoundHit;
 
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
@@ -54,7 +69,7 @@ pub type ClientSocket = WebSocketStream<ClientStream>;
 /// The rooms that a session passes through.
 pub struct Rooms {
     /// May they, and still?
-    pub policy: Arc<Policy>,
+    pub policy: Standing,
     /// Which session upstream?
     pub broker: Arc<Broker>,
     /// What is going on, and what went on?
@@ -63,6 +78,10 @@ pub struct Rooms {
     pub recorder: Recorder,
     /// Where is recording X?
     pub store: Store,
+    /// Which recording says X?
+    pub catalogue: Catalogue,
+    /// Where are recordings kept for good? Nowhere, if there is none.
+    pub archive: Option<Archive>,
     /// Has CloudWatch Logs got it? None: nothing is shipped.
     pub shipper: Option<Arc<Shipper>>,
     /// Seals the stream tokens.
@@ -86,6 +105,8 @@ pub struct Settings {
     pub connections_per_session: usize,
     /// The relay's times.
     pub times: Times,
+    /// How long recordings stay where.
+    pub retention: Retention,
 }
 
 /// What StartSession and ResumeSession answer.
@@ -106,8 +127,16 @@ pub struct Lifecycle {
     meters: Arc<Meters>,
     live: LiveSessions,
     started: Once<Result<Ticket, ApiError>>,
+    to_index: Waiting,
+    to_archive: Waiting,
+    searches: Semaphore,
+    watchers: Arc<Semaphore>,
+    /// What is indexed is not deleted meanwhile, or it would stay findable.
+    indexing_or_deleting: tokio::sync::Mutex<()>,
     draining: AtomicBool,
     leaving: AtomicBool,
+    /// Who and what is shut out now.
+    revocations: ArcSwap<Vec<Revocation>>,
     /// Sessions of an earlier process that are not taken over yet.
     adopting: watch::Sender<HashSet<SessionId>>,
 }
@@ -122,8 +151,14 @@ impl Lifecycle {
             meters,
             live: LiveSessions::default(),
             started: Once::new(),
+            to_index: Waiting::default(),
+            to_archive: Waiting::default(),
+            searches: Semaphore::new(searching::AT_ONCE),
+            watchers: Arc::new(Semaphore::new(following::WATCHERS_MAX)),
+            indexing_or_deleting: tokio::sync::Mutex::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            revocations: ArcSwap::default(),
             adopting: watch::Sender::default(),
         })
     }
@@ -221,7 +256,8 @@ impl Lifecycle {
             return Err(ApiError::gateway("the gateway could not register the session; try again"));
         }
         let rules = admission::rules(&decision.obligations);
-        self.run_session(record, (recording, rules, carries), opened);
+        let started = Started::new(&record, asker.source_ip, (given.parameters, decision.obligations));
+        self.run_session((record, started), (recording, rules, carries), opened);
         self.ticket(&id)
     }
 
@@ -318,7 +354,7 @@ impl Lifecycle {
 
     fn run_session(
         self: &Arc<Self>,
-        record: SessionRecord,
+        (record, started): (SessionRecord, Started),
         recording: (Recording, Rules, Carries),
         mut opened: Opened,
     ) {
@@ -326,8 +362,7 @@ impl Lifecycle {
         let resumed = opened.resumed.as_ref();
         let counters =
             Counters::from(record.bytes_in, resumed.map_or(0, |resumed| resumed.recovered.output_bytes));
-        let (id, principal) = (record.id.clone(), record.principal.clone());
-        let live = Live::new(id, principal, record.instance, (orders, counters));
+        let live = Live::new(&record, started, (orders, counters));
         let live = Arc::new(live.to(recording.2.destination()));
         if let Some(ending) = opened.dismissed.take() {
             live.set_dismissed();
@@ -395,7 +430,10 @@ impl Lifecycle {
     async fn seal(&self, live: &Live, recording: Recording, age_ms: u64, ended: &Ended) {
         let sealed = recording.seal(age_ms, &recordings::end(ended)).await;
         let sha256 = match &sealed {
-            Ok(sealed) => Some(sealed.sha256.clone()),
+            Ok(sealed) => {
+                self.recording_sealed(&live.id);
+                Some(sealed.sha256.clone())
+            }
             Err(error) => {
                 tracing::error!(session = %live.id, %error, "the recording could not be sealed");
                 None
@@ -404,31 +442,6 @@ impl Lifecycle {
         self.register_end(live, ended, sha256).await;
         self.rooms.metrics.sessions_ended.with_label_values(&[ended.reason()]).inc();
         tracing::info!(session = %live.id, reason = ended.reason(), "session ended");
-    }
-
-    /// Keeps the registry and the gauge in step with the client's presence.
-    fn presence_of(self: &Arc<Self>, live: &Arc<Live>) -> Box<dyn FnMut(Presence) + Send> {
-        let (id, live, registry) = (live.id.clone(), Arc::clone(live), self.rooms.registry.clone());
-        let mut gauge = admission::StateGauge::new(&self.rooms.metrics);
-        let (states, mut changed) = watch::channel(State::Connecting);
-        // One task writes them, so that the last state is the one that stays.
-        tokio::spawn(async move {
-            while changed.changed().await.is_ok() {
-                let state = *changed.borrow_and_update();
-                if let Err(error) = registry.set_state(&id, state, now_ms(), None).await {
-                    tracing::warn!(session = %id, %error, "the session's state could not be registered");
-                }
-            }
-        });
-        Box::new(move |presence| {
-            let state = match presence {
-                Presence::Connected => State::Connected,
-                Presence::Disconnected => State::Disconnected,
-            };
-            live.set_attached();
-            gauge.set(state);
-            states.send_replace(state);
-        })
     }
 
     /// Seals what there is of a recording whose session did not open.

@@ -10,6 +10,7 @@ use super::Lifecycle;
 use super::admission::Asker;
 use super::live::Live;
 use super::ports;
+use crate::archive::Reading;
 use crate::asciicast::Header;
 use crate::broker::{ClientIds, Plan};
 use crate::error::{ApiError, Blame, Code};
@@ -25,13 +26,18 @@ const COLUMNS: u16 = 80;
 const ROWS: u16 = 24;
 
 /// A recording that a caller may read.
-pub struct RecordingFile {
-    /// The `.cast.zst` file.
-    pub path: PathBuf,
-    /// Whether it is complete and signed.
-    pub sealed: bool,
-    /// The file goes with it if it was only made for this caller.
-    _copy: Option<shipper::Copy>,
+pub enum RecordingFile {
+    /// It is on this node.
+    Here {
+        /// The `.cast.zst` file.
+        path: PathBuf,
+        /// Whether it is complete and signed.
+        sealed: bool,
+    },
+    /// It is in the archive, complete and signed.
+    Archived(Reading),
+    /// It was made again from what was shipped; a file for this caller.
+    ReadBack(shipper::Copy),
 }
 
 impl Lifecycle {
@@ -45,20 +51,29 @@ impl Lifecycle {
             tracing::error!(session = %id, %error, "the recording could not be looked up");
             ApiError::gateway("the gateway could not look up the recording")
         })?;
-        match found {
-            Some(found) => Ok(RecordingFile { path: found.path, sealed: found.sealed, _copy: None }),
-            None => self.read_back(id).await?.ok_or_else(none),
+        if let Some(found) = found {
+            return Ok(RecordingFile::Here { path: found.path, sealed: found.sealed });
         }
+        if let Some(reading) = self.archived(id).await? {
+            return Ok(RecordingFile::Archived(reading));
+        }
+        Ok(RecordingFile::ReadBack(self.read_back(id).await?.ok_or_else(none)?))
+    }
+
+    /// The recording in the archive, if there is one.
+    async fn archived(&self, id: &SessionId) -> Result<Option<Reading>, ApiError> {
+        let Some(archive) = &self.rooms.archive else { return Ok(None) };
+        archive.read(id).await.map_err(|error| {
+            tracing::error!(session = %id, %error, "the archive did not give the recording");
+            ApiError::gateway("the gateway could not read the recording from its archive; try again")
+        })
     }
 
     /// The recording as it was shipped; the spool has it no more.
-    async fn read_back(&self, id: &SessionId) -> Result<Option<RecordingFile>, ApiError> {
+    async fn read_back(&self, id: &SessionId) -> Result<Option<shipper::Copy>, ApiError> {
         let Some(shipper) = &self.rooms.shipper else { return Ok(None) };
         match shipper.reader().recording(id).await {
-            Ok(copy) => {
-                let (path, sealed) = (copy.path.clone(), copy.sealed);
-                Ok(Some(RecordingFile { path, sealed, _copy: Some(copy) }))
-            }
+            Ok(copy) => Ok(Some(copy)),
             Err(ShipperError::NoStream { .. } | ShipperError::Rebuild(RebuildError::Nothing)) => Ok(None),
             Err(error) => {
                 tracing::error!(session = %id, %error, "the recording could not be read back");
@@ -108,6 +123,7 @@ pub(super) fn header(
         "node": node,
         "kind": kind,
         "content": ports::content(carries),
+        "durability": decision.obligations.record,
     });
     if let (Some(about), Carries::Port(forward)) = (about.as_object_mut(), carries) {
         about.insert("host".to_owned(), forward.destination.host().into());

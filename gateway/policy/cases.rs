@@ -1,12 +1,19 @@
-//! Runs `policies/**/tests/*.json`: cases in the format of `cedar run-tests`.
+//! A folder's own test cases: `tests/*.json` in the format of `cedar run-tests`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use cedar_policy::{Authorizer, Context, Decision as Verdict, Entities, EntityUid, Request};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::problem::PolicyError;
 use super::{Action, Policy};
+
+/// The folder of the cases, within the policy folder.
+const FOLDER: &str = "tests";
+/// Largest file of cases or entities, bytes.
+const FILE_MAX: u64 = 16 << 20;
 
 /// One case: a request, the entities around it, and what must come out.
 #[derive(Debug, Deserialize)]
@@ -17,7 +24,9 @@ struct Case {
     /// Entities, or a file with them, relative to the case's file.
     entities: Value,
     decision: Expected,
-    reason: Vec<String>,
+    #[serde(default)]
+    reason: Option<Vec<String>>,
+    #[serde(default)]
     num_errors: usize,
 }
 
@@ -37,93 +46,194 @@ enum Expected {
     Deny,
 }
 
-fn policies() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
+/// How one case went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CaseResult {
+    /// The file of the case, relative to the folder.
+    pub file: String,
+    /// The case's name; of the file if it cannot be read.
+    pub name: String,
+    /// Whether it expects a permit.
+    pub expects_allow: bool,
+    /// What came out instead; none if it is as expected.
+    pub failure: Option<String>,
 }
 
-/// A folder with the base and one example, as a team would put it together.
-fn base_and(example: &str) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for file in ["base.cedar".to_owned(), format!("examples/{example}.cedar")] {
-        let from = policies().join(&file);
-        if from.exists() {
-            std::fs::copy(&from, dir.path().join(from.file_name().unwrap())).unwrap();
+/// Runs every case of a folder; there may be none.
+pub(super) fn run(policy: &Policy, folder: &Path) -> Result<Vec<CaseResult>, PolicyError> {
+    let mut results = Vec::new();
+    for path in files(&folder.join(FOLDER))? {
+        run_file(policy, &path, folder, &mut results)?;
+    }
+    Ok(results)
+}
+
+fn unreadable(path: &Path, why: impl ToString) -> PolicyError {
+    PolicyError::Unreadable { path: path.to_owned(), why: why.to_string() }
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>, PolicyError> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|error| unreadable(dir, error))? {
+        let path = entry.map_err(|error| unreadable(dir, error))?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
         }
     }
-    dir
-}
-
-fn json_files(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
     files.sort();
-    files
+    Ok(files)
 }
 
-/// Runs every case of a file; answers how many there were of each kind.
-fn run(policy: &Policy, file: &Path) -> (usize, usize) {
-    let cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(file).unwrap())
-        .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    for case in &cases {
-        check(policy, file, case);
+fn read(path: &Path) -> Result<String, PolicyError> {
+    let size = fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
+    if size > FILE_MAX {
+        return Err(unreadable(path, format!("more than {FILE_MAX} bytes")));
     }
-    let allowed = cases.iter().filter(|case| case.decision == Expected::Allow).count();
-    (allowed, cases.len() - allowed)
+    fs::read_to_string(path).map_err(|error| unreadable(path, error))
 }
 
-fn check(policy: &Policy, file: &Path, case: &Case) {
-    let place = format!("{}: {}", file.display(), case.name);
-    let uid =
-        |text: &str| text.parse::<EntityUid>().unwrap_or_else(|error| panic!("{place}: {text}: {error}"));
-    let action = uid(&case.request.action);
+/// Runs the cases of one file.
+pub(super) fn run_file(
+    policy: &Policy,
+    path: &Path,
+    folder: &Path,
+    results: &mut Vec<CaseResult>,
+) -> Result<(), PolicyError> {
+    let file = path.strip_prefix(folder).unwrap_or(path).display().to_string();
+    let cases: Vec<Case> = serde_json::from_str(&read(path)?).map_err(|error| unreadable(path, error))?;
+    for case in cases {
+        let failure = check(policy, path, &case).err().map(|why| crate::session::printable(&why));
+        let expects_allow = case.decision == Expected::Allow;
+        let name = crate::session::printable(&case.name);
+        results.push(CaseResult { file: file.clone(), name, expects_allow, failure });
+    }
+    Ok(())
+}
+
+fn check(policy: &Policy, path: &Path, case: &Case) -> Result<(), String> {
+    let uid = |text: &str| text.parse::<EntityUid>().map_err(|error| format!("{text}: {error}"));
+    let action = uid(&case.request.action)?;
     let context = Context::from_json_value(case.request.context.clone(), Some((&policy.schema, &action)))
-        .unwrap_or_else(|error| panic!("{place}: {error}"));
-    let (principal, resource) = (uid(&case.request.principal), uid(&case.request.resource));
+        .map_err(|error| with_causes(&error))?;
+    let (principal, resource) = (uid(&case.request.principal)?, uid(&case.request.resource)?);
     let asked = Request::new(principal, action.clone(), resource, context, Some(&policy.schema))
-        .unwrap_or_else(|error| panic!("{place}: {error}"));
+        .map_err(|error| with_causes(&error))?;
     let entities = match &case.entities {
-        Value::String(name) => std::fs::read_to_string(file.parent().unwrap().join(name)).unwrap(),
+        Value::String(name) => {
+            let file = path.parent().unwrap_or(path).join(name);
+            read(&file).map_err(|error| error.to_string())?
+        }
         inline => inline.to_string(),
     };
-    let entities = Entities::from_json_str(&entities, Some(&policy.schema))
-        .unwrap_or_else(|error| panic!("{place}: {error:?}"));
+    let entities =
+        Entities::from_json_str(&entities, Some(&policy.schema)).map_err(|error| with_causes(&error))?;
     let name = action.id().unescaped();
-    let action = Action::ALL.into_iter().find(|known| known.as_str() == name).unwrap();
-    let answer =
-        Authorizer::new().is_authorized(&asked, &policy.slices.of(action).unwrap().policies, &entities);
-    let expected = if case.decision == Expected::Allow { Verdict::Allow } else { Verdict::Deny };
-    assert_eq!(answer.decision(), expected, "{place}");
+    let known = Action::ALL.into_iter().find(|known| known.as_str() == name);
+    let slice = known.and_then(|action| policy.slices.of(action));
+    let slice = slice.ok_or_else(|| format!("{action} is not an action of this gateway"))?;
+    let answer = Authorizer::new().is_authorized(&asked, &slice.policies, &entities);
     let mut reason: Vec<_> = answer.diagnostics().reason().map(ToString::to_string).collect();
     reason.sort();
-    assert_eq!(reason, case.reason, "{place}");
-    assert_eq!(answer.diagnostics().errors().count(), case.num_errors, "{place}");
-}
-
-#[test]
-fn every_example_permits_and_denies_as_its_cases_say() {
-    for file in json_files(&policies().join("tests")) {
-        let example = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        let policy = Policy::load(base_and(&example).path()).unwrap_or_else(|error| panic!("{error}"));
-        let (allowed, denied) = run(&policy, &file);
-        assert!(allowed > 0 && denied > 0, "{example} has only one kind of case");
+    let (expected, came) = (case.decision, answer.decision());
+    if (expected == Expected::Allow) != (came == Verdict::Allow) {
+        let (expected, came) = if came == Verdict::Allow { ("deny", "allow") } else { ("allow", "deny") };
+        return Err(format!("expected {expected}, came {came} by {reason:?}"));
+    }
+    let mut wanted = case.reason.clone().unwrap_or_else(|| reason.clone());
+    wanted.sort();
+    if reason != wanted {
+        return Err(format!("expected to be decided by {wanted:?}, was decided by {reason:?}"));
+    }
+    match answer.diagnostics().errors().count() {
+        errors if errors == case.num_errors => Ok(()),
+        errors => Err(format!("expected {} evaluation errors, came {errors}", case.num_errors)),
     }
 }
 
-#[test]
-fn the_demo_permits_and_denies_as_its_cases_say() {
-    let demo = policies().join("demo");
-    let policy = Policy::load(&demo).unwrap_or_else(|error| panic!("{error}"));
-    for file in json_files(&demo.join("tests")) {
-        let (allowed, denied) = run(&policy, &file);
-        assert!(allowed > 0 && denied > 0);
+/// The error and what it was caused by, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
     }
+    text
 }
 
-#[test]
-fn every_example_has_cases() {
-    for entry in std::fs::read_dir(policies().join("examples")).unwrap() {
-        let path = entry.unwrap().path();
-        let cases = format!("{}.json", path.file_stem().unwrap().to_str().unwrap());
-        assert!(policies().join("tests").join(&cases).exists(), "tests/{cases} is missing");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policies() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
+    }
+
+    /// A folder with the base and one example, as a team would put it together.
+    fn base_and(example: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["base.cedar".to_owned(), format!("examples/{example}.cedar")] {
+            let from = policies().join(&file);
+            if from.exists() {
+                fs::copy(&from, dir.path().join(from.file_name().unwrap())).unwrap();
+            }
+        }
+        dir
+    }
+
+    /// All as expected, with cases of both kinds.
+    fn all_hold(results: &[CaseResult]) {
+        let failed: Vec<_> = results.iter().filter(|result| result.failure.is_some()).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+        let allowed = results.iter().filter(|result| result.expects_allow).count();
+        assert!(allowed > 0 && allowed < results.len(), "{results:?} has only one kind of case");
+    }
+
+    #[test]
+    fn every_example_permits_and_denies_as_its_cases_say() {
+        let found = files(&policies().join("tests")).unwrap();
+        assert!(found.len() > 5);
+        for file in found {
+            let example = file.file_stem().unwrap().to_str().unwrap().to_owned();
+            let policy = Policy::load(base_and(&example).path()).unwrap_or_else(|error| panic!("{error}"));
+            let mut results = Vec::new();
+            run_file(&policy, &file, &policies(), &mut results).unwrap();
+            all_hold(&results);
+        }
+    }
+
+    #[test]
+    fn the_demo_permits_and_denies_as_its_cases_say() {
+        let demo = policies().join("demo");
+        let policy = Policy::load(&demo).unwrap_or_else(|error| panic!("{error}"));
+        all_hold(&run(&policy, &demo).unwrap());
+    }
+
+    #[test]
+    fn every_example_has_cases() {
+        for entry in fs::read_dir(policies().join("examples")).unwrap() {
+            let path = entry.unwrap().path();
+            let cases = format!("{}.json", path.file_stem().unwrap().to_str().unwrap());
+            assert!(policies().join("tests").join(&cases).exists(), "tests/{cases} is missing");
+        }
+    }
+
+    #[test]
+    fn what_is_no_case_is_told_with_its_file() {
+        let dir = base_and("developers");
+        fs::create_dir(dir.path().join("tests")).unwrap();
+        let file = dir.path().join("tests/bad.json");
+        let policy = Policy::load(dir.path()).unwrap();
+        fs::write(&file, r#"[{"name": "x", "requset": {}}]"#).unwrap();
+        let error = run(&policy, dir.path()).unwrap_err().to_string();
+        assert!(error.contains("bad.json") && error.contains("requset"), "{error}");
+        let case = r#"[{"name": "x", "request": {"principal": "nobody", "action": "a", "resource": "b",
+            "context": {}}, "entities": [], "decision": "deny"}]"#;
+        fs::write(&file, case).unwrap();
+        let results = run(&policy, dir.path()).unwrap();
+        assert!(results[0].failure.as_deref().is_some_and(|why| why.starts_with("a: ")), "{results:?}");
     }
 }

@@ -24,6 +24,17 @@ pub struct Decision {
     pub sentence: String,
     /// What the gateway owes if it is allowed; the default otherwise.
     pub obligations: Obligations,
+    /// The digest of the policy set that decided.
+    pub policy_set: String,
+}
+
+impl Decision {
+    /// A denial by something that stands before the policies.
+    pub fn denial(action: Action, by: String, sentence: String, policy_set: String) -> Self {
+        let (id, policies) = (Uuid::new_v4().to_string(), vec![by]);
+        let obligations = Obligations::default();
+        Self { id, allowed: false, action, policies, sentence, obligations, policy_set }
+    }
 }
 
 impl Policy {
@@ -48,6 +59,7 @@ impl Policy {
             policies,
             sentence,
             obligations,
+            policy_set: self.digest.clone(),
         }
     }
 

@@ -199,6 +199,14 @@ impl Vocabulary {
         let mut pairs =
             vec![("now".to_owned(), datetime(now)), ("weekday".to_owned(), Value::new_long(weekday))];
         pairs.extend(asked.source_ip.map(|ip| ("sourceIp".to_owned(), address(ip))));
+        if let Some(running) = asked.running.filter(|_| question.action.is_about_sessions()) {
+            pairs.push(("sessionAge".to_owned(), duration(running.age)));
+            pairs.push(("idleTime".to_owned(), duration(running.idle)));
+            let bytes = i64::try_from(running.bytes).unwrap_or(i64::MAX);
+            pairs.push(("bytes".to_owned(), Value::new_long(bytes)));
+            let alerts = asked.alerts.iter().map(|name| Value::new_string(name.clone()));
+            pairs.push(("alerts".to_owned(), Value::new_set(alerts)));
+        }
         if let Some(document) = document_of(question)? {
             let document = uid(&self.document, document.as_str());
             pairs.push(("document".to_owned(), Value::new_entity_uid(document)));
@@ -260,6 +268,10 @@ fn datetime(at: OffsetDateTime) -> Value {
         clock.second(),
         clock.millisecond(),
     ))
+}
+
+fn duration(time: std::time::Duration) -> Value {
+    Value::new_duration(format!("{}ms", time.as_millis()))
 }
 
 /// An IPv4 caller on an IPv6 socket is still an IPv4 caller.

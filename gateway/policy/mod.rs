@@ -2,7 +2,10 @@
 //!
 //! Policies are Cedar files in a folder. `Policy::load` takes only a folder
 //! that validates strictly; `Policy::decide` denies whatever it cannot answer.
+//! `Standing` holds the set in force and takes another one whole or not at all.
 
+/// A folder's own test cases.
+mod cases;
 /// What a question becomes: permitted or not, by which policy, and why.
 mod decide;
 /// The words of the schema, made from nouns.
@@ -23,9 +26,11 @@ mod question;
 mod sentence;
 /// The policies by action.
 mod slices;
+/// The policy set in force.
+mod standing;
+/// When does the folder change?
+mod watch;
 
-#[cfg(test)]
-mod cases;
 #[cfg(test)]
 mod tests;
 
@@ -34,10 +39,13 @@ use std::path::Path;
 
 use cedar_policy::Schema;
 
+pub use cases::CaseResult;
 pub use decide::Decision;
 pub use obligations::Obligations;
 pub use problem::{Place, PolicyError, Problem};
-pub use question::{Action, Asked, Question, Resource};
+pub use question::{Action, Asked, Question, Resource, Running};
+pub use standing::Standing;
+pub use watch::Watch;
 
 /// A policy set that has passed every check.
 #[derive(Debug)]
@@ -73,6 +81,16 @@ impl Policy {
     /// Whether there is none, so that everything is denied.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Runs the cases in the folder's `tests/*.json`; there may be none.
+    pub fn run_cases(&self, folder: &Path) -> Result<Vec<CaseResult>, PolicyError> {
+        cases::run(self, folder)
+    }
+
+    /// Whether time alone may change the answer to a question of this kind.
+    pub fn depends_on_time(&self, action: Action) -> bool {
+        self.slices.of(action).is_some_and(|slice| slice.depends_on_time)
     }
 
     /// What the validator finds odd but not wrong.

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::entities::Vocabulary;
 use super::groups::Groups;
 use super::problem::{File, Problem};
-use super::question::{Action, Asked, Question, Resource};
+use super::question::{Action, Asked, Question, Resource, Running};
 use crate::session::{AuthMethod, Document, Instance, InvalidNoun, Principal, SessionId, Target};
 
 /// Puts every kind of question to the schema, full and bare.
@@ -93,7 +93,7 @@ impl Samples {
             Action::ResumeSession | Action::TerminateSession | Action::WatchSession => {
                 Resource::Session { id, owner, instance }
             }
-            Action::ReplayRecording => Resource::Recording { id, owner, instance },
+            Action::ReplayRecording | Action::HoldRecording => Resource::Recording { id, owner, instance },
             Action::Administer => Resource::Gateway,
             _ => Resource::Instance(instance),
         };
@@ -102,6 +102,9 @@ impl Samples {
             parameters: Some(&self.parameters),
             reason: full.then_some("sample"),
             source_ip: full.then_some(IpAddr::from([127, 0, 0, 1])),
+            session: None,
+            alerts: &[],
+            running: full.then(Running::default),
         };
         Question { principal: &self.principal, action, resource, context }
     }

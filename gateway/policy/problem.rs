@@ -8,6 +8,8 @@ use miette::{
 };
 use serde::Serialize;
 
+use super::cases::CaseResult;
+
 /// Width of a report, in columns: fits a terminal and a CI log.
 const WIDTH: usize = 100;
 /// Most problems shown at once: the first ones cause the rest.
@@ -27,6 +29,9 @@ pub enum PolicyError {
     /// Files are there and wrong.
     #[error("{}", report(.0, GraphicalTheme::unicode_nocolor()))]
     Invalid(Vec<Problem>),
+    /// The policies are valid and do not do what their own cases say.
+    #[error("{}", cases_report(.0))]
+    Untrue(Vec<CaseResult>),
 }
 
 impl PolicyError {
@@ -38,13 +43,35 @@ impl PolicyError {
         }
     }
 
+    /// All of it in one line, for logs.
+    pub fn line(&self) -> String {
+        let places: Vec<String> = match self {
+            Self::Invalid(problems) => {
+                problems.iter().take(PROBLEMS_SHOWN).map(|problem| problem.place().to_string()).collect()
+            }
+            other => other.to_string().lines().map(str::to_owned).collect(),
+        };
+        crate::session::printable(&places.join("; "))
+    }
+
     /// The single problems; none if the folder cannot be read.
     pub fn problems(&self) -> &[Problem] {
         match self {
             Self::Invalid(problems) => problems,
-            Self::Unreadable { .. } => &[],
+            Self::Unreadable { .. } | Self::Untrue(_) => &[],
         }
     }
+}
+
+fn cases_report(failed: &[CaseResult]) -> String {
+    let one = |case: &CaseResult| {
+        format!("{}: {}: {}", case.file, case.name, case.failure.as_deref().unwrap_or_default())
+    };
+    let mut lines: Vec<String> = failed.iter().take(PROBLEMS_SHOWN).map(one).collect();
+    if failed.len() > PROBLEMS_SHOWN {
+        lines.push(format!("and {} more", failed.len() - PROBLEMS_SHOWN));
+    }
+    lines.join("\n")
 }
 
 fn report(problems: &[Problem], theme: GraphicalTheme) -> String {
@@ -83,6 +110,16 @@ pub struct Place {
     pub message: String,
     /// What to do.
     pub help: Option<String>,
+}
+
+impl fmt::Display for Place {
+    /// `file:line:column: message`, as compilers write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.line, self.column) {
+            (Some(line), Some(column)) => write!(f, "{}:{line}:{column}: {}", self.file, self.message),
+            _ => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
 }
 
 impl Problem {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,8 @@ pub enum Action {
     WatchSession,
     /// Replay a recording.
     ReplayRecording,
+    /// Put a legal hold on a recording, or end it.
+    HoldRecording,
     /// See that an instance exists.
     ListTargets,
     /// Everything about the gateway that is not about one session.
@@ -51,7 +54,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::StartShell,
         Self::StartCommand,
         Self::StartSsh,
@@ -61,6 +64,7 @@ impl Action {
         Self::TerminateSession,
         Self::WatchSession,
         Self::ReplayRecording,
+        Self::HoldRecording,
         Self::ListTargets,
         Self::Administer,
     ];
@@ -77,6 +81,7 @@ impl Action {
             Self::TerminateSession => "terminateSession",
             Self::WatchSession => "watchSession",
             Self::ReplayRecording => "replayRecording",
+            Self::HoldRecording => "holdRecording",
             Self::ListTargets => "listTargets",
             Self::Administer => "administer",
         }
@@ -92,6 +97,13 @@ impl Action {
                 | Self::ForwardPort
                 | Self::ForwardPortToHost
         )
+    }
+}
+
+impl Action {
+    /// Whether its context may say what a session did so far.
+    pub(super) fn is_about_sessions(self) -> bool {
+        !matches!(self, Self::ListTargets | Self::Administer)
     }
 }
 
@@ -184,6 +196,23 @@ pub struct Asked<'a> {
     pub reason: Option<&'a str>,
     /// Where the request came from.
     pub source_ip: Option<IpAddr>,
+    /// The session, if it runs already.
+    pub session: Option<&'a SessionId>,
+    /// The names of the alert rules that it met.
+    pub alerts: &'a [String],
+    /// How long it has been there, and what it moved.
+    pub running: Option<Running>,
+}
+
+/// How long a session has been there, and what it moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Running {
+    /// Since it began.
+    pub age: Duration,
+    /// Since payload last moved, either way.
+    pub idle: Duration,
+    /// Payload bytes, both ways together.
+    pub bytes: u64,
 }
 
 impl<'a> Asked<'a> {

@@ -16,6 +16,18 @@ pub(super) struct Slice {
     pub policies: PolicySet,
     /// The action and the groups it is in.
     pub action: Entities,
+    /// Whether one of them looks at a clock or at what the session moved.
+    pub depends_on_time: bool,
+}
+
+/// What changes while a session runs, with nobody changing anything.
+const PASSING: [&str; 5] = ["now", "weekday", "sessionAge", "idleTime", "bytes"];
+
+/// Whether a policy names one of them; asked once too often does no harm.
+fn looks_at_time(policy: &cedar_policy::Policy) -> bool {
+    let text = policy.to_string();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.into_iter().any(|word| PASSING.contains(&word))
 }
 
 /// One slice an action.
@@ -39,7 +51,8 @@ impl Slices {
             let policies = PolicySet::from_policies(relevant.cloned())?;
             let groups = actions.ancestors(&this).into_iter().flatten().cloned().collect();
             let action = Entities::from_entities([Entity::new_no_attrs(this, groups)], None)?;
-            Ok(Slice { policies, action })
+            let depends_on_time = policies.policies().any(looks_at_time);
+            Ok(Slice { policies, action, depends_on_time })
         });
         slices.collect::<Result<_, _>>().map(Self)
     }

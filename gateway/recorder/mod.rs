@@ -64,7 +64,7 @@ pub use seal::Sealed;
 pub use shipment::{Batch, Feed, Follower, Shipment};
 pub use signing::{PublicKey, SigningKey};
 pub use spool::{RECORDING_SUFFIX, Spool, is_sealed};
-pub use verify::{Damage, Report, verify};
+pub use verify::{Damage, Report, evidence, verify};
 
 use crate::asciicast::{CastError, Header};
 use crate::metrics::Metrics;
@@ -318,6 +318,11 @@ impl Recorder {
     /// The key that seals; verifiers need its public half.
     pub fn public_key(&self) -> PublicKey {
         self.house.key.public()
+    }
+
+    /// The signature of the key that seals, for what is said of recordings.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.house.key.sign(message)
     }
 
     /// For those who follow what is recorded.

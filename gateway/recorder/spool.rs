@@ -44,6 +44,11 @@ impl Spool {
         self.dir.join(format!("{id}{RECORDING_SUFFIX}"))
     }
 
+    /// Where a copy of a recording may be while it is looked at.
+    pub fn scratch_path(&self, id: &SessionId) -> PathBuf {
+        self.dir.join(format!(".{id}.copy"))
+    }
+
     /// The session ids of every recording in the spool, unordered.
     pub fn ids(&self) -> io::Result<Vec<SessionId>> {
         let mut ids = Vec::new();

@@ -80,6 +80,16 @@ pub fn verify(path: &Path, trusted: &[PublicKey]) -> Result<Report, Damage> {
     Ok(Report::Sealed(Box::new(trailer.evidence)))
 }
 
+/// What a sealed recording says of itself, believed as it is.
+///
+/// `None`: it is not sealed. Nothing is checked but that it can be read.
+pub fn evidence(path: &Path) -> Result<Option<Evidence>, Damage> {
+    let unreadable = |error: io::Error| Damage::at(0..0, format!("it cannot be read: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    Ok(Trailer::find(&Bytes { file, length })?.map(|trailer| trailer.evidence))
+}
+
 /// Reads what can be read of a recording without evidence.
 fn unsealed(bytes: Bytes, checkpoint: Option<Checkpoint>) -> Result<Report, Damage> {
     let length = bytes.length;

@@ -1,6 +1,7 @@
 //! The decisions: recorded before they are acted upon, found again.
 
-use sqlx::sqlite::{Sqlite, SqliteRow};
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 use sqlx::{QueryBuilder, Row};
 
 use super::page::{Cut, Page};
@@ -24,25 +25,17 @@ pub struct DecisionFilter {
 impl Registry {
     /// Records a decision.
     pub async fn add_decision(&self, decision: &DecisionRecord) -> Result<(), RegistryError> {
-        let statement = "INSERT INTO decisions (id, at_ms, principal, owner, action, target, document, \
-             session_id, allowed, policies, sentence, policy_digest, source_ip) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-        sqlx::query(statement)
-            .bind(&decision.id)
-            .bind(signed(decision.at_ms))
-            .bind(json(&decision.principal))
-            .bind(&decision.principal.arn)
-            .bind(&decision.action)
-            .bind(decision.target.as_ref().map(Target::as_str))
-            .bind(decision.document.as_ref().map(Document::as_str))
-            .bind(decision.session.as_ref().map(SessionId::as_str))
-            .bind(decision.allowed)
-            .bind(json(&decision.policies))
-            .bind(&decision.sentence)
-            .bind(&decision.policy_digest)
-            .bind(&decision.source_ip)
-            .execute(&self.writer)
-            .await?;
+        insert(decision).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Records many at once, all or none.
+    pub async fn add_decisions(&self, decisions: &[DecisionRecord]) -> Result<(), RegistryError> {
+        let mut transaction = self.writer.begin().await?;
+        for decision in decisions {
+            insert(decision).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -67,6 +60,26 @@ impl Registry {
         let rows = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(cut.page(rows, |row| (row.at_ms, row.id.as_str())))
     }
+}
+
+fn insert(decision: &DecisionRecord) -> Query<'_, Sqlite, SqliteArguments> {
+    let statement = "INSERT INTO decisions (id, at_ms, principal, owner, action, target, document, \
+         session_id, allowed, policies, sentence, policy_digest, source_ip) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    sqlx::query(statement)
+        .bind(&decision.id)
+        .bind(signed(decision.at_ms))
+        .bind(json(&decision.principal))
+        .bind(&decision.principal.arn)
+        .bind(&decision.action)
+        .bind(decision.target.as_ref().map(Target::as_str))
+        .bind(decision.document.as_ref().map(Document::as_str))
+        .bind(decision.session.as_ref().map(SessionId::as_str))
+        .bind(decision.allowed)
+        .bind(json(&decision.policies))
+        .bind(&decision.sentence)
+        .bind(&decision.policy_digest)
+        .bind(&decision.source_ip)
 }
 
 fn select(filter: &DecisionFilter) -> QueryBuilder<Sqlite> {

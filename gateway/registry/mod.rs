@@ -16,9 +16,11 @@ use sqlx::sqlite::{
 mod decisions;
 mod error;
 mod keys;
+mod kept;
 mod given;
 mod page;
 mod record;
+mod revocations;
 mod schema;
 mod sessions;
 #[cfg(test)]
@@ -27,9 +29,11 @@ mod tests;
 pub use decisions::DecisionFilter;
 pub use error::RegistryError;
 pub use given::{Given, Unfinished};
+pub use kept::{Archived, Hold};
 pub use keys::SealedKey;
 pub use page::Page;
 pub use record::{DecisionRecord, SessionRecord, State};
+pub use revocations::{Revocation, Revoked};
 pub use sessions::{Filter, Span, Traffic};
 
 /// How long a statement waits for another process's write, then fails.

@@ -7,7 +7,7 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER];
+const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS];
 
 /// Sessions and decisions.
 pub(super) const FIRST: &[&str] = &[
@@ -65,6 +65,32 @@ const TAKING_OVER: &[&str] = &[
         session_id TEXT PRIMARY KEY REFERENCES sessions (id),
         given TEXT NOT NULL)",
 ];
+
+/// Recordings that are archived or held; not all of them have a session.
+const ARCHIVED: &[&str] = &[
+    "CREATE TABLE archived (
+        session_id TEXT PRIMARY KEY,
+        at_ms BIGINT NOT NULL,
+        ended_ms BIGINT NOT NULL,
+        bytes BIGINT NOT NULL,
+        sha256 TEXT NOT NULL)",
+    "CREATE INDEX archived_oldest ON archived (ended_ms, session_id)",
+    "CREATE TABLE holds (
+        session_id TEXT PRIMARY KEY,
+        at_ms BIGINT NOT NULL,
+        holder TEXT NOT NULL,
+        reason TEXT)",
+];
+
+const REVOCATIONS: &[&str] = &["CREATE TABLE revocations (
+        id TEXT PRIMARY KEY,
+        revoked TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        revoked_by TEXT NOT NULL,
+        at_ms BIGINT NOT NULL,
+        until_ms BIGINT,
+        lifted_ms BIGINT,
+        lifted_by TEXT)"];
 
 /// Applies the steps the file lacks; refuses a file from the future.
 pub(super) async fn migrate(pool: &SqlitePool) -> Result<(), RegistryError> {

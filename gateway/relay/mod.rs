@@ -52,6 +52,10 @@ pub enum Control<C> {
     Attach(Box<WebSocketStream<C>>),
     /// End the session and tell the client why.
     End(Ending),
+    /// Keep other rules from now on.
+    Obey(Rules),
+    /// Mark the recording; nobody is shown it.
+    Mark(String),
     /// Leave the session to a later process; nothing ends.
     Leave,
 }

@@ -228,9 +228,24 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
+            Poll::Ready(Some(Control::Mark(text))) => {
+                self.tap.marker(&text, self.now).map_err(|error| recording_failed(&error))?;
+                Ok(true)
+            }
+            Poll::Ready(Some(Control::Obey(rules))) => {
+                self.obey(rules);
+                Ok(true)
+            }
             Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
         }
+    }
+
+    /// Keeps other limits from now on; what was shown is not shown again.
+    fn obey(&mut self, rules: Rules) {
+        self.warnings = Warnings::new(&rules);
+        self.tap.record_keys(rules.record_input);
+        self.rules = Rules { banner: self.rules.banner.take(), ..rules };
     }
 
     pub(super) fn attach(&mut self, socket: WebSocketStream<C>, cx: &mut Context<'_>) {

@@ -47,6 +47,11 @@ impl Tap {
         }
     }
 
+    /// Records keys from now on, if asked to; what was begun goes on.
+    pub(super) fn record_keys(&mut self, record: bool) {
+        self.record_input |= record;
+    }
+
     /// Goes on after an earlier process that recorded this.
     pub(super) fn go_on(&mut self, started: Instant, recovered: &mut Recovered, now: Instant) {
         self.started = started;

@@ -8,9 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::flows::{flow_table, holds_flows};
 use super::pcapng::export_pcapng;
+use super::places::{Marking, transcript};
 use super::{End, ReplayError, Timeline, version3};
 use crate::asciicast::{Event, EventCode, encode_event};
-use crate::transcript::{Seen, Transcript};
+use crate::transcript::Seen;
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -30,7 +31,8 @@ pub enum Format {
 
 /// Writes the whole recording; tells how it ended.
 ///
-/// v2 and v3 keep every event, time (ms) and byte. Text is what went
+/// v2 and v3 keep every event, time (ms) and byte, and have the commands of
+/// the gateway's recordings as markers. Text is what went
 /// through the main screen; full-screen programs leave nothing in it. Of a
 /// port session it is the table of its connections.
 pub fn export(timeline: &mut Timeline, format: Format, out: &mut impl Write) -> Result<End, ReplayError> {
@@ -72,9 +74,13 @@ fn flow_lines(timeline: &mut Timeline, out: &mut impl Write) -> Result<End, Repl
 
 fn export_v2(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), ReplayError> {
     let mut lines = Vec::with_capacity(2 * WRITE_BYTES);
-    let header = timeline.header().write(&mut lines);
-    header.map_err(|error| ReplayError::NotARecording(error.to_string()))?;
+    let mut header = timeline.header().clone();
+    let mut marking = Marking::begin(&mut header)?;
+    header.write(&mut lines).map_err(|error| ReplayError::NotARecording(error.to_string()))?;
     while let Some(event) = timeline.next_event()? {
+        for marker in marking.iter_mut().flat_map(|marking| marking.before(&event)) {
+            encode_event(&mut lines, marker.time_ms, marker.code, &marker.data);
+        }
         encode_event(&mut lines, event.time_ms, event.code, &event.data);
         flush_full(&mut lines, out)?;
     }
@@ -83,10 +89,16 @@ fn export_v2(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), Replay
 
 fn export_v3(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), ReplayError> {
     let mut lines = Vec::with_capacity(2 * WRITE_BYTES);
-    let header = version3::write_header(timeline.header(), &mut lines);
-    header.map_err(|error| ReplayError::NotARecording(error.to_string()))?;
+    let mut header = timeline.header().clone();
+    let mut marking = Marking::begin(&mut header)?;
+    let written = version3::write_header(&header, &mut lines);
+    written.map_err(|error| ReplayError::NotARecording(error.to_string()))?;
     let mut before_ms = 0;
     while let Some(event) = timeline.next_event()? {
+        for marker in marking.iter_mut().flat_map(|marking| marking.before(&event)) {
+            version3::write_event(&marker, before_ms, &mut lines);
+            before_ms = marker.time_ms;
+        }
         version3::write_event(&event, before_ms, &mut lines);
         before_ms = event.time_ms;
         flush_full(&mut lines, out)?;
@@ -95,8 +107,7 @@ fn export_v3(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), Replay
 }
 
 fn export_text(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), ReplayError> {
-    let transcript = Transcript::of(timeline.header());
-    let mut transcript = transcript.map_err(|error| ReplayError::NotARecording(error.to_string()))?;
+    let mut transcript = transcript(timeline.header())?;
     let mut text = Vec::with_capacity(2 * WRITE_BYTES);
     while let Some(event) = timeline.next_event()? {
         transcript.event(&event);

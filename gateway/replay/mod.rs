@@ -7,8 +7,10 @@
 mod conversation;
 mod export;
 mod flows;
+mod follow;
 mod lines;
 mod pcapng;
+mod places;
 mod player;
 mod queries;
 mod screen;
@@ -21,6 +23,8 @@ use std::io;
 
 pub use export::{Format, export, plain};
 pub use flows::{Flow, FlowTable, flow_table, holds_flows};
+pub use follow::follow;
+pub use places::commands;
 pub use player::{Key, Player, Settings, Wait};
 pub use terminal::{Played, play};
 pub use timeline::{End, Place, Timeline};
@@ -41,6 +45,9 @@ pub enum ReplayError {
         "this recording holds no captured traffic: only a port session whose policy says @capture_traffic does"
     )]
     NoTraffic,
+    /// Connections have no screen.
+    #[error("a port session has no screen to follow; `postern sessions show` tells its connections")]
+    NoScreen,
     /// The file holds nothing yet.
     #[error("the recording is empty")]
     Empty,

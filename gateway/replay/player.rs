@@ -42,9 +42,9 @@ pub enum Key {
     Back,
     /// Goes forward 5 s.
     Forward,
-    /// Goes to the marker before.
+    /// Goes to the marker or command before.
     PreviousMarker,
-    /// Goes to the marker after; stays if there is none.
+    /// Goes to the marker or command after; stays if there is none.
     NextMarker,
     /// Doubles the speed.
     Faster,
@@ -73,6 +73,8 @@ pub struct Player {
     queries: Queries,
     exact: ExactBytes,
     markers: Vec<u64>,
+    /// Every marker and command, once somebody has looked for them.
+    places: Option<Vec<u64>>,
     speed: f64,
     idle_limit_ms: Option<f64>,
     /// Time of the last event shown.
@@ -100,6 +102,7 @@ impl Player {
             queries: Queries::default(),
             exact: ExactBytes::default(),
             markers: Vec::new(),
+            places: None,
             speed: settings.speed.clamp(SPEED_MIN, SPEED_MAX),
             idle_limit_ms: idle_s.filter(|limit| *limit >= 0.0).map(|limit| limit * 1000.0),
             shown_ms: 0,
@@ -140,7 +143,7 @@ impl Player {
             Key::Back => self.seek(position.saturating_sub(SEEK_MS), out)?,
             Key::Forward => self.seek(position.saturating_add(SEEK_MS), out)?,
             Key::PreviousMarker => self.seek_marker_before(position, out)?,
-            Key::NextMarker => self.seek_marker_after(out)?,
+            Key::NextMarker => self.seek_marker_after(position, out)?,
             Key::Step => self.step(out)?,
         }
         Ok(())
@@ -164,6 +167,11 @@ impl Player {
         self.spent_ms = if reached_end { 0.0 } else { missing as f64 };
         self.redraw(out);
         Ok(())
+    }
+
+    /// Learns where all markers and commands are, in order.
+    pub fn know_places(&mut self, places: Vec<u64>) {
+        self.places = Some(places);
     }
 
     /// The window changed its size.
@@ -276,14 +284,19 @@ impl Player {
     fn seek_marker_before(&mut self, position: u64, out: &mut Vec<u8>) -> Result<(), ReplayError> {
         let grace = if self.since.is_some() { MARKER_GRACE_MS } else { 0 };
         let before = position.saturating_sub(grace);
-        let known = self.markers.partition_point(|marker| *marker < before);
-        match known.checked_sub(1).and_then(|last| self.markers.get(last).copied()) {
+        let places = self.places.as_ref().unwrap_or(&self.markers);
+        let known = places.partition_point(|marker| *marker < before);
+        match known.checked_sub(1).and_then(|last| places.get(last).copied()) {
             Some(marker) => self.seek(marker, out),
             None => Ok(()),
         }
     }
 
-    fn seek_marker_after(&mut self, out: &mut Vec<u8>) -> Result<(), ReplayError> {
+    fn seek_marker_after(&mut self, position: u64, out: &mut Vec<u8>) -> Result<(), ReplayError> {
+        if let Some(places) = &self.places {
+            let next = places.get(places.partition_point(|place| *place <= position)).copied();
+            return next.map_or(Ok(()), |place| self.seek(place, out));
+        }
         let is_marker = |event: &Event| event.code == EventCode::Marker;
         if let Some(marker) = self.next.as_ref().filter(|event| is_marker(event)) {
             return self.seek(marker.time_ms, out);

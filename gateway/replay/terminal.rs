@@ -2,14 +2,15 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use crossterm::terminal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::places::places;
 use super::{End, Key, Player, ReplayError, Settings, Timeline, Wait};
 
 /// A signal is seen at the latest after this long.
@@ -21,10 +22,11 @@ const KEEP_TITLE: &[u8] = b"\x1b[22;2t";
 /// Undoes what a recording may have switched on: mouse, paste and focus
 /// reports, keypad and cursor keys, margins, colours, hidden cursor, title.
 /// Margins and origin mode move the cursor home, so it is kept around them.
-const RESTORE: &[u8] = b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\
+pub(super) const RESTORE: &[u8] =
+    b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\
     \x1b[<u\x1b[?1l\x1b>\x1b7\x1b[?6l\x1b[r\x1b8\x1b[4l\x1b[?7h\x1b(B\x0f\x1b[m\x1b[?25h\x1b[0 q\x1b[23;2t";
 /// What the bar of a paused player tells besides the time.
-const KEYS: &str = "· space goes on · ←→ 5 s · [ ] markers · . next output · q quits ";
+const KEYS: &str = "· space goes on · ←→ 5 s · [ ] commands · . next output · q quits ";
 /// Leaves the screen of a full-screen program.
 const LEAVE_ALTERNATE: &[u8] = b"\x1b[?1049l";
 
@@ -51,10 +53,11 @@ pub fn play(path: &Path, settings: Settings, mut notice: impl FnMut(&str)) -> Re
         ));
     }
     let total = Total::measure(path, timeline.header().duration);
+    let places = Places::find(path);
     let signals = Signals::register().map_err(ReplayError::Read)?;
     let clock = Instant::now();
     let player = Player::new(timeline, window, settings, clock.elapsed())?;
-    let mut stage = Stage { player, total, clock, rows: window.1, cols: window.0, has_bar: false };
+    let mut stage = Stage { player, total, places, clock, rows: window.1, cols: window.0, has_bar: false };
     let _raw = RawMode::enter().map_err(ReplayError::Write)?;
     let played = stage.run(settings.from_ms, &signals);
     let left = if stage.player.is_alternate() { LEAVE_ALTERNATE } else { b"" };
@@ -73,6 +76,7 @@ pub fn play(path: &Path, settings: Settings, mut notice: impl FnMut(&str)) -> Re
 struct Stage {
     player: Player,
     total: Total,
+    places: Places,
     clock: Instant,
     cols: u16,
     rows: u16,
@@ -129,6 +133,9 @@ impl Stage {
                 }
                 if let Some(key) = meaning(key) {
                     self.remove_bar(out);
+                    if let Some(places) = self.places.found() {
+                        self.player.know_places(places);
+                    }
                     self.player.press(key, self.clock.elapsed(), out)?;
                     let title = format!("\x1b]2;postern replay: {}\x07", self.player.status(self.total.ms()));
                     out.extend_from_slice(title.as_bytes());
@@ -157,7 +164,7 @@ impl Stage {
     }
 }
 
-fn quits(key: KeyEvent) -> bool {
+pub(super) fn quits(key: KeyEvent) -> bool {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     key.code == KeyCode::Char('q') || control && key.code == KeyCode::Char('c')
 }
@@ -204,21 +211,42 @@ impl Total {
     }
 }
 
+/// Where markers and commands are, found out in the background.
+struct Places(mpsc::Receiver<Vec<u64>>);
+
+impl Places {
+    fn find(path: &Path) -> Self {
+        let (path, (finder, found)) = (path.to_owned(), mpsc::channel());
+        std::thread::spawn(move || {
+            // What cannot be read to its end is played as far as it goes.
+            if let Ok(places) = places(&path) {
+                let _ = finder.send(places);
+            }
+        });
+        Self(found)
+    }
+
+    /// All of them, once, when they are known.
+    fn found(&self) -> Option<Vec<u64>> {
+        self.0.try_recv().ok()
+    }
+}
+
 /// Whether somebody asked the process to end.
-struct Signals {
+pub(super) struct Signals {
     came: Arc<AtomicBool>,
     ids: Vec<signal_hook::SigId>,
 }
 
 impl Signals {
-    fn register() -> io::Result<Self> {
+    pub fn register() -> io::Result<Self> {
         let came = Arc::new(AtomicBool::new(false));
         let register = |signal| signal_hook::flag::register(signal, Arc::clone(&came));
         let ids = [SIGHUP, SIGINT, SIGTERM].into_iter().map(register).collect::<io::Result<_>>()?;
         Ok(Self { came, ids })
     }
 
-    fn came(&self) -> bool {
+    pub fn came(&self) -> bool {
         self.came.load(Ordering::Relaxed)
     }
 }
@@ -232,10 +260,10 @@ impl Drop for Signals {
 }
 
 /// Raw mode while it lives, also through an error or a panic.
-struct RawMode;
+pub(super) struct RawMode;
 
 impl RawMode {
-    fn enter() -> io::Result<Self> {
+    pub fn enter() -> io::Result<Self> {
         terminal::enable_raw_mode()?;
         Ok(Self)
     }

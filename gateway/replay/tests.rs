@@ -303,3 +303,52 @@ fn ms(ms: u64) -> Duration {
 
 mod flows;
 mod player;
+
+/// Two commands at a prompt, as the gateway records them.
+const COMMANDS: &[(u64, char, &str)] = &[
+    (0, 'o', "$ "),
+    (1000, 'o', "id"),
+    (2000, 'o', "\r\nuid=0\r\n$ "),
+    (60_000, 'o', "pwd"),
+    (61_000, 'o', "\r\n/\r\n$ "),
+];
+
+#[test]
+fn an_export_of_our_recordings_marks_commands_once() {
+    let plain = cast(COMMANDS);
+    assert_eq!(exported(&plain, Format::V2), plain, "recordings of others stay as they are");
+    let ours = String::from_utf8(plain).unwrap().replacen("{", "{\"postern\":{\"session\":\"a-1\"},", 1);
+    for format in [Format::V2, Format::V3] {
+        let once = exported(ours.as_bytes(), format);
+        let (marked, _) = events(&once);
+        let markers: Vec<(u64, &str)> = marked
+            .iter()
+            .filter(|event| event.code == EventCode::Marker)
+            .map(|event| (event.time_ms, event.data.as_str()))
+            .collect();
+        assert_eq!(markers, [(2000, "id [guess]"), (61_000, "pwd [guess]")]);
+        assert_eq!(exported(&once, format), once, "a second time adds nothing");
+    }
+}
+
+#[test]
+fn the_player_jumps_between_commands() {
+    let (_folder, path) = file(&cast(COMMANDS));
+    let found = commands(&mut Timeline::open(&path).unwrap()).unwrap();
+    assert_eq!(found.iter().map(|command| command.text.as_str()).collect::<Vec<_>>(), ["id", "pwd"]);
+    let settings = Settings { speed: 1.0, idle_limit: None, from_ms: 0 };
+    let timeline = Timeline::open(&path).unwrap();
+    let mut player = Player::new(timeline, (80, 24), settings, Duration::ZERO).unwrap();
+    let mut out = Vec::new();
+    player.press(Key::Pause, Duration::ZERO, &mut out).unwrap();
+    player.know_places(super::places::places(&path).unwrap());
+    for (key, expected) in [
+        (Key::NextMarker, 2000),
+        (Key::NextMarker, 61_000),
+        (Key::NextMarker, 61_000),
+        (Key::PreviousMarker, 2000),
+    ] {
+        player.press(key, Duration::ZERO, &mut out).unwrap();
+        assert_eq!(player.position_ms(), expected);
+    }
+}

@@ -148,9 +148,9 @@ impl Depot {
     /// A batch is stored.
     pub(super) fn counted(&self, batch: &[LogEvent]) {
         let bytes: usize = batch.iter().map(|event| event.message.len()).sum();
-        self.metrics.shipped_batches.inc();
-        self.metrics.shipped_events.inc_by(batch.len() as u64);
-        self.metrics.shipped_bytes.inc_by(bytes as u64);
+        self.metrics.shipper.batches.inc();
+        self.metrics.shipper.events.inc_by(batch.len() as u64);
+        self.metrics.shipper.bytes.inc_by(bytes as u64);
     }
 
     pub(super) fn count_error(&self, trouble: Trouble) {
@@ -158,7 +158,7 @@ impl Depot {
     }
 
     fn count(&self, kind: &str) {
-        self.metrics.shipped_errors.with_label_values(&[kind]).inc();
+        self.metrics.shipper.errors.with_label_values(&[kind]).inc();
     }
 
     /// Waits while CloudWatch Logs is to be left alone.
@@ -238,8 +238,8 @@ impl Depot {
                 if spool { std::fs::metadata(self.recording(id)).map_or(0, |about| about.len()) } else { 0 };
             bytes += kept as u64 + spooled;
         }
-        self.metrics.shipped_backlog_seconds.set(i64::try_from(seconds).unwrap_or(i64::MAX));
-        self.metrics.shipped_backlog_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.metrics.shipper.backlog_seconds.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.metrics.shipper.backlog_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         if self.config.spool_limit_mb > 0 {
             let mut size = size_of(&self.spool);
             if self.config.at_limit == AtLimit::RemoveShipped {

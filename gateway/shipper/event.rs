@@ -248,6 +248,35 @@ mod tests {
         assert_eq!((&event["eventName"], &event["command"]), (&json!("command"), &json!("sudo -i")));
     }
 
+    /// Whether a filter pattern such as `{ $.a = "x*" && $.b = "y" }` matches.
+    fn matches(pattern: &str, event: &Value) -> bool {
+        let terms = pattern.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap();
+        terms.split("&&").all(|term| {
+            let (path, wanted) = term.trim().split_once(" = ").unwrap();
+            let wanted = wanted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+            let value = event[path.strip_prefix("$.").unwrap()].as_str().unwrap_or_default();
+            wanted.strip_suffix('*').map_or(value == wanted, |start| value.starts_with(start))
+        })
+    }
+
+    #[test]
+    fn the_alarm_that_ships_is_raised_by_sudo_and_nothing_else() {
+        let template = include_str!("../../deploy/alarms/sudo.yaml");
+        let pattern = template.lines().find_map(|line| line.trim().strip_prefix("FilterPattern: '"));
+        let pattern = pattern.and_then(|rest| rest.strip_suffix('\'')).unwrap();
+        for (what, raised) in [
+            (What::Command("sudo -i".into(), "input"), true),
+            (What::Command("sudo systemctl stop x".into(), "guess"), true),
+            (What::Command("echo sudo".into(), "input"), false),
+            (What::Output(vec!["sudo: 3 incorrect password attempts".into()]), false),
+            (What::Start, false),
+        ] {
+            let made = about().events(&[Happened { time_ms: 0, what }], 0).unwrap();
+            let event: Value = serde_json::from_str(&made[0].message).unwrap();
+            assert_eq!(matches(pattern, &event), raised, "{event}");
+        }
+    }
+
     #[test]
     fn much_output_is_several_events_in_order() {
         let mut made = Vec::new();

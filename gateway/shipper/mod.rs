@@ -22,7 +22,6 @@ mod read_back;
 mod readable;
 mod rebuild;
 mod segment;
-mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,10 +1,9 @@
 //! Follows a session's lines and tells what a person wants to read of them.
 
 use super::event::{self, About, Happened, What};
-use super::text::Text;
 use crate::asciicast::{Event, EventCode, Header};
 use crate::session::printable;
-use crate::transcript::{Command, Transcript};
+use crate::transcript::{Command, Text, Transcript};
 
 /// What was output and typed, as far as the lines went.
 pub(super) struct Readable {

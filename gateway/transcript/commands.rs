@@ -17,6 +17,8 @@ const SENT_MAX: usize = 64;
 const TYPED_MAX: usize = 4096;
 /// Longest prompt, characters.
 const PROMPT_MAX: usize = 200;
+/// Shortest prompt that is known again, bytes: lines of documents begin `$ `.
+const KNOWN_PROMPT_MIN: usize = 4;
 /// What prompts end with, before a blank.
 const PROMPT_ENDS: [char; 7] = ['$', '#', '%', '>', '❯', '➜', 'λ'];
 
@@ -34,6 +36,8 @@ pub(super) struct Commands {
     keys: Keys,
     sent: VecDeque<Keyed>,
     prompt: Option<Prompt>,
+    /// The last prompt's text: what is typed ahead comes at once with it.
+    known_prompt: String,
 }
 
 /// A line as it was typed.
@@ -131,10 +135,20 @@ impl Commands {
         } else if let Some(prompt) = prompt.filter(|_| !self.has_input) {
             (self.now_ms, prompt.command(context, row), Source::Guess)
         } else {
-            return;
+            (self.now_ms, self.typed_ahead(terminal, row), Source::Guess)
         };
         let list = if self.at_marked_prompt { &mut self.held } else { &mut self.found };
         push(list, time_ms, &text.unwrap_or_default(), source);
+    }
+
+    /// What stands after a prompt that was seen before.
+    fn typed_ahead(&self, terminal: &Terminal, row: usize) -> Option<String> {
+        if self.has_input || self.known_prompt.len() < KNOWN_PROMPT_MIN {
+            return None;
+        }
+        let (text, _) = text_from(terminal, (0, first_row(terminal, row)));
+        let text = text.strip_prefix(&self.known_prompt)?;
+        (!text.ends_with("^C")).then(|| text.to_owned())
     }
 
     /// Output has stopped: is this a prompt?
@@ -148,7 +162,12 @@ impl Commands {
             return;
         }
         let text = text_before(context.terminal(), (cursor.col, cursor.row));
-        self.prompt = looks_like_a_prompt(&text).then(|| Prompt { after: context.anchor_at_cursor(), text });
+        if looks_like_a_prompt(&text) {
+            self.known_prompt.clone_from(&text);
+            self.prompt = Some(Prompt { after: context.anchor_at_cursor(), text });
+        } else {
+            self.prompt = None;
+        }
     }
 }
 

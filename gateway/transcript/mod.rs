@@ -9,6 +9,7 @@
 mod commands;
 mod rows;
 mod screen;
+mod text;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub use avt::InvalidSize;
 pub use screen::{sane_size, terminal};
+pub use text::Text;
 
 use self::commands::Commands;
 use self::rows::Rows;

@@ -100,7 +100,9 @@ impl Observer for Rows {
         if terminal.active_screen_kind() == ScreenKind::Alternate {
             return self.full_screen.look(terminal, (self.now_ms, false), &mut self.lines);
         }
-        let rows = terminal.cursor().row + 1;
+        // A row without a character is not begun yet.
+        let cursor = terminal.cursor();
+        let rows = cursor.row + usize::from(cursor.col > 0);
         if self.begun.len() < rows {
             self.begun.resize(rows, self.now_ms);
         }

@@ -37,8 +37,8 @@ fn lines_have_the_time_at_which_they_were_begun() {
     let mut events = vec![('o', "one\r\n"), ('o', "two"), ('o', "-and a half\r\n")];
     events.extend([('o', "x\r\n"); 30]);
     let seen = seen(&header(), &events);
-    assert_eq!(lines(&seen)[..3], [(0, "one"), (0, "two-and a half"), (200, "x")]);
-    assert_eq!(lines(&seen).last(), Some(&(3100, "x")));
+    assert_eq!(lines(&seen)[..3], [(0, "one"), (100, "two-and a half"), (300, "x")]);
+    assert_eq!(lines(&seen).last(), Some(&(3200, "x")));
     assert_eq!(seen.lines.len(), 32);
 }
 
@@ -70,7 +70,7 @@ fn a_command_without_a_terminal_keeps_its_lines_apart() {
     let mut header = header();
     header.postern = serde_json::json!({"kind": "non_interactive_command"}).as_object().cloned();
     let seen = seen(&header, &[('o', "a\nb\n"), ('o', "c")]);
-    assert_eq!(lines(&seen), [(0, "a"), (0, "b"), (0, "c")]);
+    assert_eq!(lines(&seen), [(0, "a"), (0, "b"), (100, "c")]);
 }
 
 #[test]
@@ -152,6 +152,18 @@ fn without_keys_what_follows_a_prompt_is_guessed() {
         ],
     );
     assert_eq!(commands(&seen), [(300, "ls $ x", Source::Guess), (700, "50% done", Source::Guess)]);
+}
+
+#[test]
+fn lines_typed_ahead_are_guessed_by_a_prompt_seen_before() {
+    let seen = seen(
+        &header(),
+        &[('o', "web$ "), ('o', "id\r\n0\r\nweb$ pwd\r\n/\r\nweb$ \r\nweb$ ls^C\r\nweb$ "), ('o', "x\r\n")],
+    );
+    assert_eq!(
+        commands(&seen),
+        [(100, "id", Source::Guess), (100, "pwd", Source::Guess), (200, "x", Source::Guess)]
+    );
 }
 
 #[test]

@@ -19,6 +19,7 @@ LINES = [
     ("--target {db-prod} --reason 'look at the disk'", SESSION, "db-prod$ "),
     ("postern sessions list --history --profile carol", OUTPUT, "alice"),
     ("postern replay --profile carol last", OUTPUT, "db-prod$ "),
+    ("postern search --profile carol --commands exit", OUTPUT, "--at "),
     ("postern policy check", OUTPUT, "valid"),
     ("curl -s", OUTPUT, "# HELP postern_"),
     ("postern doctor --profile alice", OUTPUT, "ok "),

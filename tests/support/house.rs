@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use postern::alerts::AlertsConfig;
+use postern::archive::ArchiveConfig;
 use postern::broker::{BrokerConfig, Secret, StaticKeys};
 use postern::client::Trust;
 use postern::config::{
@@ -262,6 +264,8 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
         },
         registry: RegistrySection::default(),
         recorder: RecorderSection::default(),
+        alerts: AlertsConfig::default(),
+        archive: ArchiveConfig::default(),
         shipper: ShipperConfig::default(),
         sessions: SessionsConfig { node: "test".to_owned(), ..SessionsConfig::default() },
     }
@@ -375,7 +379,7 @@ permit (
   principal in Postern::Group::"auditors",
   action in
     [Postern::Action::"listTargets", Postern::Action::"watchSession",
-     Postern::Action::"replayRecording", Postern::Action::"terminateSession"],
+     Postern::Action::"replayRecording", Postern::Action::"holdRecording", Postern::Action::"terminateSession"],
   resource
 );
 "#;

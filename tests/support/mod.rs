@@ -12,7 +12,10 @@ mod web;
 use std::time::Duration;
 
 pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
-pub use house::{BRIEF, BROKER_KEY, CLOSED, DEV, DISK, House, PROD, QUIET, REGION, REMOTE, target};
+pub use house::{
+    BRIEF, BROKER_KEY, CLOSED, DEV, DISK, House, PROD, QUIET, REGION, REMOTE, certificate, configuration,
+    target,
+};
 pub use logs::{FakeLogs, Fault};
 pub use person::{Person, Ticket, proof};
 pub use recording::{Recorded, spool_holds};

@@ -167,7 +167,8 @@ impl Place<'_> {
              \x20 {env}; aws ssm start-session --profile alice --target {prod} --reason 'look at the disk'\n\n\
              \x20 # what went on, and what they saw (the last session ended)\n\
              \x20 {env}; postern sessions list --history --profile carol\n\
-             \x20 {env}; postern replay --profile carol last\n\n\
+             \x20 {env}; postern replay --profile carol last\n\
+             \x20 {env}; postern search --profile carol --commands exit\n\n\
              \x20 # the policies ({policies}), the metrics, the whole way checked\n\
              \x20 {env}; postern policy check {policies}\n\
              \x20 curl -s http://{metrics}/metrics\n\

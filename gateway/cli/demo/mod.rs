@@ -17,6 +17,8 @@ use anyhow::Context;
 
 use self::people::People;
 use self::trust::Trust;
+use crate::alerts::AlertsConfig;
+use crate::archive::ArchiveConfig;
 use crate::broker::{BrokerConfig, Secret, StaticKeys};
 use crate::config::{
     AdminConfig, Config, IdentitySection, ListenConfig, OnStop, PolicyConfig, RecorderSection,
@@ -60,6 +62,12 @@ pub struct Args {
     /// Where metrics and health are served; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     admin: SocketAddr,
+    /// Where recordings are archived: a directory, or s3://bucket/prefix
+    /// [default: `archive` in the state directory].
+    ///
+    /// S3 is reached at AWS_ENDPOINT_URL_S3, with made-up keys.
+    #[arg(long, value_name = "LOCATION")]
+    archive: Option<String>,
     /// Ship sessions to this log group of CloudWatch Logs too, at
     /// AWS_ENDPOINT_URL_CLOUDWATCH_LOGS; it is created if it is missing.
     #[arg(long, value_name = "NAME", requires = "logs_endpoint")]
@@ -195,6 +203,7 @@ fn configuration(
         }),
         ..BrokerConfig::default()
     };
+    let in_state = |name: &str| state.join(name).display().to_string();
     Ok(Config {
         state_directory: state.join("gateway"),
         listen: ListenConfig {
@@ -215,6 +224,11 @@ fn configuration(
         broker,
         registry: RegistrySection::default(),
         recorder: RecorderSection { spool: Some(state.join("recordings")) },
+        archive: ArchiveConfig {
+            location: Some(args.archive.clone().unwrap_or_else(|| in_state("archive"))),
+            region: Some(REGION.to_owned()),
+            ..ArchiveConfig::default()
+        },
         shipper: ShipperConfig {
             log_group: args.log_group.clone().unwrap_or_default(),
             create: true,
@@ -222,6 +236,7 @@ fn configuration(
             ..ShipperConfig::default()
         },
         // Its machines end with it, so its sessions do.
+        alerts: AlertsConfig::default(),
         sessions: SessionsConfig {
             node: "demo".to_owned(),
             on_stop: OnStop::End,

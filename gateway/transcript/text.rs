@@ -2,14 +2,14 @@
 //!
 //! Escape sequences are taken out, blanks stand for tabs, and a line ends at
 //! a line feed or at a return: text that was overwritten was still shown.
-//! What a screen finally looked like is another question; see `transcript`.
+//! What a screen finally looked like is another question; see [`super::Transcript`].
 
 /// Longest line in one piece, bytes; a longer one comes in several.
 const LINE_MAX: usize = 30_000;
 
 /// The text of a stream of output, up to where its last line ends.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Text {
+pub struct Text {
     line: String,
     escape: Escape,
 }
@@ -30,7 +30,7 @@ enum Escape {
 
 impl Text {
     /// Takes output; gives the lines that it ends.
-    pub(super) fn output(&mut self, text: &str, lines: &mut Vec<String>) {
+    pub fn output(&mut self, text: &str, lines: &mut Vec<String>) {
         for c in text.chars() {
             self.take(c, lines);
             if self.line.len() >= LINE_MAX {
@@ -40,7 +40,7 @@ impl Text {
     }
 
     /// The line that was never ended.
-    pub(super) fn finish(&mut self, lines: &mut Vec<String>) {
+    pub fn finish(&mut self, lines: &mut Vec<String>) {
         self.end_line(lines);
     }
 

@@ -1,0 +1,94 @@
+//! Is everything in the archive that its manifests say, unaltered?
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::{Archive, ArchiveError, Manifest, digest};
+use crate::recorder::{self, PublicKey, Report};
+use crate::session::SessionId;
+
+/// What was found of one session in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Recording and manifest belong together and are unaltered.
+    Whole(Box<Manifest>),
+    /// Something is damaged, missing or signed by somebody else.
+    Wrong(String),
+    /// A recording without manifest: being archived or being removed.
+    Unfinished,
+}
+
+impl Archive {
+    /// Checks one session against keys that the caller trusts.
+    ///
+    /// `scratch` is a folder for a copy of the recording, removed after.
+    pub async fn check(
+        &self,
+        session: &SessionId,
+        trusted: &[PublicKey],
+        scratch: &Path,
+    ) -> Result<Finding, ArchiveError> {
+        let manifest = match self.manifest(session).await {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Ok(Finding::Unfinished),
+            Err(ArchiveError::Manifest { why, .. }) => {
+                return Ok(Finding::Wrong(format!("its manifest is damaged: {why}")));
+            }
+            Err(error) => return Err(error),
+        };
+        if !manifest.signed_by(trusted) {
+            let key = crate::session::printable(&manifest.key_id);
+            return Ok(Finding::Wrong(format!("its manifest is not signed by a trusted key (key {key})")));
+        }
+        let Some(reading) = self.read(session).await? else {
+            return Ok(Finding::Wrong("its recording is missing".to_owned()));
+        };
+        let copy = Copy::make(scratch, session)?;
+        reading.copy(&mut &copy.file).await?;
+        let found = digest(&copy.path).await?;
+        if found != (manifest.sha256.clone(), manifest.bytes) {
+            let (bytes, expected) = (found.1, manifest.bytes);
+            let why = format!(
+                "its recording was altered: {bytes} bytes, {expected} in the manifest; SHA-256 differs"
+            );
+            return Ok(Finding::Wrong(why));
+        }
+        Ok(match recorder::verify(&copy.path, trusted) {
+            Ok(Report::Sealed(evidence)) => {
+                let head = evidence.segments.last().map(|segment| segment.hash.clone());
+                let same = (evidence.session.as_str(), &evidence.lines_sha256, &head)
+                    == (manifest.session.as_str(), &manifest.lines_sha256, &manifest.chain_head);
+                if same {
+                    Finding::Whole(Box::new(manifest))
+                } else {
+                    Finding::Wrong("manifest and recording say different things".to_owned())
+                }
+            }
+            Ok(Report::Unsealed { .. }) => Finding::Wrong("its recording is not sealed".to_owned()),
+            Err(damage) => Finding::Wrong(damage.to_string()),
+        })
+    }
+}
+
+/// A copy of a recording, removed when it was looked at.
+struct Copy {
+    path: PathBuf,
+    file: File,
+}
+
+impl Copy {
+    fn make(folder: &Path, session: &SessionId) -> Result<Self, ArchiveError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = folder.join(format!("postern-check-{}-{session}.cast.zst", std::process::id()));
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|why| ArchiveError::File { path: path.display().to_string(), why })?;
+        Ok(Self { path, file })
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // What somebody else removed need not be removed.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,180 @@
+//! Puts recordings into the catalogue, and takes them out.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::mpsc;
+
+use super::block::{Block, Packed};
+use super::{Catalogue, CatalogueError};
+use crate::asciicast::Header;
+use crate::replay::{End, ReplayError, Timeline, holds_flows};
+use crate::session::{SessionId, printable};
+use crate::transcript::{Command, Seen, Transcript};
+
+/// Blocks that wait for SQLite while the next are read.
+const AHEAD: usize = 8;
+/// Commands of one recording that are kept: a week of typing.
+const COMMANDS_MAX: usize = 100_000;
+
+impl Catalogue {
+    /// The sessions whose whole recordings are in it.
+    pub async fn known(&self) -> Result<HashSet<String>, CatalogueError> {
+        let ids = sqlx::query_scalar("SELECT session FROM recordings WHERE whole");
+        Ok(ids.fetch_all(&self.reader).await?.into_iter().collect())
+    }
+
+    /// Reads a recording into the catalogue, in place of what it had of it.
+    ///
+    /// One transaction: a recording is in it or not, never in part.
+    pub async fn add(&self, session: &SessionId, path: &Path) -> Result<(), CatalogueError> {
+        let (to_here, mut blocks) = mpsc::channel(AHEAD);
+        let from = path.to_owned();
+        let reading = tokio::task::spawn_blocking(move || read(&from, &to_here));
+        let mut transaction = self.writer.begin().await?;
+        remove(session, &mut transaction).await?;
+        let recording: i64 = sqlx::query_scalar(
+            "INSERT INTO recordings (session, principal, target, started_ms, duration_ms, whole) \
+             VALUES ($1, '', '', 0, 0, false) RETURNING id",
+        )
+        .bind(session.as_str())
+        .fetch_one(&mut *transaction)
+        .await?;
+        while let Some((packed, text)) = blocks.recv().await {
+            add_block(recording, packed, &text, &mut transaction).await?;
+        }
+        let failed = |why| CatalogueError::Recording { session: session.clone(), why };
+        // The task ends by itself and does not panic; if it did, nothing was read.
+        let read = reading.await.unwrap_or(Err(ReplayError::Empty)).map_err(failed)?;
+        for command in &read.commands {
+            add_command(recording, command, &mut transaction).await?;
+        }
+        sqlx::query(
+            "UPDATE recordings SET principal = $2, target = $3, started_ms = $4, duration_ms = $5, \
+             whole = $6 WHERE id = $1",
+        )
+        .bind(recording)
+        .bind(about(&read.header, "principal"))
+        .bind(about(&read.header, "target"))
+        .bind(read.header.timestamp.saturating_mul(1000))
+        .bind(i64::try_from(read.duration_ms).unwrap_or(i64::MAX))
+        .bind(read.whole)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Forgets a recording.
+    pub async fn remove(&self, session: &SessionId) -> Result<(), CatalogueError> {
+        let mut transaction = self.writer.begin().await?;
+        remove(session, &mut transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+async fn remove(session: &SessionId, on: &mut SqliteConnection) -> Result<(), CatalogueError> {
+    for statement in [
+        "DELETE FROM words WHERE rowid IN (SELECT b.id FROM blocks b JOIN recordings r ON r.id = b.recording \
+         WHERE r.session = $1)",
+        "DELETE FROM blocks WHERE recording IN (SELECT id FROM recordings WHERE session = $1)",
+        "DELETE FROM commands WHERE recording IN (SELECT id FROM recordings WHERE session = $1)",
+        "DELETE FROM recordings WHERE session = $1",
+    ] {
+        sqlx::query(statement).bind(session.as_str()).execute(&mut *on).await?;
+    }
+    Ok(())
+}
+
+async fn add_block(
+    recording: i64,
+    packed: Packed,
+    text: &str,
+    on: &mut SqliteConnection,
+) -> Result<(), CatalogueError> {
+    let block: i64 =
+        sqlx::query_scalar("INSERT INTO blocks (recording, times, text) VALUES ($1, $2, $3) RETURNING id")
+            .bind(recording)
+            .bind(packed.times)
+            .bind(packed.text)
+            .fetch_one(&mut *on)
+            .await?;
+    let words = sqlx::query("INSERT INTO words (rowid, text) VALUES ($1, $2)");
+    words.bind(block).bind(text).execute(&mut *on).await?;
+    Ok(())
+}
+
+async fn add_command(
+    recording: i64,
+    command: &Command,
+    on: &mut SqliteConnection,
+) -> Result<(), CatalogueError> {
+    sqlx::query("INSERT INTO commands (recording, time_ms, source, text) VALUES ($1, $2, $3, $4)")
+        .bind(recording)
+        .bind(i64::try_from(command.time_ms).unwrap_or(i64::MAX))
+        .bind(command.source.as_str())
+        .bind(&command.text)
+        .execute(&mut *on)
+        .await?;
+    Ok(())
+}
+
+fn about(header: &Header, name: &str) -> String {
+    let word = header.postern.as_ref().and_then(|about| about.get(name)?.as_str());
+    word.map(printable).unwrap_or_default()
+}
+
+/// What is known of a recording once it was read.
+struct Read {
+    header: Header,
+    duration_ms: u64,
+    whole: bool,
+    commands: Vec<Command>,
+}
+
+type Blocks = mpsc::Sender<(Packed, String)>;
+
+/// Reads a recording to its end; its blocks go out on the way.
+fn read(path: &Path, blocks: &Blocks) -> Result<Read, ReplayError> {
+    let mut timeline = Timeline::open(path)?;
+    let header = timeline.header().clone();
+    let transcript = Transcript::of(&header);
+    let mut transcript = transcript.map_err(|error| ReplayError::NotARecording(error.to_string()))?;
+    let (mut block, mut commands, mut duration_ms) = (Block::default(), Vec::new(), 0);
+    if !holds_flows(&header) {
+        while let Some(event) = timeline.next_event()? {
+            duration_ms = event.time_ms;
+            transcript.event(&event);
+            take(transcript.take(), (&mut block, &mut commands), blocks)?;
+        }
+        take(transcript.finish(), (&mut block, &mut commands), blocks)?;
+        send(&mut block, blocks)?;
+    }
+    Ok(Read { header, duration_ms, whole: timeline.end() == End::Whole, commands })
+}
+
+fn take(
+    seen: Seen,
+    (block, commands): (&mut Block, &mut Vec<Command>),
+    blocks: &Blocks,
+) -> Result<(), ReplayError> {
+    for line in seen.lines.iter().filter(|line| !line.text.is_empty()) {
+        if block.push(line.time_ms, &line.text) {
+            send(block, blocks)?;
+        }
+    }
+    let room = COMMANDS_MAX.saturating_sub(commands.len());
+    commands.extend(seen.commands.into_iter().take(room));
+    Ok(())
+}
+
+fn send(block: &mut Block, blocks: &Blocks) -> Result<(), ReplayError> {
+    if block.is_empty() {
+        return Ok(());
+    }
+    let packed = block.pack().map_err(ReplayError::Write)?;
+    let text = block.text().to_owned();
+    *block = Block::default();
+    let gone = |_| ReplayError::Write(std::io::Error::other("the catalogue takes no more"));
+    blocks.blocking_send((packed, text)).map_err(gone)
+}

@@ -1,0 +1,110 @@
+//! `GET /v1/sessions/{id}/recording`: the file, or its lines as they come.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::unfold;
+use serde::Deserialize;
+use tokio::fs::File;
+
+use super::call::{Call, refusal};
+use super::rest::noun;
+use super::{Front, Peer};
+use crate::archive::Reading;
+use crate::error::{ApiError, Code};
+use crate::lifecycle::{Following, RecordingFile};
+use crate::session::SessionId;
+
+/// Bytes of a recording read and sent at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// The query of `GET /v1/sessions/{id}/recording`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecordingQuery {
+    /// Lines of asciicast, and on until the session ends.
+    #[serde(default)]
+    follow: bool,
+}
+
+/// The `.cast.zst`, also while running; or with `follow` its lines.
+pub(super) async fn recording(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    Path(session): Path<String>,
+    query: Result<Query<RecordingQuery>, QueryRejection>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        let Query(query) = query.map_err(|e| ApiError::client(Code::Validation, e.to_string()))?;
+        let id = noun(SessionId::parse(&session))?;
+        if query.follow {
+            return front.lifecycle.follow(&call.asker, &id).await.map(lines);
+        }
+        let (sealed, body) = match front.lifecycle.recording(&call.asker, &id).await? {
+            RecordingFile::Here { path, sealed } => (sealed, chunks(open(&path).await?)),
+            RecordingFile::Archived(reading) => (true, archived(reading)),
+            // The copy goes when it is open: nobody else needs its name.
+            RecordingFile::ReadBack(copy) => (copy.sealed, chunks(open(&copy.path).await?)),
+        };
+        Ok(answer("application/zstd", sealed, body))
+    };
+    work.await.unwrap_or_else(|error| refusal(&error))
+}
+
+async fn open(path: &std::path::Path) -> Result<File, ApiError> {
+    File::open(path).await.map_err(|error| {
+        tracing::error!(%error, "a recording could not be opened");
+        ApiError::gateway("the gateway could not open the recording")
+    })
+}
+
+fn answer(kind: &'static str, sealed: bool, body: Body) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::HeaderName::from_static("x-postern-sealed"), if sealed { "true" } else { "false" }),
+    ];
+    (StatusCode::OK, headers, body).into_response()
+}
+
+/// The file in chunks, as fast as the client takes them.
+fn chunks(file: File) -> Body {
+    let chunks = unfold(file, |mut file| async move {
+        use tokio::io::AsyncReadExt;
+        let mut chunk = bytes::BytesMut::with_capacity(CHUNK);
+        match file.read_buf(&mut chunk).await {
+            Ok(0) => None,
+            Ok(_) => Some((Ok(chunk.freeze()), file)),
+            Err(error) => Some((Err(error), file)),
+        }
+    });
+    Body::from_stream(chunks)
+}
+
+/// The same of an archived one; it breaks off where the archive does.
+fn archived(reading: Reading) -> Body {
+    let chunks = unfold(reading, |mut reading| async move {
+        let chunk = reading.next().await?;
+        if let Err(error) = &chunk {
+            tracing::error!(%error, "an archived recording breaks off");
+        }
+        Some((chunk, reading))
+    });
+    Body::from_stream(chunks)
+}
+
+fn lines(following: Following) -> Response {
+    let lines = unfold(following, |mut following| async move {
+        let lines = following.next().await?;
+        Some((Ok::<_, Infallible>(lines), following))
+    });
+    answer("application/x-asciicast", false, Body::from_stream(lines))
+}

@@ -1,0 +1,142 @@
+//! Watching a session by its recording while it is written.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::Lifecycle;
+use super::admission::Asker;
+use super::recordings::RecordingFile;
+use crate::error::{ApiError, Blame, Code};
+use crate::policy::{Action, Resource};
+use crate::recorder::read::{LineReader, ReadError};
+use crate::registry::SessionRecord;
+use crate::session::SessionId;
+
+/// Watchers at once on this node: each decodes its recording.
+pub(super) const WATCHERS_MAX: usize = 64;
+/// How often the file is looked at; the recorder adds to it every second.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often policy is asked whether the watcher may go on.
+const ASK: Duration = Duration::from_secs(15);
+/// A blank line after this long without any: who waits knows we are there.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// Lines handed on at a time, bytes.
+const PIECE: usize = 64 * 1024;
+
+/// A recording on its way to a watcher.
+pub struct Following {
+    lifecycle: Arc<Lifecycle>,
+    asker: Asker,
+    record: SessionRecord,
+    reader: Option<LineReader<File>>,
+    asked: Instant,
+    said: Instant,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Lifecycle {
+    /// The lines of a recording as they are written, if policy allows.
+    ///
+    /// It takes the right to replay it and, while it runs, to watch it.
+    pub async fn follow(self: &Arc<Self>, asker: &Asker, id: &SessionId) -> Result<Following, ApiError> {
+        let RecordingFile::Here { path, .. } = self.recording(asker, id).await? else {
+            let sentence = "the session is over: replay its recording";
+            return Err(ApiError::client(Code::Validation, sentence));
+        };
+        if let Some(live) = self.live.get(id) {
+            self.admit_on_session(Action::WatchSession, asker, &live).await?;
+        }
+        let Ok(turn) = Arc::clone(&self.watchers).try_acquire_owned() else {
+            let sentence = "this gateway has as many watchers as it may; try again later";
+            return Err(ApiError::new(Code::Throttling, Blame::Gateway, sentence));
+        };
+        let none = || ApiError::client(Code::DoesNotExist, format!("there is no session {id}"));
+        let record = self.registered(id).await?.ok_or_else(none)?;
+        let file = File::open(&path).map_err(|error| {
+            tracing::error!(session = %id, %error, "the recording could not be opened");
+            ApiError::gateway("the gateway could not open the recording")
+        })?;
+        let (asked, said) = (Instant::now(), Instant::now());
+        let reader = Some(LineReader::new(file));
+        let (lifecycle, asker) = (Arc::clone(self), asker.clone());
+        Ok(Following { lifecycle, asker, record, reader, asked, said, _turn: turn })
+    }
+}
+
+impl Following {
+    /// The next lines; waits for them. `None`: there will be no more.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            // Asked first: what is written before the end is read after it.
+            let goes_on = self.goes_on();
+            let lines = self.read().await?;
+            if !lines.is_empty() {
+                self.said = Instant::now();
+                return Some(lines.into());
+            }
+            if !goes_on {
+                return None;
+            }
+            if self.said.elapsed() >= SIGN_OF_LIFE {
+                self.said = Instant::now();
+                return Some(Bytes::from_static(b"\n"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Whether the session runs here and may still be watched.
+    fn goes_on(&mut self) -> bool {
+        if self.lifecycle.live.get(&self.record.id).is_none()
+            || self.lifecycle.draining.load(Ordering::Acquire)
+        {
+            return false;
+        }
+        if self.asked.elapsed() < ASK {
+            return true;
+        }
+        self.asked = Instant::now();
+        let SessionRecord { id, principal, instance, .. } = &self.record;
+        let recording = Resource::Recording { id, owner: principal, instance };
+        let session = Resource::Session { id, owner: principal, instance };
+        let may = self.lifecycle.quietly(&self.asker, Action::ReplayRecording, recording)
+            && self.lifecycle.quietly(&self.asker, Action::WatchSession, session);
+        if !may {
+            tracing::info!(session = %id, principal = %self.asker.principal.arn, "may not watch any more");
+        }
+        may
+    }
+
+    /// The whole lines that are there, up to a piece; `None`: unreadable.
+    async fn read(&mut self) -> Option<Vec<u8>> {
+        let mut reader = self.reader.take()?;
+        let read = tokio::task::spawn_blocking(move || {
+            let lines = lines(&mut reader);
+            (reader, lines)
+        });
+        let (reader, lines) = read.await.ok()?;
+        self.reader = Some(reader);
+        lines
+            .inspect_err(
+                |error| tracing::error!(session = %self.record.id, %error, "a recording cannot be watched"),
+            )
+            .ok()
+    }
+}
+
+fn lines(reader: &mut LineReader<File>) -> Result<Vec<u8>, ReadError> {
+    let mut lines = Vec::new();
+    while lines.len() < PIECE {
+        match reader.next_line()? {
+            Some(line) => lines.extend_from_slice(line),
+            None => break,
+        }
+    }
+    Ok(lines)
+}

@@ -1,0 +1,330 @@
+//! Keeping recordings: into the archive after the seal, and out of it in time.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Lifecycle;
+use super::admission::Asker;
+use crate::archive::{Archive, ArchiveError, Manifest, Origin};
+use crate::asciicast::Header;
+use crate::catalogue::CatalogueError;
+use crate::error::{ApiError, Code};
+use crate::policy::Action;
+use crate::registry::{Archived, Hold, RegistryError};
+use crate::session::{SessionId, clean_reason, now_ms};
+use crate::store::{Found, StoreError};
+
+/// Recordings in the list of work; with more the spool is read again.
+const WORK_MAX: usize = 10_000;
+/// How long the archive is left alone after it failed, first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// How often it is looked at what has been kept long enough.
+const TIDY: Duration = Duration::from_secs(3600);
+/// Recordings deleted in one go.
+const DELETED_AT_ONCE: u32 = 1000;
+const DAY_MS: u64 = 86_400_000;
+
+/// How long recordings stay where; not set: for ever.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Days in the spool, once archived.
+    pub keep_local_days: Option<u32>,
+    /// Days in all.
+    pub delete_after_days: Option<u32>,
+}
+
+/// What is known of how a recording is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Whether and when it was archived.
+    pub archived: Option<Archived>,
+    /// The hold on it.
+    pub hold: Option<Hold>,
+}
+
+/// Why a recording was not archived.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+}
+
+impl KeepError {
+    /// Whether another try could go better.
+    fn passes(&self) -> bool {
+        !matches!(
+            self,
+            Self::Archive(ArchiveError::NotSealed { .. }) | Self::Store(StoreError::Header { .. })
+        )
+    }
+}
+
+impl Lifecycle {
+    /// Archives what is sealed and not archived yet, and then what will be.
+    ///
+    /// The spool is the list of work: what a stop cuts off is found again.
+    pub(super) fn archive_recordings(self: &Arc<Self>) {
+        let (Some(archive), Some(sealed)) = (self.rooms.archive.clone(), self.to_archive.begin()) else {
+            return;
+        };
+        let this = Arc::downgrade(self);
+        let worker = Worker { this: Weak::clone(&this), archive, work: VecDeque::new(), pause: PAUSE.0 };
+        tokio::spawn(worker.run(sealed));
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(TIDY);
+            loop {
+                ticks.tick().await;
+                let Some(this) = this.upgrade() else { return };
+                this.tidy(now_ms()).await;
+            }
+        });
+    }
+
+    /// Holds a recording, or ends the hold; policy decides and it is logged.
+    pub async fn hold(
+        &self,
+        asker: &Asker,
+        id: &SessionId,
+        hold: Option<Option<String>>,
+    ) -> Result<Kept, ApiError> {
+        let none =
+            || ApiError::client(Code::DoesNotExist, format!("there is no recording of a session {id}"));
+        let record = self.registered(id).await?.ok_or_else(none)?;
+        self.admit_on_recording(Action::HoldRecording, asker, &record).await?;
+        let by = asker.principal.arn.clone();
+        tracing::info!(session = %id, principal = %by, held = hold.is_some(), "legal hold");
+        let done = match hold {
+            Some(reason) => {
+                let reason = reason.map(|reason| clean_reason(&reason));
+                self.rooms.registry.hold(id, &Hold { at_ms: now_ms(), by, reason }).await
+            }
+            None => self.rooms.registry.release(id).await.map(|_| ()),
+        };
+        done.map_err(|error| unregistered(&error))?;
+        self.kept(id).await
+    }
+
+    /// What is known of how a recording is kept.
+    pub async fn kept(&self, id: &SessionId) -> Result<Kept, ApiError> {
+        let archived = self.rooms.registry.archived(id).await.map_err(|error| unregistered(&error))?;
+        let hold = self.rooms.registry.held(id).await.map_err(|error| unregistered(&error))?;
+        Ok(Kept { archived, hold })
+    }
+
+    /// Removes what has been kept long enough, and is not held.
+    pub(super) async fn tidy(&self, now_ms: u64) {
+        let Some(archive) = &self.rooms.archive else { return };
+        let _alone = self.indexing_or_deleting.lock().await;
+        let ended_before = |days: Option<u32>| Some(now_ms.saturating_sub(u64::from(days?) * DAY_MS));
+        if let Some(before) = ended_before(self.settings.retention.keep_local_days)
+            && let Err(error) = self.leave_spool(archive, before).await
+        {
+            tracing::error!(%error, "archived recordings stay in the spool for now");
+        }
+        if let Some(before) = ended_before(self.settings.retention.delete_after_days)
+            && let Err(error) = self.delete_old(archive, before).await
+        {
+            tracing::error!(%error, "old recordings are not deleted for now");
+        }
+    }
+
+    /// Removes files from the spool that the archive surely has.
+    async fn leave_spool(&self, archive: &Archive, before: u64) -> Result<(), KeepError> {
+        // What is not indexed yet is still needed here.
+        let indexed = self.rooms.catalogue.known().await?;
+        let here = self.rooms.store.list()?.into_iter();
+        for found in here.filter(|found| found.sealed && indexed.contains(found.id.as_str())) {
+            if let Some(archived) = self.rooms.registry.archived(&found.id).await?
+                && archived.ended_ms <= before
+                && archived.bytes == found.bytes
+                && archive.holds(&found.id, found.bytes).await?
+            {
+                remove(&found.path)?;
+                tracing::info!(session = %found.id, %archive, "the recording has left the spool");
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_old(&self, archive: &Archive, before: u64) -> Result<(), KeepError> {
+        for old in self.rooms.registry.archived_before(before, DELETED_AT_ONCE).await? {
+            let id = &old.session;
+            // A hold may have come since the list was made.
+            if self.rooms.registry.held(id).await?.is_some() {
+                continue;
+            }
+            if let Some(found) = self.rooms.store.find(id)? {
+                remove(&found.path)?;
+            }
+            archive.remove(id).await?;
+            if let Err(error) = self.rooms.catalogue.remove(id).await {
+                tracing::error!(session = %id, %error, "a deleted recording is still in the catalogue");
+            }
+            self.rooms.registry.remove_archived(id).await?;
+            self.rooms.metrics.archived.with_label_values(&["deleted"]).inc();
+            tracing::info!(session = %id, %archive, ended_ms = old.ended_ms, "the recording was deleted");
+        }
+        Ok(())
+    }
+
+    async fn archive_one(&self, archive: &Archive, id: &SessionId) -> Result<Option<Manifest>, KeepError> {
+        let Some(found) = self.rooms.store.find(id)?.filter(|found| found.sealed) else { return Ok(None) };
+        if self.rooms.registry.archived(id).await?.is_some() {
+            return Ok(None);
+        }
+        let origin = self.origin(&found)?;
+        let key = self.rooms.recorder.public_key().id();
+        let sign = |json: &[u8]| self.rooms.recorder.sign(json);
+        let manifest = archive.keep(&found.path, origin, (key, sign)).await?;
+        let archived = Archived {
+            session: id.clone(),
+            at_ms: manifest.archived_ms,
+            ended_ms: manifest.ended_ms,
+            bytes: manifest.bytes,
+            sha256: manifest.sha256.clone(),
+        };
+        self.rooms.registry.add_archived(&archived).await?;
+        Ok(Some(manifest))
+    }
+
+    /// Where a recording comes from, as its own header says.
+    fn origin(&self, found: &Found) -> Result<Origin, StoreError> {
+        let header = found.header()?;
+        Ok(Origin {
+            session: found.id.clone(),
+            principal: word(&header, "principal").unwrap_or_default(),
+            target: word(&header, "target").unwrap_or_default(),
+            durability: word(&header, "durability"),
+            started_ms: u64::try_from(header.timestamp).unwrap_or_default().saturating_mul(1000),
+            node: self.settings.node.clone(),
+            archived_ms: now_ms(),
+        })
+    }
+}
+
+/// Works on the list, one recording after the other.
+struct Worker {
+    this: Weak<Lifecycle>,
+    archive: Archive,
+    work: VecDeque<SessionId>,
+    pause: Duration,
+}
+
+impl Worker {
+    async fn run(mut self, mut sealed: mpsc::Receiver<SessionId>) {
+        self.find_missed().await;
+        loop {
+            while let Ok(id) = sealed.try_recv() {
+                self.add(id);
+            }
+            match self.step().await {
+                Step::Done => {}
+                Step::Idle => match sealed.recv().await {
+                    Some(id) => self.add(id),
+                    None => return,
+                },
+                Step::Failed => tokio::time::sleep(self.pause).await,
+                Step::Over => return,
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Step {
+        let Some(this) = self.this.upgrade() else { return Step::Over };
+        this.rooms.metrics.archive_backlog.set(i64::try_from(self.work.len()).unwrap_or(i64::MAX));
+        let Some(id) = self.work.pop_front() else {
+            if this.to_archive.missed() {
+                self.find_missed().await;
+                return Step::Done;
+            }
+            return Step::Idle;
+        };
+        match this.archive_one(&self.archive, &id).await {
+            Ok(manifest) => {
+                self.pause = PAUSE.0;
+                if let Some(manifest) = manifest {
+                    this.rooms.metrics.archived.with_label_values(&["archived"]).inc();
+                    this.rooms.metrics.archived_bytes.inc_by(manifest.bytes);
+                    if this.settings.retention.keep_local_days == Some(0) {
+                        this.tidy(now_ms()).await;
+                    }
+                }
+                Step::Done
+            }
+            Err(error) if error.passes() => {
+                this.rooms.metrics.archived.with_label_values(&["retried"]).inc();
+                tracing::warn!(session = %id, %error, again_in = ?self.pause, "the recording is not archived yet");
+                // Others need not wait for one that never goes.
+                self.add(id);
+                this.rooms.metrics.archive_backlog.set(i64::try_from(self.work.len()).unwrap_or(i64::MAX));
+                drop(this);
+                self.pause = (self.pause * 2).min(PAUSE.1);
+                Step::Failed
+            }
+            Err(error) => {
+                this.rooms.metrics.archived.with_label_values(&["failed"]).inc();
+                tracing::error!(session = %id, %error, "the recording cannot be archived; it stays in the spool");
+                Step::Done
+            }
+        }
+    }
+
+    fn add(&mut self, id: SessionId) {
+        if self.work.len() < WORK_MAX {
+            self.work.push_back(id);
+        } else if let Some(this) = self.this.upgrade() {
+            this.to_archive.miss();
+        }
+    }
+
+    /// What an earlier process or a full list left out, oldest first.
+    async fn find_missed(&mut self) {
+        let Some(this) = self.this.upgrade() else { return };
+        let found = async {
+            Ok::<_, KeepError>((this.rooms.registry.all_archived().await?, this.rooms.store.list()?))
+        };
+        match found.await {
+            Ok((archived, mut found)) => {
+                found.retain(|found| found.sealed && !archived.contains(found.id.as_str()));
+                found.sort_by_key(|found| found.modified);
+                found.into_iter().for_each(|found| self.add(found.id));
+            }
+            Err(error) => tracing::error!(%error, "the spool cannot be looked through for the archive"),
+        }
+    }
+}
+
+enum Step {
+    Done,
+    Idle,
+    Failed,
+    Over,
+}
+
+fn word(header: &Header, name: &str) -> Option<String> {
+    Some(header.postern.as_ref()?.get(name)?.as_str()?.to_owned())
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::Io { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unregistered(error: &RegistryError) -> ApiError {
+    tracing::error!(%error, "the registry did not answer");
+    ApiError::gateway("the gateway could not look up how the recording is kept; try again")
+}

@@ -1,0 +1,257 @@
+//! May they still? Running sessions are asked about again while they live.
+//!
+//! When the policy folder changes, all of them; every second those whose
+//! answer time can change; one whose machine is described anew, and one that
+//! met an alert rule. What is no longer permitted ends, with the reason on its user's screen.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::Lifecycle;
+use super::admission::{self, Asker};
+use super::live::Live;
+use crate::alerts::Raised;
+use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Watch};
+use crate::registry::DecisionRecord;
+use crate::relay::{Control, Ending};
+use crate::session::Target;
+
+/// How often sessions are asked about whose answer depends on time.
+const ROUND: Duration = Duration::from_secs(1);
+/// How often the machines of running sessions are described again.
+const DESCRIBE: Duration = Duration::from_secs(30);
+/// Machines described in one go; the others have their turn after them.
+const DESCRIBED_AT_ONCE: usize = 100;
+
+/// What policy says of a session that runs.
+enum Again {
+    /// As before.
+    Same,
+    /// It goes on under other obligations.
+    Obey(Obligations),
+    /// It ends.
+    End(Box<Decision>),
+    /// It would have to be begun in another way.
+    Anew(&'static str),
+}
+
+impl Lifecycle {
+    /// Keeps asking until the process stops.
+    pub async fn keep_asking(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let stop = stopped.wait_for(|stopped| *stopped);
+        tokio::select! {
+            () = self.follow_folder() => {}
+            () = self.follow_time() => {}
+            () = self.follow_machines() => {}
+            _ = stop => {}
+        }
+    }
+
+    async fn follow_folder(self: &Arc<Self>) {
+        let mut watch = Watch::new(self.rooms.policy.folder());
+        loop {
+            watch.changed().await;
+            self.reload_policies().await;
+        }
+    }
+
+    async fn follow_time(self: &Arc<Self>) {
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            self.follow_revocations().await;
+            let set = self.rooms.policy.set();
+            self.ask_again(|live| set.depends_on_time(Action::from(live.started.kind))).await;
+        }
+    }
+
+    async fn follow_machines(self: &Arc<Self>) {
+        let mut seen = HashMap::new();
+        loop {
+            tokio::time::sleep(DESCRIBE).await;
+            self.describe_machines(&mut seen).await;
+        }
+    }
+
+    /// Reads the policy folder again; another set is obeyed at once.
+    pub async fn reload_policies(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || this.rooms.policy.reload()).await;
+        let metrics = &self.rooms.metrics;
+        let count = |result| metrics.watch.policy_loads.with_label_values(&[result]).inc();
+        match read {
+            Ok(Ok(another)) => {
+                metrics.watch.policy_refused.set(0);
+                if another {
+                    count("in_force");
+                    let set = self.rooms.policy.set();
+                    tracing::info!(
+                        policies = set.len(),
+                        digest = set.digest(),
+                        "another policy set is in force"
+                    );
+                    self.ask_again(|_| true).await;
+                }
+            }
+            Ok(Err(error)) => {
+                // It is looked at every few seconds, and told once.
+                if metrics.watch.policy_refused.get() == 0 {
+                    count("refused");
+                    let digest = self.rooms.policy.set().digest().to_owned();
+                    tracing::error!(why = error.line(), still = digest, "the policy folder is refused");
+                }
+                metrics.watch.policy_refused.set(1);
+            }
+            Err(error) => tracing::error!(%error, "the policy folder could not be read"),
+        }
+    }
+
+    /// Describes machines anew, and asks about the sessions on what changed.
+    async fn describe_machines(self: &Arc<Self>, seen: &mut HashMap<Target, Instant>) {
+        let mut targets: Vec<Target> =
+            self.live.all().iter().map(|live| live.instance().target.clone()).collect();
+        targets.sort();
+        targets.dedup();
+        seen.retain(|target, _| targets.binary_search(target).is_ok());
+        targets.sort_by_key(|target| seen.get(target).copied());
+        for target in targets.into_iter().take(DESCRIBED_AT_ONCE) {
+            seen.insert(target.clone(), Instant::now());
+            // Whose machine cannot be described keeps what was said of it.
+            let Ok(instance) = self.rooms.broker.instance(&target).await else { continue };
+            let on_it = |live: &Live| live.instance().target == target;
+            let sessions = self.live.all();
+            let sessions = sessions.iter().filter(|live| on_it(live));
+            let changed = sessions.filter(|live| live.describe(instance.clone())).count();
+            if changed > 0 {
+                self.ask_again(on_it).await;
+            }
+        }
+    }
+
+    /// Asks about running sessions again; those no longer permitted end.
+    pub(super) async fn ask_again(self: &Arc<Self>, which: impl Fn(&Live) -> bool) {
+        let mut sessions = self.live.all();
+        sessions.retain(|live| !live.has_ended() && !live.is_dismissed() && which(live));
+        if sessions.is_empty() {
+            return;
+        }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = sessions.len().div_ceil(threads);
+        let shares: Vec<_> = sessions
+            .chunks(share)
+            .map(|share| {
+                let (this, share) = (Arc::clone(self), share.to_vec());
+                // Thousands of decisions must not hold up the relays.
+                tokio::task::spawn_blocking(move || this.ask_about(&share))
+            })
+            .collect();
+        for share in shares {
+            match share.await {
+                Ok(denials) if denials.is_empty() => {}
+                Ok(denials) => {
+                    if let Err(error) = self.rooms.registry.add_decisions(&denials).await {
+                        tracing::error!(%error, "decisions that ended sessions could not be registered");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "running sessions could not be asked about"),
+            }
+        }
+    }
+
+    /// Asks and acts at once; returns the denials, to be written down.
+    fn ask_about(&self, sessions: &[Arc<Live>]) -> Vec<DecisionRecord> {
+        let mut denials = Vec::new();
+        for live in sessions {
+            let result = match self.still(live, &mut denials) {
+                Again::Same => "permitted",
+                Again::Obey(obligations) => {
+                    self.order(live, Control::Obey(admission::rules(&obligations)));
+                    *live.obligations() = obligations;
+                    "permitted"
+                }
+                Again::End(decision) => {
+                    let sentence = format!("{} (decision {})", decision.sentence, decision.id);
+                    tracing::info!(session = %live.id, sentence, "the session is no longer permitted");
+                    self.order(live, Control::End(Ending { reason: "policy", sentence }));
+                    "denied"
+                }
+                Again::Anew(what) => {
+                    let sentence =
+                        format!("policy now obliges this session to {what}; open it again to go on");
+                    self.order(live, Control::End(Ending { reason: "policy", sentence }));
+                    "denied"
+                }
+            };
+            self.rooms.metrics.watch.sessions_asked_again.with_label_values(&[result]).inc();
+        }
+        denials
+    }
+
+    /// Marks recordings where a rule was met, and asks about the sessions.
+    ///
+    /// Ends when nobody raises alerts any more.
+    pub async fn heed(self: Arc<Self>, mut raised: mpsc::Receiver<Raised>) {
+        while let Some(alert) = raised.recv().await {
+            let Some(live) = self.live.get(&alert.session) else { continue };
+            if !alert.marked {
+                self.order(&live, Control::Mark(alert.mark()));
+            }
+            if live.met(&alert.rule) {
+                self.ask_again(|other| other.id == live.id).await;
+            }
+        }
+    }
+
+    /// The question of its start, asked now.
+    fn still(&self, live: &Live, denials: &mut Vec<DecisionRecord>) -> Again {
+        let (started, instance, alerts) = (&live.started, live.instance(), live.alerts());
+        let context = Asked {
+            document: Some(&started.document),
+            parameters: Some(&started.parameters),
+            reason: started.reason.as_deref(),
+            source_ip: Some(started.source_ip),
+            session: Some(&live.id),
+            alerts: &alerts,
+            running: Some(live.running(Instant::now())),
+        };
+        let question = Question {
+            principal: &live.principal,
+            action: Action::from(started.kind),
+            resource: Resource::Instance(&instance),
+            context,
+        };
+        let decision = self.answer(&question);
+        if !decision.allowed {
+            let asker = Asker { principal: live.principal.clone(), source_ip: started.source_ip };
+            denials.push(self.decision_record(&asker, &question, &decision, Some(&live.id)));
+            return Again::End(Box::new(decision));
+        }
+        let owed = started.obligations.clone().and(&decision.obligations);
+        let now = live.obligations();
+        if owed == *now {
+            Again::Same
+        } else if owed.capture_traffic != now.capture_traffic {
+            Again::Anew("have its traffic captured")
+        } else if owed.read_only != now.read_only {
+            Again::Anew("be read only")
+        } else if owed.record != now.record {
+            Again::Anew("be recorded more safely")
+        } else {
+            Again::Obey(owed)
+        }
+    }
+
+    /// Gives an order without waiting for a relay that has many.
+    fn order(&self, live: &Arc<Live>, order: Control<super::ClientStream>) {
+        if let Err(full) = live.orders.try_send(order) {
+            let (live, order) = (Arc::clone(live), full.into_inner());
+            // A closed channel means the session is ending already.
+            tokio::spawn(async move { live.orders.send(order).await.is_ok() });
+        }
+    }
+}

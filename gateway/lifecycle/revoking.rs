@@ -1,0 +1,129 @@
+//! Who is shut out at once: asked before policy, obeyed by what runs.
+
+use std::sync::Arc;
+
+use super::Lifecycle;
+use super::admission::Asker;
+use crate::error::{ApiError, Code};
+use crate::policy::{Action, Decision, Question, Resource};
+use crate::registry::{RegistryError, Revocation, Revoked};
+use crate::session::{Principal, now_ms};
+
+/// Most revocations in force at once: every question looks at all of them.
+const REVOCATIONS_MAX: usize = 1000;
+
+impl Lifecycle {
+    /// Shuts somebody or something out; what runs of it ends.
+    pub async fn revoke(
+        self: &Arc<Self>,
+        asker: &Asker,
+        revoked: Revoked,
+        (reason, until_ms): (String, Option<u64>),
+    ) -> Result<Revocation, ApiError> {
+        self.admit_administration(asker).await?;
+        if self.revocations.load().len() >= REVOCATIONS_MAX {
+            let sentence =
+                format!("{REVOCATIONS_MAX} revocations are in force; lift some, or write a policy");
+            return Err(ApiError::client(Code::Validation, sentence));
+        }
+        let revocation = Revocation {
+            id: uuid::Uuid::new_v4().to_string(),
+            revoked,
+            reason,
+            by: asker.principal.arn.clone(),
+            at_ms: now_ms(),
+            until_ms,
+        };
+        self.rooms.registry.revoke(&revocation).await?;
+        tracing::warn!(by = %revocation.by, revoked = ?revocation.revoked, id = %revocation.id, "revoked");
+        self.follow_revocations().await;
+        Ok(revocation)
+    }
+
+    /// Lifts a revocation; sessions that ended stay ended.
+    pub async fn lift(self: &Arc<Self>, asker: &Asker, id: &str) -> Result<(), ApiError> {
+        self.admit_administration(asker).await?;
+        if !self.rooms.registry.lift(id, &asker.principal.arn, now_ms()).await? {
+            let sentence = format!("there is no revocation {} in force", crate::session::printable(id));
+            return Err(ApiError::client(Code::DoesNotExist, sentence));
+        }
+        tracing::warn!(by = %asker.principal.arn, id, "revocation lifted");
+        self.follow_revocations().await;
+        Ok(())
+    }
+
+    /// The revocations in force.
+    pub async fn revocations(&self, asker: &Asker) -> Result<Vec<Revocation>, ApiError> {
+        self.admit_administration(asker).await?;
+        Ok(self.rooms.registry.revocations(now_ms()).await?)
+    }
+
+    /// Reads what is in force, before anybody is let in.
+    pub async fn know_revocations(&self) -> Result<(), RegistryError> {
+        self.revocations.store(Arc::new(self.rooms.registry.revocations(now_ms()).await?));
+        Ok(())
+    }
+
+    /// Reads what is in force, on whichever node it was revoked.
+    ///
+    /// What cannot be read changes nothing: those in force stay so.
+    pub(super) async fn follow_revocations(self: &Arc<Self>) {
+        match self.rooms.registry.revocations(now_ms()).await {
+            Ok(found) if found == **self.revocations.load() => {}
+            Ok(found) => {
+                self.revocations.store(Arc::new(found));
+                self.ask_again(|_| true).await;
+            }
+            Err(error) => tracing::error!(%error, "the revocations could not be read"),
+        }
+    }
+
+    /// The denial of a question that a revocation answers.
+    pub(super) fn revoked(&self, question: &Question<'_>) -> Option<Decision> {
+        let revocations = self.revocations.load();
+        let found = revocations.iter().find(|revocation| concerns(&revocation.revoked, question))?;
+        let what = match &found.revoked {
+            Revoked::Principal(_) => "your access",
+            Revoked::Role(_) => "the access of your role",
+            Revoked::Session(_) => "this session",
+            Revoked::Target(_) => "all access to this machine",
+        };
+        let reason = if found.reason.is_empty() { String::new() } else { format!(": {}", found.reason) };
+        let sentence =
+            format!("{} on {} denied: {what} was revoked{reason}", question.action, question.resource);
+        let set = self.rooms.policy.set().digest().to_owned();
+        let by = format!("revocation/{}", found.id);
+        Some(Decision::denial(question.action, by, crate::session::printable(&sentence), set))
+    }
+
+    async fn admit_administration(&self, asker: &Asker) -> Result<(), ApiError> {
+        self.admit_on_gateway(Action::Administer, asker).await.map(drop)
+    }
+}
+
+fn concerns(revoked: &Revoked, question: &Question<'_>) -> bool {
+    match revoked {
+        Revoked::Principal(name) => {
+            let principal = question.principal;
+            *name == principal.arn || *name == principal.id
+        }
+        Revoked::Role(name) => has_role(question.principal, name),
+        Revoked::Session(name) => match (question.resource, question.context.session) {
+            (Resource::Session { id, .. }, _) | (_, Some(id)) => id.as_str() == name,
+            _ => false,
+        },
+        // Its recordings are not the machine.
+        Revoked::Target(name) => match question.resource {
+            Resource::Instance(instance) | Resource::Session { instance, .. } => {
+                instance.target.as_str() == name && question.action != Action::TerminateSession
+            }
+            _ => false,
+        },
+    }
+}
+
+fn has_role(principal: &Principal, name: &str) -> bool {
+    let Some(role) = principal.role.as_deref() else { return false };
+    let partition = principal.arn.split(':').nth(1).unwrap_or("aws");
+    role == name || format!("arn:{partition}:iam::{}:role/{role}", principal.account) == name
+}

@@ -1,0 +1,127 @@
+//! When does the policy folder change?
+//!
+//! The system tells of changes in the folder and beside it: mounted volumes
+//! and git-sync exchange a link. What it tells nothing of (network file
+//! systems, a folder that was replaced) is found by looking again anyway.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+/// A change is taken up once nothing more has changed for so long.
+const QUIET: Duration = Duration::from_millis(50);
+/// Or at the latest after this: somebody may write all the time.
+const LATEST: Duration = Duration::from_millis(250);
+/// How often to look without having been told.
+const ANYWAY: Duration = Duration::from_secs(5);
+
+/// Waits for changes of one folder.
+pub struct Watch {
+    folder: PathBuf,
+    changed: Arc<Notify>,
+    /// How long to wait without being told.
+    anyway: Duration,
+    /// None if the system cannot watch now; looking anyway remains.
+    watcher: Option<RecommendedWatcher>,
+}
+
+impl Watch {
+    /// Begins to watch; a folder that cannot be watched is looked at anyway.
+    pub fn new(folder: &Path) -> Self {
+        let changed = Arc::new(Notify::new());
+        let watcher = watch(folder, Arc::clone(&changed));
+        Self { folder: folder.to_owned(), changed, anyway: ANYWAY, watcher }
+    }
+
+    /// Returns when the folder is to be read again.
+    pub async fn changed(&mut self) {
+        let told = timeout(self.anyway, self.changed.notified()).await.is_ok();
+        if told {
+            self.settle().await;
+        }
+        // The folder may be another one by now, under the same name.
+        self.watcher = watch(&self.folder, Arc::clone(&self.changed)).or(self.watcher.take());
+    }
+
+    /// Waits until whoever writes is done, within a limit.
+    async fn settle(&self) {
+        let latest = Instant::now() + LATEST;
+        loop {
+            let quiet = (Instant::now() + QUIET).min(latest);
+            if timeout_at(quiet, self.changed.notified()).await.is_err() {
+                return sleep_until(quiet).await;
+            }
+        }
+    }
+}
+
+fn watch(folder: &Path, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
+    let name = folder.file_name().map(ToOwned::to_owned);
+    let watched = folder.to_owned();
+    let concerns = move |path: &Path| path.starts_with(&watched) || path.file_name() == name.as_deref();
+    let told = move |event: notify::Result<notify::Event>| {
+        // Events that cannot be read may be of any kind.
+        let concerned = event.map_or(true, |event| {
+            !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(|path| concerns(path))
+        });
+        if concerned {
+            changed.notify_one();
+        }
+    };
+    let begin = || -> notify::Result<RecommendedWatcher> {
+        let mut watcher = notify::recommended_watcher(told)?;
+        watcher.watch(folder, RecursiveMode::Recursive)?;
+        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            watcher.watch(parent, RecursiveMode::NonRecursive)?;
+        }
+        Ok(watcher)
+    };
+    begin().inspect_err(|error| tracing::debug!(%error, "the policy folder cannot be watched")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A watch that finds nothing unless it is told.
+    fn watch(folder: &Path) -> Watch {
+        Watch { anyway: Duration::MAX, ..Watch::new(folder) }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_renamed_or_removed_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("policies");
+        fs::create_dir(&folder).unwrap();
+        let mut watch = watch(&folder);
+        fs::write(folder.join("a.cedar"), "one").unwrap();
+        watch.changed().await;
+        fs::write(dir.path().join("next"), "two").unwrap();
+        fs::rename(dir.path().join("next"), folder.join("a.cedar")).unwrap();
+        watch.changed().await;
+        fs::remove_file(folder.join("a.cedar")).unwrap();
+        watch.changed().await;
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_exchanged_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["one", "two"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let link = dir.path().join("current");
+        std::os::unix::fs::symlink("one", &link).unwrap();
+        let mut watch = watch(&link);
+        for name in ["two", "one"] {
+            std::os::unix::fs::symlink(name, dir.path().join("next")).unwrap();
+            fs::rename(dir.path().join("next"), &link).unwrap();
+            watch.changed().await;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+"""The archive: a directory of the demo's, and S3 as moto has it."""
+
+import hashlib
+import json
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from support.demo import eventually
+
+BUCKET = "recordings"
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """An S3 with one bucket; and what a program needs to reach it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="AKIATEST", aws_secret_access_key="secret"
+    )
+    client.create_bucket(Bucket=BUCKET)
+    yield client, {"AWS_ENDPOINT_URL_S3": url}
+    server.stop()
+
+
+def record(demo, words: str) -> str:
+    done = demo.run("postern", "connect", "web-dev", profile="alice", input=f"{words}\nexit\n")
+    assert done.returncode == 0, done.stderr
+    session = done.stderr.split("SessionId: ")[1].split()[0]
+    demo.ended(session)
+    return session
+
+
+def archived(demo, session: str) -> dict:
+    """What is told of the session once it is archived."""
+
+    def shown():
+        told = demo.postern_json("sessions", "show", session, "--json", profile="carol")
+        return told if "archived_ms" in told else None
+
+    return eventually(shown, f"{session} in the archive")
+
+
+def verify(demo, location, *words, env=None):
+    return demo.run("postern", "verify", "--archive", location, *words, env=env or {}, profile="carol")
+
+
+def test_every_recording_is_kept_in_a_directory_and_can_be_checked(demo):
+    session = record(demo, "echo ke''pt")
+    archived(demo, session)
+    folder = demo.state / "archive"
+    kept = folder / "recordings" / f"{session}.cast.zst"
+    assert kept.read_bytes() == demo.recorded(session).read_bytes()
+    done = verify(demo, folder)
+    assert done.returncode == 0 and f"{session}: whole and unaltered" in done.stdout, done.stdout + done.stderr
+    demo.recorded(session).unlink()
+    played = demo.run("postern", "replay", session, profile="alice")
+    assert played.returncode == 0 and "kept" in played.stdout
+    kept.write_bytes(kept.read_bytes()[:-1])
+    done = verify(demo, folder)
+    assert done.returncode == 1 and f"{session}: its recording was altered" in done.stdout
+    kept.unlink()
+    (folder / "recordings" / f"{session}.json").unlink()
+
+
+def test_every_recording_is_kept_in_s3_and_read_from_there(demos, s3):
+    client, env = s3
+    demo = demos(arguments=("--archive", f"s3://{BUCKET}/of/us"), environment=env)
+    session = record(demo, "echo in s''3")
+    archived(demo, session)
+    key = f"of/us/recordings/{session}"
+    body = client.get_object(Bucket=BUCKET, Key=f"{key}.cast.zst")["Body"].read()
+    manifest = json.loads(client.get_object(Bucket=BUCKET, Key=f"{key}.json")["Body"].read())
+    assert body == demo.recorded(session).read_bytes()
+    assert (manifest["bytes"], manifest["sha256"]) == (len(body), hashlib.sha256(body).hexdigest())
+    assert manifest["target"] == demo.target("web-dev") and manifest["principal"].endswith("/alice")
+
+    demo.recorded(session).unlink()
+    played = demo.run("postern", "replay", session, profile="carol")
+    assert played.returncode == 0 and "in s3" in played.stdout, played.stderr
+
+    # Somebody else checks it, with the gateway's public key and keys of S3.
+    public = next(demo.state.rglob("recording.key.pub"))
+    command = ["postern", "verify", "--archive", f"s3://{BUCKET}/of/us", "--key", public]
+    done = demo.run(*command, env=KEYS | env | {"AWS_PROFILE": "default"})
+    assert done.returncode == 0 and f"{session}: whole" in done.stdout, done.stdout + done.stderr
+    client.put_object(Bucket=BUCKET, Key=f"{key}.cast.zst", Body=body[:-1] + b"x")
+    done = demo.run(*command, env=KEYS | env | {"AWS_PROFILE": "default"})
+    assert done.returncode == 1 and "altered" in done.stdout
+    assert demo.stop() == 0
+
+
+def test_an_archive_that_is_away_is_caught_up_with(demos, s3):
+    """A bucket that is not there yet; and a restart in between."""
+    client, env = s3
+    options = {"arguments": ("--archive", "s3://not-there-yet"), "environment": env}
+    demo = demos(**options)
+    session = record(demo, "echo wai''ting")
+    log = lambda: "the recording is not archived yet" in demo.log.read_text()
+    eventually(log, "a failed try")
+    assert demo.stop() == 0
+    client.create_bucket(Bucket="not-there-yet")
+    demo = demos(state=demo.state, **options)
+    archived(demo, session)
+    names = [item["Key"] for item in client.list_objects_v2(Bucket="not-there-yet")["Contents"]]
+    assert {f"recordings/{session}.cast.zst", f"recordings/{session}.json"} <= set(names)
+    assert demo.stop() == 0

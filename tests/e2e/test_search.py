@@ -1,0 +1,94 @@
+"""Finding what was on a screen, and jumping there."""
+
+import json
+import shlex
+import subprocess
+
+import pytest
+
+from support.demo import eventually
+from support.terminal import Shell, Terminal
+
+
+@pytest.fixture(scope="module")
+def session(demo):
+    """A session of two commands that can be searched."""
+    shell = Shell(demo, "postern", "connect", "web-dev")
+    shell.line("echo hay''stack $((6*7))")
+    shell.expect("haystack 42")
+    shell.expect(shell.prompt)
+    assert shell.exit() == 0
+    session = shell.id
+    eventually(lambda: found(demo, "haystack 42"), "the session in the catalogue")
+    return session
+
+
+def found(demo, *words) -> list:
+    done = demo.run("postern", "search", "--json", *words, profile="carol")
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_hit_says_where_to_jump_to_and_that_works(demo, session):
+    (hit,) = found(demo, "HAYSTACK 42")
+    assert (hit["session"], hit["text"]) == (session, "haystack 42")
+    done = demo.run(*shlex.split(hit["jump"]), profile="carol")
+    assert done.returncode == 0 and "haystack 42" in done.stdout, done.stderr
+    done = demo.run("postern", "search", "haystack 42", profile="carol")
+    assert hit["jump"] in done.stdout and session in done.stdout
+
+
+def test_commands_are_found_and_shown_with_their_source(demo, session):
+    command = "echo hay''stack $((6*7))"
+    (hit,) = found(demo, "--commands", "--regex", r"echo .*stack \$")
+    assert hit["text"] == command and hit["source"] in ("shell", "guess", "input")
+    done = demo.run("postern", "sessions", "show", session, profile="alice")
+    line = next(line for line in done.stdout.splitlines() if line.startswith("command:") and "stack" in line)
+    assert line.endswith(f"[{hit['source']}]  {command}")
+    exported = demo.run("postern", "replay", session, "--format", "v2", profile="alice").stdout
+    markers = [data for _, code, data in map(json.loads, exported.splitlines()[1:]) if code == "m"]
+    assert f"{command} [{hit['source']}]" in markers
+
+
+def test_nothing_found_is_exit_1_and_a_wrong_expression_a_sentence(demo, session):
+    assert demo.run("postern", "search", "no such words", profile="carol").returncode == 1
+    done = demo.run("postern", "search", "--regex", "(", profile="carol")
+    assert done.returncode == 255 and len(done.stderr.splitlines()) == 1
+    # Bob may not replay alice's session.
+    assert demo.run("postern", "search", "haystack 42", profile="bob").returncode == 1
+
+
+def test_a_folder_is_searched_without_a_gateway(demo, session, tmp_path):
+    (tmp_path / f"{session}.cast.zst").write_bytes(demo.recorded(session).read_bytes())
+    search = ["postern", "search", "--dir", tmp_path, "haystack 42", "--json"]
+    for _ in ("without an index", "with one"):
+        (hit,) = json.loads(demo.run(*search).stdout)
+        assert hit["session"] == session
+        done = demo.run("postern", "index", tmp_path)
+        assert done.returncode == 0 and "1 in all" in done.stdout
+    assert (tmp_path / "catalogue.db").stat().st_mode & 0o777 == 0o600
+    done = demo.run("postern", "index", "--anew", tmp_path)
+    assert "1 recordings indexed now" in done.stdout
+
+
+def test_a_running_session_is_followed_to_its_end(demo, open_shell):
+    shell = open_shell()
+    command = ["postern", "replay", "--follow", shell.id, "--profile", "carol"]
+    follower = subprocess.Popen(command, env=demo.env, stdout=subprocess.PIPE, text=True)
+    watcher = Terminal(demo, "postern", "replay", "--follow", shell.id, profile="carol")
+    shell.ask("echo fol''lowed")
+    watcher.expect("followed")
+    assert shell.exit() == 0
+    shown, _ = follower.communicate(timeout=60)
+    assert follower.returncode == 0 and "followed" in shown
+    assert watcher.leave() == 0
+
+
+def test_a_watcher_leaves_with_a_key(demo, open_shell):
+    shell = open_shell()
+    watcher = Terminal(demo, "postern", "replay", "--follow", shell.id, profile="carol")
+    shell.ask("echo se''en")
+    watcher.expect("seen")
+    watcher.type("q")
+    assert watcher.leave() == 0
+    assert shell.exit() == 0
