@@ -170,7 +170,12 @@ where
             return;
         }
         if let Upstream::Open(leg) = &mut self.upstream {
-            leg.queue(Acknowledge::of(message).encode(now_ms()));
+            let of_this = Acknowledge::of(message);
+            leg.queue(of_this.encode(now_ms()));
+            for sequence in self.output.acknowledged_before(message.sequence()) {
+                // Both programs look at the number alone.
+                leg.queue(Acknowledge { sequence, ..of_this }.encode(now_ms()));
+            }
         }
     }
 
