@@ -190,6 +190,10 @@ where
             self.believe_silence(sequence);
             return Ok(());
         }
+        if !self.output.is_settled() {
+            // Of a handshake there is no record, so nothing less is proof.
+            self.believe_silence(sequence);
+        }
         let owed = self.output.silence(sequence, self.now);
         self.hold_in_debt(owed)
     }
