@@ -256,8 +256,11 @@ async fn archive(config: &Config) -> Result<Option<Archive>, ServeError> {
         return Ok(None);
     }
     let (bundle, keys) = (config.archive.ca_bundle.as_deref(), config.broker.static_keys.as_ref());
-    let access = archive_access(bundle, keys).await?;
-    let archive = Archive::open(&config.archive, Some(&access))?;
+    let access = match config.archive.needs_access() {
+        true => Some(archive_access(bundle, keys).await?),
+        false => None,
+    };
+    let archive = Archive::open(&config.archive, access.as_ref())?;
     tracing::info!(%archive, "sealed recordings are archived");
     Ok(Some(archive))
 }

@@ -16,6 +16,7 @@ mod denials;
 mod follow;
 mod handshakes;
 mod hidden_input;
+mod keys;
 mod kms;
 mod lost_acknowledge;
 mod operations;

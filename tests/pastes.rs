@@ -4,8 +4,8 @@ use ring::digest::{SHA256, digest};
 
 use crate::support::{DEV, House, Recorded, Terminal, until};
 
-/// Megabytes that are pasted; `POSTERN_PASTE_MB=50` for the whole promise.
-const MEGABYTES: usize = 24;
+/// Megabytes that are pasted.
+const MEGABYTES: usize = 50;
 /// What the gateway may hold of it at once, and what else it takes.
 const MEMORY_MAX: u64 = 16 << 20;
 
@@ -27,8 +27,7 @@ async fn a_huge_paste_arrives_to_the_byte_in_little_memory_though_upstream_break
     let memory = || house.apart.as_ref().unwrap().memory_peak();
     let before = memory();
     let upstream = alice.upstream(&terminal.session).await;
-    let megabytes = std::env::var("POSTERN_PASTE_MB").ok().map_or(MEGABYTES, |text| text.parse().unwrap());
-    let pasted = text(megabytes << 20);
+    let pasted = text(MEGABYTES << 20);
 
     terminal
         .type_line(&format!("stty raw -echo; echo g''o; head -c {} | sha256sum; stty sane", pasted.len()))

@@ -83,6 +83,11 @@ impl ArchiveConfig {
         Ok(())
     }
 
+    /// Whether it takes keys to get there; a directory needs none.
+    pub fn needs_access(&self) -> bool {
+        self.location.as_deref().is_some_and(|location| location.starts_with("s3://"))
+    }
+
     /// The bucket of an `s3://` location; none: it is a directory.
     pub(super) fn bucket(&self) -> Result<Option<Bucket>, ArchiveError> {
         let Some(rest) = self.location.as_deref().and_then(|location| location.strip_prefix("s3://")) else {

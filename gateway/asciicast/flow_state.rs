@@ -26,6 +26,9 @@ pub struct FlowState {
     pub output: i64,
     /// The number of the first input message that is not covered.
     pub input: i64,
+    /// The client has acknowledged all output below this number.
+    #[serde(default)]
+    pub acknowledged: i64,
     /// What the input messages since the last note were, as
     /// [`FlowState::digests`] reads it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -217,7 +220,7 @@ mod tests {
         let note = FlowState { output: 1000, input: 10, opened: 1, connections, ..FlowState::default() };
         let mut line = Vec::new();
         note.encode(&mut line, 0).unwrap();
-        assert!(line.len() < 160, "{}", String::from_utf8(line).unwrap());
+        assert!(line.len() < 180, "{}", String::from_utf8(line).unwrap());
     }
 
     #[test]

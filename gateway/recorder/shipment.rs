@@ -18,6 +18,9 @@
 //! feed.accepted(&session, done);                   // they are stored remotely
 //! ```
 //!
+//! `accepted` is said again when a recording begins anew after a restart: the
+//! new process does not know what the last one's follower was done with.
+//!
 //! To pull is [`Feed::lines_from`]: it reads an open or sealed recording in
 //! the spool from a line on, and goes on with what comes. The queue of a
 //! follower is bounded ([`QUEUE_MAX`], [`QUEUE_BYTES_MAX`]); what has no room

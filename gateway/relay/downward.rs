@@ -170,7 +170,12 @@ where
             return;
         }
         if let Upstream::Open(leg) = &mut self.upstream {
-            leg.queue(Acknowledge::of(message).encode(now_ms()));
+            let of_this = Acknowledge::of(message);
+            leg.queue(of_this.encode(now_ms()));
+            for sequence in self.output.acknowledged_before(message.sequence()) {
+                // Both programs look at the number alone.
+                leg.queue(Acknowledge { sequence, ..of_this }.encode(now_ms()));
+            }
         }
     }
 
@@ -184,6 +189,10 @@ where
         if self.flows.is_some() {
             self.believe_silence(sequence);
             return Ok(());
+        }
+        if !self.output.is_settled() {
+            // Of a handshake there is no record, so nothing less is proof.
+            self.believe_silence(sequence);
         }
         let owed = self.output.silence(sequence, self.now);
         self.hold_in_debt(owed)

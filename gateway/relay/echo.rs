@@ -21,6 +21,8 @@ pub(super) const ECHO_WITHIN: Duration = Duration::from_secs(1);
 const HELD_MAX: usize = 64 * 1024;
 /// Output that is searched for an echo, bytes of text.
 const SHOWN_MAX: usize = 16 * 1024;
+/// Texts that are searched for in one output message; they are shown in order.
+const LOOKED_FOR: usize = 64;
 /// Text of so many bytes is searched for anywhere in the output.
 const LONG: usize = 4;
 /// Text of the line being typed that is known to be shown, bytes.
@@ -138,7 +140,10 @@ impl Echo {
     /// Goes on after an earlier process that recorded this output.
     pub(super) fn go_on<'a>(&mut self, output: impl Iterator<Item = &'a [u8]>, now: Instant) {
         self.history_until = Some(now + ECHO_WITHIN.saturating_mul(5));
-        output.for_each(|payload| drop(self.look(payload)));
+        for payload in output {
+            self.look(payload);
+            self.forget_shown();
+        }
     }
 
     /// Takes an input message.
@@ -154,19 +159,22 @@ impl Echo {
         let due = now + ECHO_WITHIN;
         self.held.push_back(Held { sequence, at_ms, due, bytes: bytes.to_vec(), pieces });
         if history {
-            self.find_long();
+            self.find_long(0);
         }
         while self.held_bytes > HELD_MAX && self.hide_first() {}
     }
 
     /// Takes an output message; call it before the message is recorded.
     pub(super) fn shows(&mut self, payload: &[u8]) {
+        let before = self.shown.len();
         let glyphs = self.look(payload);
+        // What is older was looked through already.
+        let before = before.saturating_sub(self.forget_shown());
         if self.held.is_empty() && self.secret.is_none() {
             return;
         }
         self.find_echo(&glyphs);
-        self.find_long();
+        self.find_long(before);
     }
 
     /// The next message that may be recorded, in the order of their coming.
@@ -263,9 +271,14 @@ impl Echo {
                 last.back |= token == Token::Back;
             }
         }
+        glyphs
+    }
+
+    /// Keeps no more of the output than is looked through; says how much less.
+    fn forget_shown(&mut self) -> usize {
         let past = self.shown.len().saturating_sub(SHOWN_MAX);
         self.shown.drain(..past);
-        glyphs
+        past
     }
 
     /// Looks for an echo where one stands: at the start of the message.
@@ -335,11 +348,13 @@ impl Echo {
         self.line.drain(..past);
     }
 
-    /// Looks for longer texts anywhere in what was shown.
-    fn find_long(&mut self) {
-        for (piece, run) in self.held.iter_mut().flat_map(Held::waiting_mut) {
+    /// Looks for longer texts anywhere in what was shown, if they end after
+    /// `from`.
+    fn find_long(&mut self, from: usize) {
+        for (piece, run) in self.held.iter_mut().flat_map(Held::waiting_mut).take(LOOKED_FOR) {
             let run: Vec<u8> = run.iter().copied().filter(|byte| *byte != b' ').collect();
-            if run.len() >= LONG && self.shown.windows(run.len()).any(|window| window == run) {
+            let shown = self.shown.get(from.saturating_sub(run.len())..).unwrap_or_default();
+            if run.len() >= LONG && shown.windows(run.len()).any(|window| window == run) {
                 piece.is = Is::Shown;
             }
         }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Ended;
 use super::pump::{Pump, Step, recording_failed};
-use crate::recorder::{FlowNote, Position};
+use crate::recorder::{FlowNote, FlowState, Position};
 
 /// Time between two notes of output, for which only acknowledges wait.
 ///
@@ -157,7 +157,7 @@ where
     /// Writes what was seen and where everything is, if that is news.
     pub(super) fn note_flows_now(&mut self) -> Result<(), Ended> {
         let Some(flows) = self.flows.as_mut().filter(|flows| flows.is_unnoted()) else { return Ok(()) };
-        let state = flows.state();
+        let state = FlowState { acknowledged: self.output.acknowledged_below(), ..flows.state() };
         self.tap.note_flows(&state, self.now).map_err(|error| recording_failed(&error))
     }
 }

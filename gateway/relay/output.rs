@@ -265,7 +265,7 @@ impl Output {
 
     /// The next message to send on this connection.
     pub(super) fn send_next(&mut self, now: Instant) -> Option<Bytes> {
-        if !self.knows_where_to_begin() {
+        if !self.knows_where_to_begin(now) {
             return None;
         }
         while self.cursor < self.client_next() {

@@ -264,6 +264,7 @@ where
         match redialled {
             Ok(Some(socket)) => {
                 self.upstream = Upstream::Open(Box::new(Leg::new(socket, self.now)));
+                self.output.listens_again();
                 Ok(true)
             }
             Ok(None) => {
@@ -323,6 +324,7 @@ where
         next = self.rules.idle_timeout.map_or(next, |limit| next.min(self.active + limit));
         next = self.flows.as_ref().and_then(Flows::due).map_or(next, |due| next.min(due));
         next = self.note_due().map_or(next, |due| next.min(due));
+        next = self.output.begins_at().map_or(next, |due| next.min(due));
         next = self.tap.held_until().map_or(next, |due| next.min(due));
         next = self.notice_due().map_or(next, |due| next.min(due));
         if !self.tap.has_room() {

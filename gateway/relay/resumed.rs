@@ -74,7 +74,7 @@ where
         self.outside.meters.flows_go_on(open);
     }
 
-    /// Lets the agent know what a silent client of a port session has.
+    /// Lets the agent know what a silent client has that no recording has.
     ///
     /// Nobody could give it again after the next restart, so it must be sure
     /// that the client is there and heard it.

@@ -69,7 +69,7 @@ impl Carrier {
         let depot = Arc::clone(&self.depot);
         // Closed only when the shipper ends, and this task with it.
         let _permit = depot.permits.acquire().await;
-        let round = match self.held.take() {
+        let mut round = match self.held.take() {
             Some(round) => round,
             None => match self.make().await? {
                 Next::Round(round) => *round,
@@ -88,7 +88,7 @@ impl Carrier {
             },
         };
         let sent = match depot.cursors.save(&self.id, &round.plan) {
-            Ok(()) => self.send(&round).await,
+            Ok(()) => self.send(&mut round).await,
             Err(error) => Err(error),
         };
         match sent {
@@ -136,8 +136,7 @@ impl Carrier {
 
     /// A small round waits in memory; a large one is made again later.
     fn hold(&mut self, round: Round) {
-        let bytes: usize = round.events.iter().map(|event| event.message.len()).sum();
-        if bytes <= KEPT_MAX {
+        if round.bytes <= KEPT_MAX {
             self.held = Some(round);
         } else if let Some(maker) = &mut self.maker {
             maker.given_up(&round);
@@ -146,9 +145,11 @@ impl Carrier {
     }
 
     /// Sends all of a round; what was sent of it before is sent again.
-    async fn send(&mut self, round: &Round) -> Result<(), ShipperError> {
+    async fn send(&mut self, round: &mut Round) -> Result<(), ShipperError> {
         let window = Window::at(now(), self.depot.retention_days());
-        let mut events = round.events.clone();
+        // Of a large one nothing is kept that would be sent again.
+        let kept = round.bytes <= KEPT_MAX;
+        let mut events = if kept { round.events.clone() } else { std::mem::take(&mut round.events) };
         events.extend(self.checkpoint(round.after.line));
         for batch in batches(events, window) {
             self.put(batch).await?;

@@ -23,6 +23,8 @@ const ROUND: usize = 512 * 1024;
 pub(super) struct Round {
     /// The events, unordered.
     pub(super) events: Vec<LogEvent>,
+    /// Size of their messages.
+    pub(super) bytes: usize,
     /// The cursor to be written before.
     pub(super) plan: Cursor,
     /// The cursor once all of it is stored.
@@ -281,7 +283,8 @@ impl Maker {
             sequence: self.cursor.sequence + happened.len() as u64,
         };
         let plan = Cursor { until, ..self.cursor.clone() };
-        Ok(Round { events, plan, after, last: false })
+        let bytes = events.iter().map(|event| event.message.len()).sum();
+        Ok(Round { events, bytes, plan, after, last: false })
     }
 }
 

@@ -202,3 +202,89 @@ impl Gathered {
         self.parts.iter().flatten().map(String::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use proptest::prelude::*;
+
+    use super::super::segment::encode;
+    use super::*;
+
+    /// The messages of a recording cut into so many segments, and its lines.
+    fn shipped(segments: u64, evidence: &[u8]) -> (Vec<String>, Vec<u8>) {
+        let (mut messages, mut all, mut links) = (Vec::new(), Vec::new(), Links::new());
+        for segment in 0..=segments {
+            let last = segment == segments;
+            let lines: Vec<u8> = (0..segment + 1)
+                .flat_map(|line| format!("[{segment}.{line:03},\"o\",\"x\"]\n").into_bytes())
+                .collect();
+            let (first_line, before) = (links.lines(), links.head());
+            if !last {
+                links.extend(&lines);
+                all.extend_from_slice(&lines);
+            }
+            let (lines_in, after) = (links.lines() - first_line, links.head());
+            let place = Place { run: 1, segment, first_line, lines: lines_in, before, after };
+            let holds = if last { (Holds::Seal, evidence) } else { (Holds::Lines, lines.as_slice()) };
+            let events = encode("alice-1", 5, holds, &place).unwrap();
+            messages.extend(events.into_iter().map(|event| event.message));
+        }
+        (messages, all)
+    }
+
+    fn rebuilt(messages: &[String]) -> Result<Rebuilt, RebuildError> {
+        let mut rebuild = Rebuild::new("alice-1", tempfile::tempfile);
+        messages.iter().try_for_each(|message| rebuild.event(message))?;
+        rebuild.finish()
+    }
+
+    /// What does not compress, so that it has several parts.
+    fn large() -> Vec<u8> {
+        let mut state = 7_u64;
+        let next = |_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        };
+        (0..400_000).map(next).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn events_may_come_twice_and_in_any_order(order in prop::collection::vec(any::<u16>(), 24)) {
+            let evidence = large();
+            let (messages, lines) = shipped(9, &evidence);
+            prop_assert!(messages.len() > 10 && messages.len() <= 12);
+            let twice: Vec<String> = messages.iter().chain(&messages).cloned().collect();
+            let mut mixed: Vec<(u16, String)> = order.into_iter().zip(twice).collect();
+            mixed.sort();
+            mixed.extend(messages.into_iter().map(|message| (0, message)));
+            let mixed: Vec<String> = mixed.into_iter().map(|(_, message)| message).collect();
+            let mut whole = rebuilt(&mixed).unwrap();
+            let mut packed = Vec::new();
+            whole.file.rewind().unwrap();
+            whole.file.read_to_end(&mut packed).unwrap();
+            prop_assert_eq!(zstd::decode_all(packed.as_slice()).unwrap(), lines);
+            prop_assert_eq!(whole.evidence, Some(evidence));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_altered_or_of_another_session_is_named() {
+        let (messages, _) = shipped(4, b"{}");
+        let without = |at: usize| [&messages[..at], &messages[at + 1..]].concat();
+        assert!(matches!(rebuilt(&without(2)), Err(RebuildError::Missing { segment: 2, line: 4 })));
+        let swapped = |from: &str, to: &str| {
+            let mut all = messages.clone();
+            all[1] = all[1].replace(from, to);
+            rebuilt(&all)
+        };
+        assert!(matches!(swapped("\"firstLine\":1", "\"firstLine\":2"), Err(RebuildError::Altered { .. })));
+        assert!(matches!(swapped("alice-1", "alice-2"), Err(RebuildError::Foreign)));
+        assert!(matches!(rebuilt(&[]), Err(RebuildError::Nothing)));
+    }
+}

@@ -18,6 +18,8 @@
 //! be ready is sent nothing until it is clear which message is the oldest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
 
 use data_channel::message::{Draft, Message, MessageType, SYN};
 use data_channel::payload::PayloadType;
@@ -32,6 +34,10 @@ use crate::session::now_ms;
 const BACK_MAX: i64 = 9 * 1024;
 /// Times that one number must come, and no lower one, to be the oldest.
 const OLDEST_AFTER: u32 = 3;
+/// An agent that repeats nothing for so long got all its acknowledges.
+const NOTHING_AFTER: Duration = Duration::from_secs(3);
+/// Messages of the longest handshake: two requests and its end.
+const HANDSHAKE_MAX: i64 = 3;
 
 /// What an earlier process did with the output.
 #[derive(Default)]
@@ -44,6 +50,10 @@ pub(super) struct Before {
     recorded: BTreeMap<i64, Recorded>,
     /// The client's numbers of the notices among them, ascending.
     notices: Vec<i64>,
+    /// The client has acknowledged everything below this number of its own.
+    floor: i64,
+    /// Whether the agent was told so, all at once.
+    told: bool,
     /// The client's numbers that it has acknowledged since.
     sure: BTreeSet<i64>,
     /// The recording has what was said.
@@ -58,6 +68,10 @@ pub(super) struct Before {
     found: bool,
     /// Nobody knows yet what to send first to a client that may not be ready.
     at_a_loss: bool,
+    /// The lowest number that came meanwhile, and how often.
+    first: Option<(i64, u32)>,
+    /// When the agent has been silent for long enough.
+    silent_at: Option<Instant>,
 }
 
 impl Before {
@@ -68,7 +82,8 @@ impl Before {
         let next = recovered.next_output.unwrap_or(0);
         let notices = i64::try_from(recovered.notices).unwrap_or(i64::MAX);
         let client_next = next.saturating_add(notices);
-        let mut before = Self { next, client_next, has_bytes: true, ..Self::default() };
+        let mut before =
+            Self { next, client_next, has_bytes: true, floor: i64::MIN, told: true, ..Self::default() };
         // The notices before the first of these messages.
         let known = recovered.messages.iter().filter(|message| message.sequence.is_none()).count();
         let mut passed = notices.saturating_sub(i64::try_from(known).unwrap_or(0));
@@ -90,6 +105,11 @@ impl Before {
             number = Some(at_client);
             before.recorded.insert(at_client, message.clone());
         }
+        let first = recovered.messages.first().and_then(|message| message.sequence);
+        if let Some(first) = first.filter(|first| (1..=HANDSHAKE_MAX).contains(first) && !recovered.settled) {
+            // The handshake was over, so the client has answered all of it but its end.
+            (before.floor, before.at_a_loss) = (first - 1, true);
+        }
         before
     }
 
@@ -97,15 +117,16 @@ impl Before {
     fn of_port(state: &FlowState, settled: bool) -> Self {
         // The client has what it answered.
         let answered = !matches!(state.stage, None | Some(FlowStage::Requested { .. }));
-        let sure = answered.then_some(0).into_iter().collect();
+        let floor = state.acknowledged.max(i64::from(answered));
         // Whatever the agent got an acknowledge of is in a note.
         let (next, found) = (state.output, true);
-        Self { next, client_next: next, sure, found, at_a_loss: !settled, ..Self::default() }
+        Self { next, client_next: next, floor, found, at_a_loss: !settled, ..Self::default() }
     }
 
     /// Whether the client may lack a message that is not kept for it.
     pub(super) fn may_lack(&self, sequence: i64) -> bool {
         (self.next - BACK_MAX..self.next).contains(&sequence)
+            && sequence >= self.floor
             && !self.sure.contains(&self.at_client(sequence))
     }
 
@@ -120,6 +141,9 @@ impl Before {
         self.answering = false;
         if at_client < self.client_next {
             self.sure.insert(at_client);
+            while self.sure.remove(&self.floor) {
+                self.floor += 1;
+            }
         }
     }
 
@@ -219,9 +243,7 @@ impl Output {
         }
         self.cursor = self.cursor.min(from);
         before.answered = before.answered.min(from);
-        if !before.at_a_loss {
-            before.lowest = None;
-        }
+        before.lowest = None;
         self.before = Some(before);
     }
 
@@ -292,23 +314,59 @@ impl Output {
 
     /// Notes that a message came, if it is not clear yet what to begin with.
     pub(in crate::relay) fn arrives(&mut self, sequence: i64) {
-        if self.knows_where_to_begin() || matches!(self.arrival(sequence), Arrival::Done | Arrival::TooEarly)
-        {
-            return;
-        }
-        let Some(before) = &mut self.before else { return };
-        let times = match before.lowest {
-            Some((lowest, _)) if lowest < sequence => return,
-            Some((lowest, times)) if lowest == sequence => times + 1,
+        let news = !matches!(self.arrival(sequence), Arrival::Done | Arrival::Early | Arrival::TooEarly);
+        let Some(before) = self.before.as_mut().filter(|before| before.at_a_loss && news) else { return };
+        let times = match before.first {
+            Some((first, _)) if first < sequence => return,
+            Some((first, times)) if first == sequence => times + 1,
             _ => 1,
         };
-        before.lowest = Some((sequence, times));
+        before.first = Some((sequence, times));
         before.at_a_loss = times < OLDEST_AFTER;
     }
 
+    /// The number below which the client has acknowledged everything.
+    ///
+    /// For port sessions, in which the agent's numbers are the client's.
+    pub(in crate::relay) fn acknowledged_below(&self) -> i64 {
+        match &self.before {
+            Some(before) if before.floor < before.client_next => before.floor,
+            Some(before) => self.base.max(before.client_next),
+            None => self.base,
+        }
+    }
+
+    /// Once: the numbers after a repeated one that the client had before.
+    ///
+    /// Their acknowledges got lost with the earlier process, and the agent
+    /// would ask for one after the other.
+    pub(in crate::relay) fn acknowledged_before(&mut self, repeated: i64) -> Range<i64> {
+        let Some(before) = self.before.as_mut().filter(|before| !before.told) else { return 0..0 };
+        before.told = true;
+        (repeated + 1).max(before.floor - BACK_MAX)..before.floor
+    }
+
     /// Whether it is clear what to send to the client first.
-    pub(in crate::relay) fn knows_where_to_begin(&self) -> bool {
-        self.before.as_ref().is_none_or(|before| !before.at_a_loss)
+    ///
+    /// It is if the agent repeats one message, or nothing for a while.
+    pub(in crate::relay) fn knows_where_to_begin(&mut self, now: Instant) -> bool {
+        let Some(before) = self.before.as_mut().filter(|before| before.at_a_loss) else { return true };
+        let silent_at = *before.silent_at.get_or_insert(now + NOTHING_AFTER);
+        before.at_a_loss = before.first.is_some() || now < silent_at;
+        !before.at_a_loss
+    }
+
+    /// When it is clear at the latest, if the agent repeats nothing.
+    pub(in crate::relay) fn begins_at(&self) -> Option<Instant> {
+        let before = self.before.as_ref().filter(|before| before.at_a_loss && before.first.is_none())?;
+        before.silent_at
+    }
+
+    /// The agent is heard (again) from now on.
+    pub(in crate::relay) fn listens_again(&mut self) {
+        if let Some(before) = &mut self.before {
+            before.silent_at = None;
+        }
     }
 
     /// The client is ready, or has no more time.
