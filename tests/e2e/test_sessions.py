@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.demo import eventually
 
 HEADINGS = ["SESSION", "WHO", "TARGET", "KIND", "STATE", "STARTED", "ENDED", "BY"]
 
@@ -43,10 +44,15 @@ def test_json_is_for_programs(demo, open_shell):
 
 def test_show_tells_everything_line_by_line(demo, open_shell):
     shell = open_shell()
-    done = demo.run("postern", "sessions", "show", shell.id, profile="alice")
-    lines = dict(line.split(":", 1) for line in done.stdout.splitlines())
-    assert lines["id"].strip() == shell.id
-    assert lines["state"].strip() == "Connected"
+
+    def connected():
+        done = demo.run("postern", "sessions", "show", shell.id, profile="alice")
+        lines = dict(line.split(":", 1) for line in done.stdout.splitlines())
+        assert lines["id"].strip() == shell.id
+        # The registry hears of it a moment after the person.
+        return lines["state"].strip() == "Connected"
+
+    eventually(connected, f"{shell.id} to be Connected")
     assert shell.exit() == 0
 
 
