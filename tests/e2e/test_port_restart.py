@@ -37,11 +37,12 @@ def flows(apart, session: str) -> str:
 @BOTH
 @pytest.mark.parametrize("client", ["config", "aws"])
 def test_scp_goes_on_over_a_restart(apart, machine, client, number, tmp_path):  # noqa: F811
-    sent = os.urandom(1_500_000)
+    sent = os.urandom(4_000_000)
     (tmp_path / "here").write_bytes(sent)
     there = tmp_path / "there"
+    # 1 MB/s, so that it is not over before the gateway is.
     copy = subprocess.Popen(
-        ["scp", "-q", "-F", machine.folder / client, tmp_path / "here", f"{machine.id}:{there}"],
+        ["scp", "-q", "-l", "8000", "-F", machine.folder / client, tmp_path / "here", f"{machine.id}:{there}"],
         env=apart.env | ALICE,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
