@@ -54,14 +54,19 @@ fn main() {
     child.wait().unwrap();
 }
 
+/// One step of a xorshift generator.
+fn next(mut state: u64) -> u64 {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^ (state << 17)
+}
+
 /// Text that hardly compresses: what costs the most bytes.
 fn random_text() -> Vec<u8> {
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let mut text = Vec::with_capacity(OUTPUT);
     while text.len() < OUTPUT {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
+        state = next(state);
         text.extend_from_slice(data_encoding::BASE64.encode(&state.to_le_bytes()).as_bytes());
         if state & 15 == 0 {
             text.extend_from_slice(b"\r\n");
@@ -75,9 +80,7 @@ fn listing() -> Vec<u8> {
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let mut text = Vec::with_capacity(OUTPUT);
     while text.len() < OUTPUT {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
+        state = next(state);
         let (size, kind) = (state % 1_000_000, state >> 60);
         let line = format!(
             "-rw-r--r-- 1 root root {size:>8} Nov {:>2} \x1b[01;3{}mlib{:x}.so.{kind}\x1b[0m\r\n",

@@ -265,6 +265,15 @@ pub struct Principal {
     pub authenticated_at: i64,
 }
 
+impl Principal {
+    /// The role of an assumed-role session as IAM writes it, without its path.
+    pub fn role_arn(&self) -> Option<String> {
+        let role = self.role.as_deref()?;
+        let partition = self.arn.split(':').nth(1).unwrap_or("aws");
+        Some(format!("arn:{partition}:iam::{}:role/{role}", self.account))
+    }
+}
+
 /// A machine as SSM describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {

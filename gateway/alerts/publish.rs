@@ -110,8 +110,7 @@ async fn publish(client: &Client, topic: &str, message: &Message) -> bool {
 }
 
 fn message(alert: &Raised, header: Option<&Header>) -> Message {
-    let about = header.and_then(|header| header.postern.as_ref());
-    let said = |key: &str| about.and_then(|about| about.get(key)).cloned();
+    let said = |name| header.and_then(|header| header.said(name));
     let at = header
         .and_then(|header| u64::try_from(header.timestamp).ok())
         .map(|began| began * 1000 + alert.time_ms);

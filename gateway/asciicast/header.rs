@@ -59,6 +59,11 @@ impl Header {
         }
     }
 
+    /// What the gateway said of the session under that name.
+    pub fn said(&self, name: &str) -> Option<&str> {
+        self.postern.as_ref()?.get(name)?.as_str()
+    }
+
     /// Reads a header line; the line feed may be there or not.
     pub fn parse(line: &[u8]) -> Result<Self, CastError> {
         let header: Self =

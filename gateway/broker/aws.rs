@@ -5,7 +5,6 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use http::Uri;
 
@@ -13,7 +12,7 @@ use super::dial::is_loopback;
 use super::gate::Gate;
 use super::place::{Place, account_of};
 use super::roots::Roots;
-use super::{BrokerConfig, BrokerError, Operation, StaticKeys};
+use super::{BrokerConfig, BrokerError, Operation};
 
 /// TCP and TLS to AWS.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -116,14 +115,9 @@ async fn sdk_config(config: &BrokerConfig, roots: &Roots) -> Result<SdkConfig, B
         loader = loader.region(Region::new(config.region.clone()));
     }
     if let Some(keys) = &config.static_keys {
-        loader = loader.credentials_provider(given(keys));
+        loader = loader.credentials_provider(keys.credentials());
     }
     Ok(loader.load().await)
-}
-
-fn given(keys: &StaticKeys) -> Credentials {
-    let token = keys.session_token.as_ref().map(|token| token.expose().to_owned());
-    Credentials::new(&keys.access_key_id, keys.secret_access_key.expose(), token, None, "static")
 }
 
 /// An endpoint that may see tokens: TLS, or this machine.

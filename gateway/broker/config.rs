@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aws_credential_types::Credentials;
 use serde::Deserialize;
 
 use super::Secret;
@@ -85,4 +86,12 @@ pub struct StaticKeys {
     pub secret_access_key: Secret,
     /// The session token of temporary keys.
     pub session_token: Option<Secret>,
+}
+
+impl StaticKeys {
+    /// As the SDK takes them.
+    pub(crate) fn credentials(&self) -> Credentials {
+        let token = self.session_token.as_ref().map(|token| token.expose().to_owned());
+        Credentials::new(&self.access_key_id, self.secret_access_key.expose(), token, None, "static")
+    }
 }

@@ -298,7 +298,7 @@ pub(super) fn clean(text: &str) -> String {
 }
 
 /// The innermost cause: "connection refused" rather than "io error".
-fn root_cause(error: &(dyn Error + 'static)) -> String {
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

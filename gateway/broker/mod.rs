@@ -38,7 +38,7 @@ pub use aws::{aws_config, endpoint};
 pub use config::{BrokerConfig, StaticKeys};
 pub use dial::{ClientIds, UpstreamSocket};
 pub use documents::Plan;
-pub use error::{BrokerError, Operation};
+pub use error::{BrokerError, Operation, root_cause};
 pub use kms::KeyRefusal;
 pub use secret::{Secret, Token};
 pub use stream::UpstreamStream;

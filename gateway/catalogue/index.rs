@@ -120,8 +120,7 @@ async fn add_command(
 }
 
 fn about(header: &Header, name: &str) -> String {
-    let word = header.postern.as_ref().and_then(|about| about.get(name)?.as_str());
-    word.map(printable).unwrap_or_default()
+    header.said(name).map(printable).unwrap_or_default()
 }
 
 /// What is known of a recording once it was read.

@@ -95,10 +95,10 @@ fn trusted(args: &Args) -> anyhow::Result<Vec<PublicKey>> {
 
 /// Checks every recording that is in an archive against its manifest.
 async fn check_archive(location: &str, trusted: &[PublicKey], json: bool) -> anyhow::Result<ExitCode> {
-    let is_directory = !location.starts_with("s3://");
-    anyhow::ensure!(!is_directory || Path::new(location).is_dir(), "{location} is no directory");
     let config = ArchiveConfig { location: Some(location.to_owned()), ..ArchiveConfig::default() };
-    let access = if is_directory { None } else { Some(archive_access(None, None).await?) };
+    let far = config.needs_access();
+    anyhow::ensure!(far || Path::new(location).is_dir(), "{location} is no directory");
+    let access = if far { Some(archive_access(None, None).await?) } else { None };
     let archive = Archive::open(&config, access.as_ref())?;
     let (mut worst, mut findings) = (0, Vec::new());
     for session in archive.sessions().await? {

@@ -7,7 +7,7 @@ use cedar_policy::{Authorizer, Context, Decision as Verdict, Entities, EntityUid
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::problem::PolicyError;
+use super::problem::{PolicyError, with_causes};
 use super::{Action, Policy};
 
 /// The folder of the cases, within the policy folder.
@@ -151,17 +151,6 @@ fn check(policy: &Policy, path: &Path, case: &Case) -> Result<(), String> {
         errors if errors == case.num_errors => Ok(()),
         errors => Err(format!("expected {} evaluation errors, came {errors}", case.num_errors)),
     }
-}
-
-/// The error and what it was caused by, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

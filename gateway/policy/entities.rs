@@ -149,7 +149,7 @@ impl Vocabulary {
             text("method", "sts_proof"),
             ("authenticatedAt".to_owned(), datetime(authenticated.map_err(Unanswerable::schema)?)),
         ];
-        let role_arn = role_arn(principal);
+        let role_arn = principal.role_arn();
         let mut parents = vec![uid(&self.account, &principal.account)];
         parents.extend(role_arn.as_deref().map(|arn| uid(&self.role, arn)));
         parents
@@ -224,13 +224,6 @@ impl Vocabulary {
         }
         Ok(pairs)
     }
-}
-
-/// The role of an assumed-role session as IAM writes it, without its path.
-pub(super) fn role_arn(principal: &Principal) -> Option<String> {
-    let role = principal.role.as_deref()?;
-    let partition = principal.arn.split(':').nth(1).unwrap_or("aws");
-    Some(format!("arn:{partition}:iam::{}:role/{role}", principal.account))
 }
 
 /// The document of a question that starts a session.

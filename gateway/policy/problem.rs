@@ -172,6 +172,15 @@ impl Problem {
 ///
 /// Cedar's numbers of policies within a file are left out: the place says it.
 fn sentence(error: &dyn Diagnostic) -> String {
+    let text = with_causes(error);
+    match text.strip_prefix("for policy `policy").and_then(|rest| rest.split_once("`, ")) {
+        Some((_, without_number)) => without_number.to_owned(),
+        None => text,
+    }
+}
+
+/// The error and what it was caused by, each said once.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -182,10 +191,7 @@ fn sentence(error: &dyn Diagnostic) -> String {
         }
         cause = inner.source();
     }
-    match text.strip_prefix("for policy `policy").and_then(|rest| rest.split_once("`, ")) {
-        Some((_, without_number)) => without_number.to_owned(),
-        None => text,
-    }
+    text
 }
 
 impl fmt::Display for Problem {

@@ -52,17 +52,12 @@ pub struct Flow {
 
 /// Whether a recording is one of connections instead of a screen.
 pub fn holds_flows(header: &Header) -> bool {
-    word(header, "content").is_some_and(|content| content.starts_with("flows"))
+    header.said("content").is_some_and(|content| content.starts_with("flows"))
 }
 
 /// Whether the bytes of the connections are in it too.
 pub(super) fn holds_traffic(header: &Header) -> bool {
-    word(header, "content") == Some("flows+traffic")
-}
-
-/// What the header says of that name.
-pub(super) fn word<'a>(header: &'a Header, name: &str) -> Option<&'a str> {
-    header.postern.as_ref()?.get(name)?.as_str()
+    header.said("content") == Some("flows+traffic")
 }
 
 /// Reads a recording to its end and makes the table.
@@ -70,8 +65,8 @@ pub fn flow_table(timeline: &mut Timeline) -> Result<(FlowTable, End), ReplayErr
     let header = timeline.header();
     let port = header.postern.as_ref().and_then(|about| about.get("port")?.as_u64());
     let mut table = FlowTable {
-        session: word(header, "session").map(printable),
-        host: word(header, "host").map(printable),
+        session: header.said("session").map(printable),
+        host: header.said("host").map(printable),
         port: port.and_then(|port| u16::try_from(port).ok()),
         traffic: holds_traffic(header),
         ..FlowTable::default()

@@ -13,7 +13,7 @@ use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeade
 use pcap_file::pcapng::{PcapNgWriteError, PcapNgWriter};
 
 use super::conversation::{Conversation, Ends};
-use super::flows::{holds_traffic, word};
+use super::flows::holds_traffic;
 use super::{End, ReplayError, Timeline};
 use crate::asciicast::{Event, FlowEvent, Header, Traffic};
 use crate::session::printable;
@@ -54,7 +54,7 @@ impl<'a, W: Write> Capture<'a, W> {
     fn begin(header: &Header, out: &'a mut W) -> Result<Self, ReplayError> {
         let port = header.postern.as_ref().and_then(|about| about.get("port")?.as_u64());
         let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
-        let ends = Ends::new(word(header, "host"), port);
+        let ends = Ends::new(header.said("host"), port);
         let note = CommonOption::Comment(Cow::Owned(comment(header, ends, port)));
         let section = SectionHeaderBlock {
             options: vec![SectionHeaderOption::Common(note)],
@@ -133,7 +133,7 @@ impl<'a, W: Write> Capture<'a, W> {
 
 /// What the packets are and are not.
 fn comment(header: &Header, ends: Ends, port: u16) -> String {
-    let word = |name| word(header, name).map(printable).unwrap_or_default();
+    let word = |name| header.said(name).map(printable).unwrap_or_default();
     format!(
         "Postern session {} of {} on {}: connections to {}:{port}, shown as {}. Bytes, order and times were \
          recorded by the gateway; addresses, ports, sequence numbers and segments are made up.",

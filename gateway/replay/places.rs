@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::flows::{holds_flows, word};
+use super::flows::holds_flows;
 use super::{ReplayError, Timeline};
 use crate::asciicast::{Event, EventCode, Header};
 use crate::transcript::{Command, Transcript};
@@ -53,7 +53,7 @@ pub(super) fn transcript(header: &Header) -> Result<Transcript, ReplayError> {
 }
 
 fn is_marked(header: &Header) -> bool {
-    word(header, MARKED.0) == Some(MARKED.1)
+    header.said(MARKED.0) == Some(MARKED.1)
 }
 
 /// Adds the commands of the gateway's recordings to an export, as markers.

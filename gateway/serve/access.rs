@@ -3,8 +3,6 @@
 use std::path::Path;
 
 use aws_config::BehaviorVersion;
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
 
 use crate::archive::Access;
 use crate::broker::StaticKeys;
@@ -24,10 +22,7 @@ pub async fn archive_access(
     let trust = Trust::load(ca_bundle.or(named.as_deref().map(Path::new)))?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(trust.sdk_http()?);
     if let Some(keys) = keys {
-        let token = keys.session_token.as_ref().map(|token| token.expose().to_owned());
-        let secret = keys.secret_access_key.expose();
-        let keys = Credentials::new(&keys.access_key_id, secret, token, None, "static");
-        loader = loader.credentials_provider(SharedCredentialsProvider::new(keys));
+        loader = loader.credentials_provider(keys.credentials());
     }
     let sdk = loader.load().await;
     Ok(Access {

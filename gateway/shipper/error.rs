@@ -6,7 +6,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::rebuild::RebuildError;
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, root_cause};
 use crate::recorder::RecorderError;
 use crate::session::printable;
 
@@ -200,13 +200,4 @@ fn trouble_of(code: &str) -> Trouble {
         "InvalidParameterException" | "ValidationException" | "SerializationException" => Trouble::Invalid,
         _ => Trouble::Unavailable,
     }
-}
-
-/// The innermost cause: "connection refused" rather than "io error".
-fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
