@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::Lifecycle;
 use super::admission::Asker;
-use super::recordings::RecordingFile;
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::{Action, Resource};
 use crate::recorder::read::{LineReader, ReadError};
@@ -45,7 +44,8 @@ impl Lifecycle {
     ///
     /// It takes the right to replay it and, while it runs, to watch it.
     pub async fn follow(self: &Arc<Self>, asker: &Asker, id: &SessionId) -> Result<Following, ApiError> {
-        let RecordingFile::Here { path, .. } = self.recording(asker, id).await? else {
+        let record = self.admitted_to_replay(asker, id).await?;
+        let Some(found) = self.here(id)? else {
             let sentence = "the session is over: replay its recording";
             return Err(ApiError::client(Code::Validation, sentence));
         };
@@ -56,9 +56,7 @@ impl Lifecycle {
             let sentence = "this gateway has as many watchers as it may; try again later";
             return Err(ApiError::new(Code::Throttling, Blame::Gateway, sentence));
         };
-        let none = || ApiError::client(Code::DoesNotExist, format!("there is no session {id}"));
-        let record = self.registered(id).await?.ok_or_else(none)?;
-        let file = File::open(&path).map_err(|error| {
+        let file = File::open(&found.path).map_err(|error| {
             tracing::error!(session = %id, %error, "the recording could not be opened");
             ApiError::gateway("the gateway could not open the recording")
         })?;

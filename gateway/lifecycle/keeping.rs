@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 
 use super::Lifecycle;
 use super::admission::Asker;
+use super::recordings::no_recording;
 use crate::archive::{Archive, ArchiveError, Manifest, Origin};
-use crate::asciicast::Header;
 use crate::catalogue::CatalogueError;
-use crate::error::{ApiError, Code};
+use crate::error::ApiError;
 use crate::policy::Action;
 use crate::registry::{Archived, Hold, RegistryError};
 use crate::session::{SessionId, clean_reason, now_ms};
@@ -97,9 +97,7 @@ impl Lifecycle {
         id: &SessionId,
         hold: Option<Option<String>>,
     ) -> Result<Kept, ApiError> {
-        let none =
-            || ApiError::client(Code::DoesNotExist, format!("there is no recording of a session {id}"));
-        let record = self.registered(id).await?.ok_or_else(none)?;
+        let record = self.registered(id).await?.ok_or_else(|| no_recording(id))?;
         self.admit_on_recording(Action::HoldRecording, asker, &record).await?;
         let by = asker.principal.arn.clone();
         tracing::info!(session = %id, principal = %by, held = hold.is_some(), "legal hold");
@@ -200,11 +198,12 @@ impl Lifecycle {
     /// Where a recording comes from, as its own header says.
     fn origin(&self, found: &Found) -> Result<Origin, StoreError> {
         let header = found.header()?;
+        let said = |name| header.said(name).map(str::to_owned);
         Ok(Origin {
             session: found.id.clone(),
-            principal: word(&header, "principal").unwrap_or_default(),
-            target: word(&header, "target").unwrap_or_default(),
-            durability: word(&header, "durability"),
+            principal: said("principal").unwrap_or_default(),
+            target: said("target").unwrap_or_default(),
+            durability: said("durability"),
             started_ms: u64::try_from(header.timestamp).unwrap_or_default().saturating_mul(1000),
             node: self.settings.node.clone(),
             archived_ms: now_ms(),
@@ -309,10 +308,6 @@ enum Step {
     Idle,
     Failed,
     Over,
-}
-
-fn word(header: &Header, name: &str) -> Option<String> {
-    Some(header.postern.as_ref()?.get(name)?.as_str()?.to_owned())
 }
 
 fn remove(path: &Path) -> Result<(), StoreError> {

@@ -20,6 +20,7 @@ use crate::registry::{Given, SessionRecord, State, Traffic};
 use crate::relay::{Carries, Ended};
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
 use crate::shipper::{self, RebuildError, ShipperError};
+use crate::store::Found;
 
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
@@ -43,21 +44,34 @@ pub enum RecordingFile {
 impl Lifecycle {
     /// The recording of a session, running or past, if policy allows.
     pub async fn recording(&self, asker: &Asker, id: &SessionId) -> Result<RecordingFile, ApiError> {
-        let none =
-            || ApiError::client(Code::DoesNotExist, format!("there is no recording of a session {id}"));
-        let record = self.registered(id).await?.ok_or_else(none)?;
-        self.admit_replay(asker, &record).await?;
-        let found = self.rooms.store.find(id).map_err(|error| {
-            tracing::error!(session = %id, %error, "the recording could not be looked up");
-            ApiError::gateway("the gateway could not look up the recording")
-        })?;
-        if let Some(found) = found {
+        self.admitted_to_replay(asker, id).await?;
+        if let Some(found) = self.here(id)? {
             return Ok(RecordingFile::Here { path: found.path, sealed: found.sealed });
         }
         if let Some(reading) = self.archived(id).await? {
             return Ok(RecordingFile::Archived(reading));
         }
-        Ok(RecordingFile::ReadBack(self.read_back(id).await?.ok_or_else(none)?))
+        let copy = self.read_back(id).await?.ok_or_else(|| no_recording(id))?;
+        Ok(RecordingFile::ReadBack(copy))
+    }
+
+    /// The session, if the caller may replay its recording.
+    pub(super) async fn admitted_to_replay(
+        &self,
+        asker: &Asker,
+        id: &SessionId,
+    ) -> Result<SessionRecord, ApiError> {
+        let record = self.registered(id).await?.ok_or_else(|| no_recording(id))?;
+        self.admit_replay(asker, &record).await?;
+        Ok(record)
+    }
+
+    /// The recording on this node, if it is here.
+    pub(super) fn here(&self, id: &SessionId) -> Result<Option<Found>, ApiError> {
+        self.rooms.store.find(id).map_err(|error| {
+            tracing::error!(session = %id, %error, "the recording could not be looked up");
+            ApiError::gateway("the gateway could not look up the recording")
+        })
     }
 
     /// The recording in the archive, if there is one.
@@ -101,6 +115,10 @@ impl Lifecycle {
             tracing::error!(session = %live.id, %error, "the session's end could not be registered");
         }
     }
+}
+
+pub(super) fn no_recording(id: &SessionId) -> ApiError {
+    ApiError::client(Code::DoesNotExist, format!("there is no recording of a session {id}"))
 }
 
 /// The first line of the recording: who, what, why, by which decision.
