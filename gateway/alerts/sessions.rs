@@ -30,8 +30,6 @@ struct Followed {
     text: Text,
     /// None if no rule looks at commands, or there is no usable terminal.
     transcript: Option<Transcript>,
-    /// Lines of an earlier process are still to be read.
-    behind: bool,
 }
 
 /// Something that met a rule.
@@ -58,9 +56,6 @@ impl Sessions {
             }
             Shipment::Lines { batch, .. } => {
                 let Some(followed) = self.followed.get_mut(&session) else { return met };
-                if followed.done == 0 && batch.first_line > 1 {
-                    followed.behind = true;
-                }
                 if followed.done.max(1) < batch.first_line {
                     self.catch_up(&session, &mut met);
                 }
@@ -84,7 +79,8 @@ impl Sessions {
     /// Reads what was not offered from the spool.
     fn catch_up(&mut self, session: &SessionId, met: &mut Vec<Met>) {
         let Some(followed) = self.followed.get_mut(session) else { return };
-        let before = met.len();
+        // Nothing was raised here yet: what is marked, an earlier process has raised.
+        let (first, before) = (followed.done == 0, met.len());
         let mut marked = Vec::new();
         let mut read = || -> Result<(), RecorderError> {
             let Some(mut backlog) = self.feed.lines_from(session, followed.done)? else { return Ok(()) };
@@ -97,13 +93,10 @@ impl Sessions {
         if let Err(error) = read() {
             tracing::error!(%session, %error, "lines could not be looked at for alerts");
         }
-        // An earlier process has raised what is marked.
-        if std::mem::take(&mut followed.behind) {
-            for (_, alert) in met.iter_mut().skip(before) {
-                let mark = alert.mark();
-                let place = marked.iter().position(|marked| *marked == mark);
-                alert.marked = place.map(|place| marked.swap_remove(place)).is_some();
-            }
+        for (_, alert) in met.iter_mut().skip(before).filter(|_| first) {
+            let mark = alert.mark();
+            let place = marked.iter().position(|marked| *marked == mark);
+            alert.marked = place.map(|place| marked.swap_remove(place)).is_some();
         }
     }
 }
@@ -111,7 +104,7 @@ impl Sessions {
 impl Followed {
     fn new(header: Arc<Header>, commands: bool) -> Self {
         let transcript = commands.then(|| Transcript::of(&header).ok()).flatten();
-        Self { header, done: 0, text: Text::default(), transcript, behind: false }
+        Self { header, done: 0, text: Text::default(), transcript }
     }
 
     fn batch(&mut self, session: &SessionId, batch: &Batch, rules: &Rules, met: &mut Vec<Met>) {
