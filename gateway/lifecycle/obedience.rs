@@ -55,7 +55,9 @@ impl Lifecycle {
         let mut watch = Watch::new(self.rooms.policy.folder());
         loop {
             watch.changed().await;
-            self.reload_policies().await;
+            if !self.reload_policies().await {
+                watch.look_again();
+            }
         }
     }
 
@@ -66,7 +68,9 @@ impl Lifecycle {
             rounds.tick().await;
             self.follow_revocations().await;
             let set = self.rooms.policy.set();
-            self.ask_again(|live| set.depends_on_time(Action::from(live.started.kind))).await;
+            let mut sessions = self.live.all();
+            sessions.retain(|live| set.depends_on_time(Action::from(live.started.kind)));
+            self.ask_again(sessions).await;
         }
     }
 
@@ -79,7 +83,9 @@ impl Lifecycle {
     }
 
     /// Reads the policy folder again; another set is obeyed at once.
-    pub async fn reload_policies(self: &Arc<Self>) {
+    ///
+    /// False if it was refused.
+    pub async fn reload_policies(self: &Arc<Self>) -> bool {
         let this = Arc::clone(self);
         let read = tokio::task::spawn_blocking(move || this.rooms.policy.reload()).await;
         let metrics = &self.rooms.metrics;
@@ -95,8 +101,9 @@ impl Lifecycle {
                         digest = set.digest(),
                         "another policy set is in force"
                     );
-                    self.ask_again(|_| true).await;
+                    self.ask_again(self.live.all()).await;
                 }
+                true
             }
             Ok(Err(error)) => {
                 // It is looked at every few seconds, and told once.
@@ -106,37 +113,37 @@ impl Lifecycle {
                     tracing::error!(why = error.line(), still = digest, "the policy folder is refused");
                 }
                 metrics.watch.policy_refused.set(1);
+                false
             }
-            Err(error) => tracing::error!(%error, "the policy folder could not be read"),
+            Err(error) => {
+                tracing::error!(%error, "the policy folder could not be read");
+                false
+            }
         }
     }
 
     /// Describes machines anew, and asks about the sessions on what changed.
     async fn describe_machines(self: &Arc<Self>, seen: &mut HashMap<Target, Instant>) {
-        let mut targets: Vec<Target> =
-            self.live.all().iter().map(|live| live.instance().target.clone()).collect();
-        targets.sort();
-        targets.dedup();
-        seen.retain(|target, _| targets.binary_search(target).is_ok());
-        targets.sort_by_key(|target| seen.get(target).copied());
-        for target in targets.into_iter().take(DESCRIBED_AT_ONCE) {
-            seen.insert(target.clone(), Instant::now());
+        let mut machines: HashMap<Target, Vec<Arc<Live>>> = HashMap::new();
+        for live in self.live.all() {
+            machines.entry(live.instance().target.clone()).or_default().push(live);
+        }
+        seen.retain(|target, _| machines.contains_key(target));
+        let mut machines: Vec<_> = machines.into_iter().collect();
+        machines.sort_by_key(|(target, _)| seen.get(target).copied());
+        for (target, mut sessions) in machines.into_iter().take(DESCRIBED_AT_ONCE) {
             // Whose machine cannot be described keeps what was said of it.
-            let Ok(instance) = self.rooms.broker.instance(&target).await else { continue };
-            let on_it = |live: &Live| live.instance().target == target;
-            let sessions = self.live.all();
-            let sessions = sessions.iter().filter(|live| on_it(live));
-            let changed = sessions.filter(|live| live.describe(instance.clone())).count();
-            if changed > 0 {
-                self.ask_again(on_it).await;
+            if let Ok(instance) = self.rooms.broker.instance(&target).await {
+                sessions.retain(|live| live.describe(instance.clone()));
+                self.ask_again(sessions).await;
             }
+            seen.insert(target, Instant::now());
         }
     }
 
     /// Asks about running sessions again; those no longer permitted end.
-    pub(super) async fn ask_again(self: &Arc<Self>, which: impl Fn(&Live) -> bool) {
-        let mut sessions = self.live.all();
-        sessions.retain(|live| !live.has_ended() && !live.is_dismissed() && which(live));
+    pub(super) async fn ask_again(self: &Arc<Self>, mut sessions: Vec<Arc<Live>>) {
+        sessions.retain(|live| !live.has_ended() && !live.is_dismissed());
         if sessions.is_empty() {
             return;
         }
@@ -202,7 +209,7 @@ impl Lifecycle {
                 self.order(&live, Control::Mark(alert.mark()));
             }
             if live.met(&alert.rule) {
-                self.ask_again(|other| other.id == live.id).await;
+                self.ask_again(vec![live]).await;
             }
         }
     }

@@ -7,7 +7,7 @@ use super::admission::Asker;
 use crate::error::{ApiError, Code};
 use crate::policy::{Action, Decision, Question, Resource};
 use crate::registry::{RegistryError, Revocation, Revoked};
-use crate::session::{Principal, now_ms};
+use crate::session::now_ms;
 
 /// Most revocations in force at once: every question looks at all of them.
 const REVOCATIONS_MAX: usize = 1000;
@@ -72,7 +72,7 @@ impl Lifecycle {
             Ok(found) if found == **self.revocations.load() => {}
             Ok(found) => {
                 self.revocations.store(Arc::new(found));
-                self.ask_again(|_| true).await;
+                self.ask_again(self.live.all()).await;
             }
             Err(error) => tracing::error!(%error, "the revocations could not be read"),
         }
@@ -107,7 +107,10 @@ fn concerns(revoked: &Revoked, question: &Question<'_>) -> bool {
             let principal = question.principal;
             *name == principal.arn || *name == principal.id
         }
-        Revoked::Role(name) => has_role(question.principal, name),
+        Revoked::Role(name) => {
+            let principal = question.principal;
+            principal.role.as_ref() == Some(name) || principal.role_arn().as_ref() == Some(name)
+        }
         Revoked::Session(name) => match (question.resource, question.context.session) {
             (Resource::Session { id, .. }, _) | (_, Some(id)) => id.as_str() == name,
             _ => false,
@@ -120,10 +123,4 @@ fn concerns(revoked: &Revoked, question: &Question<'_>) -> bool {
             _ => false,
         },
     }
-}
-
-fn has_role(principal: &Principal, name: &str) -> bool {
-    let Some(role) = principal.role.as_deref() else { return false };
-    let partition = principal.arn.split(':').nth(1).unwrap_or("aws");
-    role == name || format!("arn:{partition}:iam::{}:role/{role}", principal.account) == name
 }

@@ -4,6 +4,9 @@
 //! and git-sync exchange a link. What it tells nothing of (network file
 //! systems, a folder that was replaced) is found by looking again anyway.
 
+use std::fs::{self, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +21,10 @@ const QUIET: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_millis(250);
 /// How often to look without having been told.
 const ANYWAY: Duration = Duration::from_secs(5);
+/// Files looked at without having been told; no policy folder has more.
+const FILES_MAX: usize = 20_000;
+/// Levels of folders looked at.
+const DEPTH_MAX: usize = 8;
 
 /// Waits for changes of one folder.
 pub struct Watch {
@@ -27,6 +34,8 @@ pub struct Watch {
     anyway: Duration,
     /// None if the system cannot watch now; looking anyway remains.
     watcher: Option<RecommendedWatcher>,
+    /// What the folder looked like last.
+    seen: Option<u64>,
 }
 
 impl Watch {
@@ -34,17 +43,30 @@ impl Watch {
     pub fn new(folder: &Path) -> Self {
         let changed = Arc::new(Notify::new());
         let watcher = watch(folder, Arc::clone(&changed));
-        Self { folder: folder.to_owned(), changed, anyway: ANYWAY, watcher }
+        Self { folder: folder.to_owned(), changed, anyway: ANYWAY, watcher, seen: None }
     }
 
     /// Returns when the folder is to be read again.
     pub async fn changed(&mut self) {
-        let told = timeout(self.anyway, self.changed.notified()).await.is_ok();
-        if told {
-            self.settle().await;
+        loop {
+            let told = timeout(self.anyway, self.changed.notified()).await.is_ok();
+            if told {
+                self.settle().await;
+            }
+            // The folder may be another one by now, under the same name.
+            self.watcher = watch(&self.folder, Arc::clone(&self.changed)).or(self.watcher.take());
+            let folder = self.folder.clone();
+            let looks = tokio::task::spawn_blocking(move || looks(&folder)).await.ok();
+            // Reading it means validating all of it: not for nothing.
+            if std::mem::replace(&mut self.seen, looks) != looks || told {
+                return;
+            }
         }
-        // The folder may be another one by now, under the same name.
-        self.watcher = watch(&self.folder, Arc::clone(&self.changed)).or(self.watcher.take());
+    }
+
+    /// What was read could not be used: it may be another time.
+    pub fn look_again(&mut self) {
+        self.seen = None;
     }
 
     /// Waits until whoever writes is done, within a limit.
@@ -55,6 +77,29 @@ impl Watch {
             if timeout_at(quiet, self.changed.notified()).await.is_err() {
                 return sleep_until(quiet).await;
             }
+        }
+    }
+}
+
+/// A number that changes with any file of the folder: names, sizes, times.
+fn looks(folder: &Path) -> u64 {
+    let (mut hash, mut files) = (DefaultHasher::new(), 0);
+    look_into(folder, 0, &mut files, &mut hash);
+    hash.finish()
+}
+
+fn look_into(folder: &Path, depth: usize, files: &mut usize, hash: &mut DefaultHasher) {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        *files += 1;
+        let about = fs::metadata(&path).ok();
+        path.hash(hash);
+        let state = |about: &Metadata| (about.ino(), about.len(), about.mtime(), about.mtime_nsec());
+        about.as_ref().map(state).hash(hash);
+        if *files < FILES_MAX && depth < DEPTH_MAX && about.is_some_and(|about| about.is_dir()) {
+            look_into(&path, depth + 1, files, hash);
         }
     }
 }
@@ -85,8 +130,6 @@ fn watch(folder: &Path, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     /// A watch that finds nothing unless it is told.
@@ -107,6 +150,21 @@ mod tests {
         watch.changed().await;
         fs::remove_file(folder.join("a.cedar")).unwrap();
         watch.changed().await;
+    }
+
+    #[test]
+    fn what_nobody_tells_of_is_found_and_what_is_as_before_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tests")).unwrap();
+        fs::write(dir.path().join("tests/a.json"), "one").unwrap();
+        let before = looks(dir.path());
+        assert_eq!(looks(dir.path()), before);
+        fs::write(dir.path().join("tests/a.json"), "four").unwrap();
+        let after = looks(dir.path());
+        assert_ne!(after, before);
+        fs::rename(dir.path().join("tests/a.json"), dir.path().join("tests/b.json")).unwrap();
+        assert_ne!(looks(dir.path()), after);
+        assert_ne!(looks(&dir.path().join("gone")), looks(dir.path()));
     }
 
     #[tokio::test]
