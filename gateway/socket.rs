@@ -3,12 +3,14 @@
 //! TLS reads four kilobytes at a time and writes each record by itself. Under
 //! load that is a system call for every few messages, so what one read can
 //! bring is fetched at once and what leaves is collected until the flush. A
-//! quiet socket keeps no memory: the reading is into a buffer of the thread.
+//! quiet socket keeps no memory: it borrows buffers of the thread.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::thread::LocalKey;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -18,8 +20,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 const READ: usize = 64 * 1024;
 /// Bytes collected before they are written without waiting for the flush.
 const WRITE: usize = 32 * 1024;
-/// Memory that a socket keeps once its bytes have left, bytes.
-const KEPT: usize = 2 * 1024;
+/// Buffers of either kind that a thread keeps for its sockets.
+const SPARE_MAX: usize = 4;
 
 /// Read and write buffer of a WebSocket, bytes; each holds both for its life.
 ///
@@ -40,17 +42,21 @@ pub fn websocket_config() -> WebSocketConfig {
 }
 
 thread_local! {
-    /// Where a read goes first; what does not fit is moved to the socket.
-    static FETCHED: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+    /// Where reads go; each is as long as a read.
+    static READING: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Where writes are collected; all are empty.
+    static WRITING: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A TCP connection under TLS.
 #[derive(Debug)]
 pub struct Socket {
     tcp: TcpStream,
-    /// Bytes that were read and not asked for yet, from `taken` on.
+    /// Bytes that were read and not asked for yet, from `taken` to `filled`;
+    /// no memory if there are none.
     fetched: Vec<u8>,
     taken: usize,
+    filled: usize,
     /// Bytes that wait for the flush, from `written` on.
     leaving: Vec<u8>,
     written: usize,
@@ -60,7 +66,7 @@ impl Socket {
     /// Takes a connection over; small messages leave at once.
     pub fn new(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        Ok(Self { tcp, fetched: Vec::new(), taken: 0, leaving: Vec::new(), written: 0 })
+        Ok(Self { tcp, fetched: Vec::new(), taken: 0, filled: 0, leaving: Vec::new(), written: 0 })
     }
 
     /// The connection itself.
@@ -70,17 +76,39 @@ impl Socket {
 
     /// Gives what was fetched before; false if there is nothing.
     fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        let rest = self.fetched.get(self.taken..).unwrap_or_default();
+        let rest = self.fetched.get(self.taken..self.filled).unwrap_or_default();
         if rest.is_empty() {
             return false;
         }
         let part = rest.get(..buf.remaining()).unwrap_or(rest);
         buf.put_slice(part);
         self.taken += part.len();
-        if self.taken == self.fetched.len() {
-            (self.fetched, self.taken) = (Vec::new(), 0);
+        if self.taken == self.filled {
+            put_back(&READING, mem::take(&mut self.fetched));
         }
         true
+    }
+
+    /// Fetches what one read brings.
+    fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = borrow(&READING).unwrap_or_else(|| vec![0; READ]);
+        let mut fetched = ReadBuf::new(&mut space);
+        let read = Pin::new(&mut self.tcp).poll_read(cx, &mut fetched);
+        (self.taken, self.filled) = (0, fetched.filled().len());
+        if self.filled > 0 {
+            self.fetched = space;
+        } else {
+            put_back(&READING, space);
+        }
+        read
+    }
+
+    /// Where to collect what leaves.
+    fn leaving(&mut self) -> &mut Vec<u8> {
+        if self.leaving.capacity() == 0 {
+            self.leaving = borrow(&WRITING).unwrap_or_else(|| Vec::with_capacity(WRITE));
+        }
+        &mut self.leaving
     }
 
     /// Writes everything that was collected.
@@ -93,8 +121,10 @@ impl Socket {
         }
         self.written = 0;
         self.leaving.clear();
-        // A large one goes back whole: cut down, it would leave holes in the heap.
-        if self.leaving.capacity() > KEPT {
+        // One that had to grow is the thread's no more.
+        if self.leaving.capacity() == WRITE {
+            put_back(&WRITING, mem::take(&mut self.leaving));
+        } else {
             self.leaving = Vec::new();
         }
         Poll::Ready(Ok(()))
@@ -107,6 +137,20 @@ impl Socket {
     }
 }
 
+/// A buffer of the thread, if one is spare.
+fn borrow(spare: &'static LocalKey<RefCell<Vec<Vec<u8>>>>) -> Option<Vec<u8>> {
+    spare.with_borrow_mut(Vec::pop)
+}
+
+/// Gives a buffer to the thread, unless it has enough of them.
+fn put_back(spare: &'static LocalKey<RefCell<Vec<Vec<u8>>>>, buffer: Vec<u8>) {
+    spare.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_MAX {
+            spare.push(buffer);
+        }
+    });
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -116,15 +160,9 @@ impl AsyncRead for Socket {
         if buf.remaining() >= READ {
             return Pin::new(&mut this.tcp).poll_read(cx, buf);
         }
-        FETCHED.with_borrow_mut(|space| {
-            let mut fetched = ReadBuf::new(space);
-            ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut fetched))?;
-            let fetched = fetched.filled();
-            let (asked, rest) = fetched.split_at(fetched.len().min(buf.remaining()));
-            buf.put_slice(asked);
-            this.fetched.extend_from_slice(rest);
-            Poll::Ready(Ok(()))
-        })
+        ready!(this.poll_fetch(cx))?;
+        this.give(buf);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -132,7 +170,7 @@ impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_room(cx, buf.len()))?;
-        this.leaving.extend_from_slice(buf);
+        this.leaving().extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
     }
 
@@ -144,7 +182,8 @@ impl AsyncWrite for Socket {
         let this = self.get_mut();
         let bytes = bufs.iter().map(|buf| buf.len()).sum();
         ready!(this.poll_room(cx, bytes))?;
-        bufs.iter().for_each(|buf| this.leaving.extend_from_slice(buf));
+        let leaving = this.leaving();
+        bufs.iter().for_each(|buf| leaving.extend_from_slice(buf));
         Poll::Ready(Ok(bytes))
     }
 
@@ -225,6 +264,6 @@ mod tests {
         }
         socket.shutdown().await.unwrap();
         assert!(reading.await.unwrap().unwrap() == expected);
-        assert!(socket.leaving.capacity() <= KEPT);
+        assert_eq!(socket.leaving.capacity(), 0, "a quiet socket keeps what it wrote");
     }
 }

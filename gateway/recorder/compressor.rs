@@ -26,14 +26,13 @@ const SLOTS: u32 = 8;
 const QUIET_FLUSHES: u32 = 3;
 /// A session that writes has a checkpoint this often.
 const CHECKPOINT: Duration = Duration::from_secs(5);
-/// Encoders kept for sessions that wake up; 0.4 MB each.
-const SPARE_ENCODERS: usize = 8;
-/// Sessions with an encoder of their own at the most: 13 MB.
+/// Sessions with an encoder of their own at the most; 1.4 MB each.
 ///
 /// Any further one borrows one for its turn and ends the frame with it. Its
 /// file grows faster until it is sealed, but a thousand sessions that wake
-/// up at once do not take 400 MB.
-const ENCODERS_MAX: usize = 32;
+/// up at once do not take 1.4 GB. Those that are free are kept: given back and
+/// taken again, they would leave holes of their size in the heap.
+const ENCODERS_MAX: usize = 12;
 
 /// What the compressor is told.
 pub(super) enum ToCompressor {
@@ -252,7 +251,7 @@ impl Encoders {
     }
 
     fn put_away(&mut self, encoder: LiveEncoder) {
-        if self.spare.len() < SPARE_ENCODERS {
+        if self.spare.len() < ENCODERS_MAX {
             self.spare.push(encoder);
         }
     }

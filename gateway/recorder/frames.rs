@@ -31,7 +31,7 @@ pub(super) enum Turn {
     End,
 }
 
-/// A streaming encoder of an open recording (about 0.4 MB when used).
+/// A streaming encoder of an open recording (1.4 MB when used).
 pub(super) struct LiveEncoder {
     context: CCtx<'static>,
     /// Bytes of lines in the frame that was begun.

@@ -1,7 +1,7 @@
 //! The journal: new lines of all sessions, in one file, in one write.
 //!
-//! A record is `"PSJ1" | id length: u8 | position: u64 | length: u32 |
-//! check: u64 | id | lines`, little endian. `position` is where the lines are
+//! A record is `"PSJ2" | id length: u8 | position: u64 | length: u32 |
+//! CRC-32: u32 | id | lines`, little endian. `position` is where the lines are
 //! in their session's stream of lines. Segments are deleted once all of their
 //! lines are in compressed files.
 
@@ -18,9 +18,9 @@ use super::syncer::Segment;
 use super::{RecorderError, Spool};
 use crate::session::SessionId;
 
-const MAGIC: &[u8; 4] = b"PSJ1";
+const MAGIC: &[u8; 4] = b"PSJ2";
 /// Bytes of a record before the id.
-const HEAD: usize = 25;
+const HEAD: usize = 21;
 /// Longest lines of one record: twice what a session may hold back.
 const RECORD_MAX: u32 = 16 << 20;
 /// What a probe writes, bytes: some more than a sweep usually does.
@@ -156,14 +156,12 @@ pub(super) fn encode(id: &SessionId, position: u64, lines: &[u8], into: &mut Vec
 }
 
 /// A checksum against torn pages, not against people.
-fn check(id: &[u8], position: u64, lines: &[u8]) -> u64 {
-    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-    [id, lines].into_iter().fold(mix(lines.len() as u64, position), |sum, bytes| {
-        let (words, tail) = bytes.as_chunks::<8>();
-        let sum = words.iter().fold(sum, |sum, word| mix(sum, u64::from_le_bytes(*word)));
-        let last = tail.iter().rev().fold(1, |word, byte| word << 8 | u64::from(*byte));
-        mix(sum, last)
-    })
+fn check(id: &[u8], position: u64, lines: &[u8]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&position.to_le_bytes());
+    sum.update(id);
+    sum.update(lines);
+    sum.finalize()
 }
 
 /// Where a run of a session's lines is in the journal.
@@ -236,7 +234,7 @@ fn read_record(from: &mut impl Read, lines: &mut Vec<u8>) -> io::Result<Option<(
     if !filled(from, &mut id)? || !filled(from, lines)? {
         return Ok(None);
     }
-    if check(&id, position, lines) != u64::from_le_bytes(sum) {
+    if check(&id, position, lines) != u32::from_le_bytes(sum) {
         return Ok(None);
     }
     let id = std::str::from_utf8(&id).ok().and_then(|id| SessionId::parse(id).ok());

@@ -16,7 +16,7 @@ use super::{Durability, RecorderError, Sealed};
 use crate::session::SessionId;
 
 /// Room that a session's lines get if it writes that much at a time, bytes.
-const ROOM: usize = 64 * 1024;
+const ROOM: usize = 128 * 1024;
 /// Lines of one session that may wait, bytes: seconds of a stuck disk.
 pub(super) const BACKLOG_MAX: usize = 4 << 20;
 /// Sweeps of which it is known which lines they ended with, for one session.
@@ -349,8 +349,11 @@ impl Buffer {
     /// Takes the lines that are in the journal; the rest stays.
     pub(super) fn take_journaled(&mut self) -> Arc<Vec<u8>> {
         let rest = self.bytes.get(self.journaled..).unwrap_or_default();
-        // A session that goes on writing needs room; a quiet one keeps none.
-        let room = if rest.is_empty() && self.journaled < ROOM { 0 } else { self.bytes.len().min(ROOM) };
+        // A session that goes on writing needs room, and what grows is copied; a quiet one keeps none.
+        let room = match self.bytes.len() {
+            few if rest.is_empty() && few < ROOM / 2 => 0,
+            few => (few + few / 4).min(ROOM),
+        };
         let mut left = Vec::with_capacity(room.max(rest.len()));
         left.extend_from_slice(rest);
         let mut taken = std::mem::replace(&mut self.bytes, left);

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use data_encoding::BASE64;
+use memchr::{memchr, memchr_iter, memrchr};
 use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +128,7 @@ impl Links {
 
     /// Size of the first lines that the segment has room for.
     fn whole(&self, lines: &[u8]) -> Option<usize> {
-        let first = || lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1);
+        let first = || memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
         let room = SEGMENT_MAX.saturating_sub(self.segment);
         if lines.is_empty() {
             return None;
@@ -138,7 +139,7 @@ impl Links {
         let Some(within) = lines.get(..room).filter(|within| within.len() < lines.len()) else {
             return Some(lines.len());
         };
-        match within.iter().rposition(|byte| *byte == b'\n') {
+        match memrchr(b'\n', within) {
             Some(last) => Some(last + 1),
             None if self.segment > 0 => Some(0),
             // A line that no segment has room for has one of its own.
@@ -162,7 +163,7 @@ impl Links {
 
 /// How many lines these bytes are.
 pub(super) fn count(lines: &[u8]) -> u64 {
-    lines.iter().filter(|byte| **byte == b'\n').count() as u64
+    memchr_iter(b'\n', lines).count() as u64
 }
 
 #[cfg(test)]

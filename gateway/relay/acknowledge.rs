@@ -13,6 +13,9 @@ use crate::recorder::Position;
 /// so an upstream that sends and does not read would fill the memory.
 const HELD_MAX: usize = 8192;
 
+/// Places that stay when nothing waits.
+const KEPT: usize = 16;
+
 /// One acknowledge that may not pass yet.
 struct Held {
     sequence: i64,
@@ -52,7 +55,12 @@ impl HeldAcknowledges {
         if front.position > recorded || front.due > now {
             return None;
         }
-        self.queue.pop_front().map(|held| (held.raw, held.since))
+        let held = self.queue.pop_front()?;
+        // A burst's memory goes back once it is over.
+        if self.queue.is_empty() && self.queue.capacity() > KEPT {
+            self.queue = VecDeque::new();
+        }
+        Some((held.raw, held.since))
     }
 
     /// The position and the time that the first one waits for.

@@ -28,6 +28,8 @@ use before::Before;
 /// Beyond it the relay stops reading upstream: the agent holds 100 MB.
 const UNACKNOWLEDGED_MAX: usize = 8192;
 const UNACKNOWLEDGED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Places that stay when all is acknowledged.
+const KEPT: usize = 16;
 /// Messages held that came before their turn; the rest is sent again.
 ///
 /// The stock agent sends one lost message in 100 ms and 100 new ones
@@ -441,7 +443,7 @@ impl Output {
             self.past_notices += 1;
         }
         // A burst's memory goes back once it is over.
-        if self.window.is_empty() && self.window.capacity() > 64 {
+        if self.window.is_empty() && self.window.capacity() > KEPT {
             self.window = VecDeque::new();
         }
     }
