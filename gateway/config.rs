@@ -14,7 +14,7 @@ use crate::archive::ArchiveConfig;
 use crate::broker::BrokerConfig;
 use crate::front_door::Tls;
 use crate::relay::Times;
-use crate::shipper::ShipperConfig;
+use crate::shipper::{AtLimit, ShipperConfig};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -242,6 +242,12 @@ impl Config {
         if let Err(error) = self.archive.check() {
             return wrong("archive", &error.to_string());
         }
+        if self.archive.location.is_some() && self.shipper.at_limit == AtLimit::RemoveShipped {
+            return wrong(
+                "shipper.at_limit",
+                "with an archive, recordings leave the spool once archived: set archive.keep_local_days",
+            );
+        }
         if self.sessions.connections_per_session == 0 {
             return wrong("sessions.connections_per_session", "it must be at least 1");
         }
@@ -325,6 +331,16 @@ mod tests {
         assert_eq!(full.shipper.retention_days, least.shipper.retention_days);
         let as_shipped: Config = toml::from_str(shipped).unwrap();
         assert_eq!(format!("{as_shipped:?}"), format!("{least:?}"));
+    }
+
+    #[test]
+    fn what_the_archive_may_still_need_is_not_removed_for_the_shipper() {
+        let removing = "\n[shipper]\nlog_group = \"/postern\"\nat_limit = \"remove_shipped\"\n";
+        let alone: Config = toml::from_str(&format!("{LEAST}{removing}")).unwrap();
+        alone.check().unwrap();
+        let both = format!("{LEAST}{removing}[archive]\nlocation = \"/var/lib/archive\"\n");
+        let refused = toml::from_str::<Config>(&both).unwrap().check().unwrap_err();
+        assert!(refused.to_string().contains("archive.keep_local_days"), "{refused}");
     }
 
     /// `#key = value` becomes `key = value`; prose begins with `# `.

@@ -25,6 +25,12 @@ impl Catalogue {
         Ok(ids.fetch_all(&self.reader).await?.into_iter().collect())
     }
 
+    /// Whether a whole recording is in it.
+    pub async fn knows(&self, session: &SessionId) -> Result<bool, CatalogueError> {
+        let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM recordings WHERE session = $1 AND whole)");
+        Ok(found.bind(session.as_str()).fetch_one(&self.reader).await?)
+    }
+
     /// Reads a recording into the catalogue, in place of what it had of it.
     ///
     /// One transaction: a recording is in it or not, never in part.

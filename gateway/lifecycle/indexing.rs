@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Lifecycle;
-use crate::session::{SessionId, now_ms};
+use crate::session::SessionId;
 
 /// Why a recording is not in the catalogue; for the log.
 type Why = Box<dyn std::error::Error + Send + Sync>;
@@ -46,8 +46,7 @@ impl Lifecycle {
 
     async fn not_indexed(&self) -> Result<Vec<SessionId>, Why> {
         let known = self.rooms.catalogue.known().await?;
-        let store = self.rooms.store.clone();
-        let mut here = tokio::task::spawn_blocking(move || store.list()).await??;
+        let mut here = self.in_spool().await?;
         let in_spool: HashSet<String> = here.iter().map(|found| found.id.to_string()).collect();
         here.retain(|found| found.sealed && !known.contains(found.id.as_str()));
         here.sort_by_key(|found| found.modified);
@@ -70,8 +69,8 @@ impl Lifecycle {
         self.rooms.metrics.catalogued.with_label_values(&[result]).inc();
         if let Err(error) = done {
             tracing::error!(session = %id, %error, "the recording cannot be searched");
-        } else if self.settings.retention.keep_local_days == Some(0) {
-            self.tidy(now_ms()).await;
+        } else {
+            self.leave_at_once(id).await;
         }
     }
 

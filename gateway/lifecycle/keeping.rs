@@ -125,7 +125,7 @@ impl Lifecycle {
         let _alone = self.indexing_or_deleting.lock().await;
         let ended_before = |days: Option<u32>| Some(now_ms.saturating_sub(u64::from(days?) * DAY_MS));
         if let Some(before) = ended_before(self.settings.retention.keep_local_days)
-            && let Err(error) = self.leave_spool(archive, before).await
+            && let Err(error) = self.leave_old(archive, before).await
         {
             tracing::error!(%error, "archived recordings stay in the spool for now");
         }
@@ -136,22 +136,60 @@ impl Lifecycle {
         }
     }
 
-    /// Removes files from the spool that the archive surely has.
-    async fn leave_spool(&self, archive: &Archive, before: u64) -> Result<(), KeepError> {
+    /// Removes a recording from the spool if none is to stay there.
+    ///
+    /// Called once it is indexed and once it is archived; the later one counts.
+    pub(super) async fn leave_at_once(&self, id: &SessionId) {
+        let Some(archive) = &self.rooms.archive else { return };
+        if self.settings.retention.keep_local_days != Some(0) {
+            return;
+        }
+        let _alone = self.indexing_or_deleting.lock().await;
+        let left = async {
+            if !self.rooms.catalogue.knows(id).await? {
+                return Ok(());
+            }
+            match self.rooms.store.find(id)? {
+                Some(found) if found.sealed => self.leave_spool(archive, &found, u64::MAX).await,
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = left.await {
+            let error: KeepError = error;
+            tracing::error!(session = %id, %error, "the archived recording stays in the spool for now");
+        }
+    }
+
+    /// Removes files from the spool that have been there long enough.
+    async fn leave_old(&self, archive: &Archive, before: u64) -> Result<(), KeepError> {
         // What is not indexed yet is still needed here.
         let indexed = self.rooms.catalogue.known().await?;
-        let here = self.rooms.store.list()?.into_iter();
+        let here = self.in_spool().await?.into_iter();
         for found in here.filter(|found| found.sealed && indexed.contains(found.id.as_str())) {
-            if let Some(archived) = self.rooms.registry.archived(&found.id).await?
-                && archived.ended_ms <= before
-                && archived.bytes == found.bytes
-                && archive.holds(&found.id, found.bytes).await?
-            {
-                remove(&found.path)?;
-                tracing::info!(session = %found.id, %archive, "the recording has left the spool");
-            }
+            self.leave_spool(archive, &found, before).await?;
         }
         Ok(())
+    }
+
+    /// Removes a file from the spool if the archive surely has it.
+    async fn leave_spool(&self, archive: &Archive, found: &Found, before: u64) -> Result<(), KeepError> {
+        if let Some(archived) = self.rooms.registry.archived(&found.id).await?
+            && archived.ended_ms <= before
+            && archived.bytes == found.bytes
+            && archive.holds(&found.id, found.bytes).await?
+        {
+            remove(&found.path)?;
+            tracing::info!(session = %found.id, %archive, "the recording has left the spool");
+        }
+        Ok(())
+    }
+
+    /// What is in the spool; reading it may take seconds.
+    pub(super) async fn in_spool(&self) -> Result<Vec<Found>, StoreError> {
+        let store = self.rooms.store.clone();
+        let listed = tokio::task::spawn_blocking(move || store.list()).await;
+        // The task ends by itself and does not panic; if it did, nothing was seen.
+        listed.unwrap_or_else(|_| Ok(Vec::new()))
     }
 
     async fn delete_old(&self, archive: &Archive, before: u64) -> Result<(), KeepError> {
@@ -254,9 +292,7 @@ impl Worker {
                 if let Some(manifest) = manifest {
                     this.rooms.metrics.archived.with_label_values(&["archived"]).inc();
                     this.rooms.metrics.archived_bytes.inc_by(manifest.bytes);
-                    if this.settings.retention.keep_local_days == Some(0) {
-                        this.tidy(now_ms()).await;
-                    }
+                    this.leave_at_once(&id).await;
                 }
                 Step::Done
             }
@@ -290,7 +326,7 @@ impl Worker {
     async fn find_missed(&mut self) {
         let Some(this) = self.this.upgrade() else { return };
         let found = async {
-            Ok::<_, KeepError>((this.rooms.registry.all_archived().await?, this.rooms.store.list()?))
+            Ok::<_, KeepError>((this.rooms.registry.all_archived().await?, this.in_spool().await?))
         };
         match found.await {
             Ok((archived, mut found)) => {
