@@ -27,7 +27,8 @@ impl Catalogue {
 
     /// Whether a whole recording is in it.
     pub async fn knows(&self, session: &SessionId) -> Result<bool, CatalogueError> {
-        let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM recordings WHERE session = $1 AND whole)");
+        let found =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM recordings WHERE session = $1 AND whole)");
         Ok(found.bind(session.as_str()).fetch_one(&self.reader).await?)
     }
 

@@ -325,9 +325,8 @@ impl Worker {
     /// What an earlier process or a full list left out, oldest first.
     async fn find_missed(&mut self) {
         let Some(this) = self.this.upgrade() else { return };
-        let found = async {
-            Ok::<_, KeepError>((this.rooms.registry.all_archived().await?, this.in_spool().await?))
-        };
+        let found =
+            async { Ok::<_, KeepError>((this.rooms.registry.all_archived().await?, this.in_spool().await?)) };
         match found.await {
             Ok((archived, mut found)) => {
                 found.retain(|found| found.sealed && !archived.contains(found.id.as_str()));
