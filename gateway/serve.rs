@@ -175,13 +175,7 @@ impl Gateway {
             origin: public_url.clone(),
             recording_keys: recording_keys_json,
         });
-        let mut routes = router(front);
-        if config.console.enabled {
-            let at = (config.console.clone(), public_url.clone());
-            let folder = config.state_directory.join("console");
-            routes =
-                routes.merge(console::routes(Console::new(Arc::clone(&lifecycle), at, signing_keys, folder)));
-        }
+        let routes = router(front).merge(console_routes(&config, &public_url, &lifecycle, signing_keys));
         let on_stop = config.sessions.on_stop;
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
@@ -232,6 +226,21 @@ impl Gateway {
         self.registry.close().await;
         self.catalogue.close().await;
     }
+}
+
+/// The pages for browsers, if there are to be any.
+fn console_routes(
+    config: &Config,
+    public_url: &str,
+    lifecycle: &Arc<Lifecycle>,
+    keys: Vec<PublicKey>,
+) -> axum::Router {
+    if !config.console.enabled {
+        return axum::Router::new();
+    }
+    let at = (config.console.clone(), public_url.to_owned());
+    let folder = config.state_directory.join("console");
+    console::routes(Console::new(Arc::clone(lifecycle), at, keys, folder))
 }
 
 fn settings(config: &Config, public_url: &str, node: String) -> Settings {
