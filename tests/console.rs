@@ -144,7 +144,10 @@ async fn a_page_of_another_site_dials_no_stream() {
         .with("sec-websocket-version", "13")
         .with("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
     let mut raw = call.clone().with("origin", "https://evil.example").bytes(&house.door);
-    raw = String::from_utf8(raw).unwrap().replace("connection: close", "connection: Upgrade").into_bytes();
+    raw = String::from_utf8(raw)
+        .unwrap()
+        .replace("connection: close", "connection: close, Upgrade")
+        .into_bytes();
     assert_eq!(house.door.exchange(&raw).await.status, 403);
 }
 
@@ -171,7 +174,7 @@ async fn a_browser_may_what_its_person_may_and_is_told_why_not() {
         Value::Null
     );
 
-    let rows = hers.get("/decisions?allowed=false").await.ok();
+    let rows = hers.get(&format!("/decisions?allowed=false&target={PROD}")).await.ok();
     assert_eq!(rows["decisions"][0]["policies"], json!(["developers-prod"]), "{rows}");
     let other = his.get("/decisions?owner=arn:aws:iam::111122223333:user/alice").await.ok();
     assert_eq!(other["decisions"], json!([]));

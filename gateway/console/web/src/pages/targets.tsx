@@ -38,7 +38,7 @@ export function TargetsPage() {
     try {
       await start(target, "");
     } catch (caught) {
-      const wantsReason = caught instanceof ApiError && caught.status === 403 && /reason/i.test(caught.message);
+      const wantsReason = caught instanceof ApiError && caught.status === 403 && / without a reason /.test(caught.message);
       if (wantsReason) setAsked(target);
       else setDenied({ target, error: caught });
     }
