@@ -1,7 +1,7 @@
 //! What does a browser see? The pages, and what they ask for.
 //!
 //! A browser is signed in by an identity that was proved elsewhere. Every
-//! call is the [`Visitor`]'s, and policy decides on it as on any other; the
+//! call is the visitor's, and policy decides on it as on any other; the
 //! terminal in a page is an ordinary client of the stream URL.
 
 mod answer;

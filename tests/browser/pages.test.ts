@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { expect, test, type Page } from "@playwright/test";
+import type { Page } from "@playwright/test";
+import { expect, test } from "./support/pages";
 import { demo, opened, sessionOf, shell, shows, signIn, type } from "./support/person";
 
 const PICTURES = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "../../build/browser/pages");
@@ -61,7 +62,7 @@ test("every page is whole, readable and named, in light, dark and on a phone", a
   await shows(tab, /usr/);
   await look(tab, "shell");
   await page.goto(`${demo().endpoint}/console/sessions`);
-  await expect(page.getByText("Connected").first()).toBeVisible();
+  await expect(page.locator("td .badge.good").first()).toBeVisible();
   await look(page, "sessions");
   await page.goto(`${demo().endpoint}/console/sessions/${sessionOf(tab)}`);
   await shows(page, /usr/, ".watched");

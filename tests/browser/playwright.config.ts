@@ -22,6 +22,8 @@ export default defineConfig({
       args: [
         "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+        // Pages from a folder do not count as local ones, and may not dial the gateway.
+        ...(process.env["PAGES"] ? ["--disable-features=LocalNetworkAccessChecks"] : []),
       ],
     },
   },

@@ -1,4 +1,4 @@
-import { expect, test } from "@playwright/test";
+import { expect, test } from "./support/pages";
 import { another, opened, sessionOf, shell, shows, signIn, type } from "./support/person";
 
 test("a denial says which policy and why, and is in the ledger", async ({ page }) => {

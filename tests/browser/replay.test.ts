@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { expect, test } from "@playwright/test";
+import { expect, test } from "./support/pages";
 import { demo, sessionOf, shell, shows, signIn, type } from "./support/person";
 
 test("a recording is replayed, sought, searched and taken away", async ({ page }) => {

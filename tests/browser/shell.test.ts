@@ -1,4 +1,4 @@
-import { expect, test } from "@playwright/test";
+import { expect, test } from "./support/pages";
 import { complaints, demo, sessionOf, shell, shows, signIn, text, type } from "./support/person";
 
 test("one click opens a shell that takes keys and obeys the window", async ({ page }) => {

@@ -34,5 +34,5 @@ export default defineConfig({
   build: { outDir: OUT, emptyOutDir: true, target: "es2022", chunkSizeWarningLimit: 600, modulePreload: { polyfill: false } },
   esbuild: { jsx: "automatic", jsxImportSource: "preact" },
   plugins: [packed()],
-  test: { include: ["tests/**/*.test.ts"] },
+  test: { include: ["tests/**/*.test.ts"], setupFiles: ["tests/setup.ts"] },
 } as never);

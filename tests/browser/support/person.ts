@@ -1,6 +1,7 @@
 // What a person does in the console, in the words of the tests.
 import { expect, type BrowserContext, type Page } from "@playwright/test";
 import type { Demo } from "./gateway";
+import { withPages } from "./pages";
 
 export const demo = (): Demo => JSON.parse(process.env["POSTERN_DEMO"] ?? "{}") as Demo;
 export const DEV = "mi-0d0e0000000000001";
@@ -69,5 +70,5 @@ export function complaints(page: Page): string[] {
 export async function another(context: BrowserContext): Promise<Page> {
   const fresh = await context.browser()?.newContext({ ignoreHTTPSErrors: true });
   if (!fresh) throw new Error("there is no browser");
-  return fresh.newPage();
+  return (await withPages(fresh)).newPage();
 }

@@ -32,7 +32,7 @@ export async function openPlayer(
     fit: "both",
     speed: options.speed,
     startAt: shown(cuts, options.atMs) / 1000,
-    theme: isDark() ? "asciinema" : "solarized-light",
+    theme: isDark() ? "postern-dark" : "postern-light",
     terminalFontFamily: 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace',
     preload: true,
     poster: `npt:${Math.max(shown(cuts, options.atMs) / 1000, 0)}`,

@@ -137,6 +137,9 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
 
 /** A GPU draws it where there is one; else the page does. */
 function gpu(terminal: Terminal): void {
+  // One that is only pretended is slower than the page's own drawing.
+  const real = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+  if (!real) return;
   try {
     const webgl = new WebglAddon();
     webgl.onContextLoss(() => webgl.dispose());

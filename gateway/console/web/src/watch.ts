@@ -73,7 +73,8 @@ function shrink(place: HTMLElement, terminal: Terminal): void {
   const screen = place.querySelector<HTMLElement>(".xterm-screen");
   if (!screen || screen.offsetWidth === 0) return;
   const size = terminal.options.fontSize ?? 13;
-  const fitting = Math.max(5, Math.min(14, Math.floor((size * place.clientWidth) / screen.offsetWidth * 2) / 2));
+  const room = Math.min(place.clientWidth / screen.offsetWidth, (window.innerHeight * 0.7) / screen.offsetHeight);
+  const fitting = Math.max(5, Math.min(14, Math.floor(size * room * 2) / 2));
   if (fitting !== size) terminal.options.fontSize = fitting;
 }
 

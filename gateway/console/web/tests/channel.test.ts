@@ -46,7 +46,8 @@ describe("a message", () => {
 class Agent {
   sent: Message[] = [];
   events: Event[] = [];
-  now = 0;
+  // Between two milliseconds, as a browser's clock mostly is.
+  now = 0.25;
   private next = 0;
   conversation: Conversation;
 

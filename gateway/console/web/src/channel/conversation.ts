@@ -170,7 +170,7 @@ export class Conversation {
   private take(message: Message, nowMs: number): void {
     if (message.sequence < this.expected) {
       // The acknowledge was lost, unless the message is still to be shown.
-      if (!this.unshown.has(message.sequence)) this.send(acknowledge(message, nowMs));
+      if (!this.unshown.has(message.sequence)) this.send(acknowledge(message, Date.now()));
       return;
     }
     if (message.sequence > this.expected) {

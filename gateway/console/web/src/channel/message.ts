@@ -58,7 +58,7 @@ export function encode(draft: Draft): Uint8Array {
   bytes.fill(0x20, 4, 4 + TYPE_BYTES);
   bytes.set(encoder.encode(draft.type), 4);
   view.setUint32(36, 1);
-  view.setBigUint64(40, BigInt(draft.createdMs));
+  view.setBigUint64(40, BigInt(Math.trunc(draft.createdMs)));
   view.setBigInt64(48, BigInt(draft.sequence));
   view.setBigUint64(56, BigInt(draft.flags));
   bytes.set(swapped(fromUuid(draft.id)), 64);

@@ -311,9 +311,9 @@ function Replay({ id, path, query }: { id: string; path: string; query: URLSearc
           </button>
         </div>
       </div>
-      <aside class="moments">
+      <div class="moments">
         <FindIn path={path} jump={jump} />
-        <h3>Commands and marks</h3>
+        <h2>Commands and marks</h2>
         {marks.length === 0 && <p class="dim">None in this recording.</p>}
         <ol class="marks">
           {marks.map(([ms, label]) => (
@@ -324,7 +324,7 @@ function Replay({ id, path, query }: { id: string; path: string; query: URLSearc
             </li>
           ))}
         </ol>
-      </aside>
+      </div>
       <span hidden>{id}</span>
     </section>
   );
