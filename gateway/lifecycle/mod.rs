@@ -12,6 +12,7 @@ mod following;
 mod indexing;
 mod keeping;
 mod keys;
+mod ledger;
 mod listing;
 mod live;
 mod obedience;
@@ -26,6 +27,7 @@ mod searching;
 mod stopping;
 mod token;
 mod upstream;
+mod visits;
 
 use std::collections::HashSet;
 use std::sync::Arc;
