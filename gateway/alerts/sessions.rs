@@ -28,6 +28,8 @@ struct Followed {
     /// The number of the next line.
     done: u64,
     text: Text,
+    /// When the last output came.
+    last_ms: u64,
     /// None if no rule looks at commands, or there is no usable terminal.
     transcript: Option<Transcript>,
 }
@@ -104,7 +106,7 @@ impl Sessions {
 impl Followed {
     fn new(header: Arc<Header>, commands: bool) -> Self {
         let transcript = commands.then(|| Transcript::of(&header).ok()).flatten();
-        Self { header, done: 0, text: Text::default(), transcript }
+        Self { header, done: 0, last_ms: 0, text: Text::default(), transcript }
     }
 
     fn batch(&mut self, session: &SessionId, batch: &Batch, rules: &Rules, met: &mut Vec<Met>) {
@@ -118,6 +120,7 @@ impl Followed {
 
     fn event(&mut self, session: &SessionId, event: &Event, rules: &Rules, met: &mut Vec<Met>) {
         if event.code == EventCode::Output && rules.look_at(On::Output) {
+            self.last_ms = event.time_ms;
             let mut lines = Vec::new();
             self.text.output(&event.data, &mut lines);
             for line in lines {
@@ -136,7 +139,7 @@ impl Followed {
         let mut lines = Vec::new();
         self.text.finish(&mut lines);
         for line in lines.iter().filter(|_| rules.look_at(On::Output)) {
-            raise((session, 0), (On::Output, line), rules, met);
+            raise((session, self.last_ms), (On::Output, line), rules, met);
         }
     }
 }

@@ -53,11 +53,16 @@ impl Lifecycle {
         if let Some(found) = self.here(id)? {
             return Ok(RecordingFile::Here { path: found.path, sealed: found.sealed });
         }
-        if let Some(reading) = self.archived(id).await? {
+        let archived = self.archived(id).await;
+        if let Ok(Some(reading)) = archived {
             return Ok(RecordingFile::Archived(reading));
         }
-        let copy = self.read_back(id).await?.ok_or_else(|| no_recording(id))?;
-        Ok(RecordingFile::ReadBack(copy))
+        match (self.read_back(id).await, archived) {
+            (Ok(Some(copy)), _) => Ok(RecordingFile::ReadBack(copy)),
+            // It may be where nobody answered, so nobody says that there is none.
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(None), Ok(_)) => Err(no_recording(id)),
+        }
     }
 
     /// The session, if the caller may replay its recording.

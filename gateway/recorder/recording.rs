@@ -35,6 +35,8 @@ pub struct Recording {
     error_output: Runes,
     input: Runes,
     scratch: Vec<u8>,
+    /// Lines that are recorded with the next output.
+    ahead: Vec<u8>,
     last_ms: u64,
     sealed: bool,
 }
@@ -58,6 +60,7 @@ impl Recording {
             error_output: Runes::default(),
             input: Runes::default(),
             scratch: Vec::new(),
+            ahead: Vec::new(),
             last_ms: 0,
             sealed: false,
         }
@@ -101,6 +104,7 @@ impl Recording {
             Stream::Output | Stream::ExitCode => &mut self.output,
         };
         let mut buffer = room(&lines)?;
+        buffer.bytes.append(&mut self.ahead);
         if stream == Stream::ExitCode {
             encode_exit(&mut buffer.bytes, at_ms, implied, sequence, bytes);
         } else {
@@ -123,6 +127,15 @@ impl Recording {
         encode_mark(&mut buffer.bytes, at_ms, stream, None);
         encode_event(&mut buffer.bytes, at_ms, EventCode::Output, text);
         self.hand_over(buffer)
+    }
+
+    /// Records what the gateway shows above the next output, with that.
+    ///
+    /// A crash leaves both or neither: what is shown again is recorded again.
+    pub fn above_output(&mut self, at_ms: u64, stream: Stream, text: &str) {
+        let at_ms = self.time(at_ms);
+        encode_mark(&mut self.ahead, at_ms, stream, None);
+        encode_event(&mut self.ahead, at_ms, EventCode::Output, text);
     }
 
     /// Records what the person typed.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Ended;
 use super::leg::Heard;
 use super::output::Arrival;
-use super::pump::{Pump, Step, TURN, Upstream, end, recording_failed};
+use super::pump::{Pump, Step, TURN, Upstream, end};
 use crate::session::now_ms;
 
 impl<C, U> Pump<C, U>
@@ -128,7 +128,7 @@ where
             refuse_unrecordable(&message)?;
             message
         };
-        let banner = self.banner_before(&message)?;
+        let banner = self.banner_before(&message);
         let seen = self.observe_output(&message)?;
         let bytes = message.payload().len();
         self.screen.shows(&message);
@@ -148,14 +148,14 @@ where
     ///
     /// It rides on that message, under its number: a stock client drops
     /// what comes right after the first one, and would show the prompt late.
-    fn banner_before(&mut self, message: &Message) -> Result<Option<String>, Ended> {
+    fn banner_before(&mut self, message: &Message) -> Option<String> {
         if self.rules.banner.is_none() || !self.screen.takes_banner(message) {
-            return Ok(None);
+            return None;
         }
-        let Some(mut banner) = self.rules.banner.take() else { return Ok(None) };
+        let mut banner = self.rules.banner.take()?;
         banner.push_str("\r\n");
-        self.tap.notice(message.payload_type(), &banner, self.now).map_err(|e| recording_failed(&e))?;
-        Ok(Some(banner))
+        self.tap.above_output(message.payload_type(), &banner, self.now);
+        Some(banner)
     }
 
     /// The agent did not get the acknowledge; the client never repeats it.

@@ -200,10 +200,15 @@ impl Tap {
         text: &str,
         now: Instant,
     ) -> Result<Position, RecorderError> {
-        let stream = if payload_type == PayloadType::StdErr { Stream::StdErr } else { Stream::Output };
         let at = self.elapsed_ms(now);
-        self.position = self.recording.notice(at, stream, text)?;
+        self.position = self.recording.notice(at, shown_on(payload_type), text)?;
         Ok(self.position)
+    }
+
+    /// Records what stands above the next output, together with it.
+    pub(super) fn above_output(&mut self, payload_type: PayloadType, text: &str, now: Instant) {
+        let at = self.elapsed_ms(now);
+        self.recording.above_output(at, shown_on(payload_type), text);
     }
 
     /// Records a mark about something that the user is not shown.
@@ -283,4 +288,9 @@ impl Tap {
     fn elapsed_ms(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// Where a terminal shows what comes with such messages.
+fn shown_on(payload_type: PayloadType) -> Stream {
+    if payload_type == PayloadType::StdErr { Stream::StdErr } else { Stream::Output }
 }

@@ -78,13 +78,13 @@ fn damage_in_lines_says_which_lines_and_when() {
     let rig = Rig::new();
     let mut recording = rig.begin("a-1");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    for sequence in 0..3000 {
+    for sequence in 0..9000 {
         while !recording.has_room() {
             std::thread::yield_now();
         }
         recording.output(sequence, sequence as i64, Stream::Output, &noise(sequence, 1024)).unwrap();
     }
-    let sealed = runtime.block_on(recording.seal(3000, &End::new("done"))).unwrap();
+    let sealed = runtime.block_on(recording.seal(9000, &End::new("done"))).unwrap();
     let mut bytes = fs::read(&sealed.path).unwrap();
     assert!(matches!(check(&bytes, &rig.keys()), Ok(Report::Sealed(_))));
     let middle = bytes.len() / 2;
@@ -92,8 +92,8 @@ fn damage_in_lines_says_which_lines_and_when() {
     let damage = check(&bytes, &rig.keys()).unwrap_err();
     let (lines, times) = (damage.lines.clone().unwrap(), damage.times_ms.clone().unwrap());
     assert!(damage.bytes.contains(&(middle as u64)), "{damage}");
-    assert!(lines.start > 2 && lines.end < 3000 && lines.contains(&1500), "{damage}");
-    assert!(times.start > 0 && times.contains(&1500) && times.end < 2999, "{damage}");
+    assert!(lines.start > 2 && lines.end < 9000 && lines.contains(&4500), "{damage}");
+    assert!(times.start > 0 && times.contains(&4500) && times.end < 8999, "{damage}");
 }
 
 #[test]

@@ -40,6 +40,20 @@ async fn a_sealed_recording_has_every_event_once() {
 }
 
 #[tokio::test]
+async fn what_is_shown_above_output_is_recorded_with_it_or_not_at_all() {
+    let rig = Rig::new();
+    let mut recording = rig.begin("a-1");
+    let before = recording.position();
+    recording.above_output(1, Stream::Output, "Be careful.\r\n");
+    assert_eq!(recording.position(), before, "it could be kept alone");
+    recording.output(1, 0, Stream::Output, b"$ ").unwrap();
+    recording.output(2, 1, Stream::Output, b"more").unwrap();
+    let sealed = recording.seal(2, &End::new("terminated")).await.unwrap();
+    let expected = (b"Be careful.\r\n$ more".to_vec(), vec![None, Some(0), Some(1)]);
+    assert_eq!(output(&events(&sealed.path), Stream::Output), expected);
+}
+
+#[tokio::test]
 async fn a_rune_that_never_ends_is_kept_to_the_byte() {
     let rig = Rig::new();
     let mut recording = rig.begin("a-1");
