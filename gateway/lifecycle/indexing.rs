@@ -70,7 +70,7 @@ impl Lifecycle {
         if let Err(error) = done {
             tracing::error!(session = %id, %error, "the recording cannot be searched");
         } else {
-            self.leave_at_once(id).await;
+            self.keep_no_longer(id).await;
         }
     }
 

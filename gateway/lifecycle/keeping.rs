@@ -136,27 +136,33 @@ impl Lifecycle {
         }
     }
 
-    /// Removes a recording from the spool if none is to stay there.
+    /// Removes at once what is kept for no days.
     ///
-    /// Called once it is indexed and once it is archived; the later one counts.
-    pub(super) async fn leave_at_once(&self, id: &SessionId) {
+    /// Called once a recording is indexed and once it is archived; the later
+    /// one counts.
+    pub(super) async fn keep_no_longer(&self, id: &SessionId) {
         let Some(archive) = &self.rooms.archive else { return };
-        if self.settings.retention.keep_local_days != Some(0) {
-            return;
-        }
+        let retention = self.settings.retention;
         let _alone = self.indexing_or_deleting.lock().await;
-        let left = async {
-            if !self.rooms.catalogue.knows(id).await? {
-                return Ok(());
-            }
-            match self.rooms.store.find(id)? {
-                Some(found) if found.sealed => self.leave_spool(archive, &found, u64::MAX).await,
-                _ => Ok(()),
-            }
-        };
-        if let Err(error) = left.await {
-            let error: KeepError = error;
+        if retention.keep_local_days == Some(0)
+            && let Err(error) = self.leave_at_once(archive, id).await
+        {
             tracing::error!(session = %id, %error, "the archived recording stays in the spool for now");
+        }
+        if retention.delete_after_days == Some(0)
+            && let Err(error) = self.delete_old(archive, now_ms()).await
+        {
+            tracing::error!(%error, "old recordings are not deleted for now");
+        }
+    }
+
+    async fn leave_at_once(&self, archive: &Archive, id: &SessionId) -> Result<(), KeepError> {
+        if !self.rooms.catalogue.knows(id).await? {
+            return Ok(());
+        }
+        match self.rooms.store.find(id)? {
+            Some(found) if found.sealed => self.leave_spool(archive, &found, u64::MAX).await,
+            _ => Ok(()),
         }
     }
 
@@ -292,7 +298,7 @@ impl Worker {
                 if let Some(manifest) = manifest {
                     this.rooms.metrics.archived.with_label_values(&["archived"]).inc();
                     this.rooms.metrics.archived_bytes.inc_by(manifest.bytes);
-                    this.leave_at_once(&id).await;
+                    this.keep_no_longer(&id).await;
                 }
                 Step::Done
             }
