@@ -13,6 +13,7 @@ use crate::alerts::AlertsConfig;
 use crate::archive::ArchiveConfig;
 use crate::broker::BrokerConfig;
 use crate::front_door::Tls;
+use crate::identity::{OidcConfig, WebIdentityConfig};
 use crate::relay::Times;
 use crate::shipper::ShipperConfig;
 
@@ -121,6 +122,12 @@ pub struct IdentitySection {
     pub sts_endpoint_url: Option<String>,
     /// PEM file of roots trusted for that call besides the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// The company's identity provider, if people sign in with it.
+    #[serde(default)]
+    pub oidc: Option<OidcConfig>,
+    /// The accounts whose STS issues tokens for this gateway.
+    #[serde(default)]
+    pub web_identity: WebIdentityConfig,
 }
 
 /// The policy folder.
@@ -329,7 +336,9 @@ mod tests {
 
     /// `#key = value` becomes `key = value`; prose begins with `# `.
     fn uncomment(line: &str) -> String {
-        let key = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+        let key = line
+            .strip_prefix('#')
+            .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['));
         format!("{}\n", key.unwrap_or(line))
     }
 

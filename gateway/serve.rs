@@ -293,6 +293,8 @@ fn identity_config(config: &Config, public_url: &str) -> IdentityConfig {
     identity.regions = config.identity.regions.clone();
     identity.sts_endpoint_url = config.identity.sts_endpoint_url.clone().or_else(sts_from_environment);
     identity.ca_bundle = config.identity.ca_bundle.clone();
+    identity.oidc = config.identity.oidc.clone();
+    identity.web_identity = config.identity.web_identity.clone();
     identity.key_ttl = Duration::from_secs(u64::from(config.identity.key_minutes) * 60);
     identity
 }

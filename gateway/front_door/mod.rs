@@ -5,6 +5,7 @@ mod api;
 mod call;
 mod listener;
 mod login;
+mod oidc;
 mod operations;
 mod recording;
 mod rest;
@@ -49,6 +50,11 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/", post(api::call))
         .route("/v1/login/challenge", get(login::challenge))
         .route("/v1/login/sts", post(login::sts))
+        .route("/v1/login/web-identity", post(login::web_identity))
+        .route("/v1/login/oidc", get(oidc::begin))
+        .route("/v1/login/oidc/callback", get(oidc::callback))
+        .route("/v1/login/device", post(oidc::device))
+        .route("/v1/login/device/keys", post(oidc::device_keys))
         .route("/v1/data-channel/{session}", get(stream::upgrade))
         .route("/v1/access", get(rest::access))
         .route("/v1/sessions", get(rest::sessions))

@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::Service;
 use super::answer::{self, Answer};
 use super::callers::{Caller, Refusal, Temporary};
+use super::federation::Wish;
 use super::session_policy::SessionPolicy;
+use crate::error::ApiError;
 
 /// The namespace of every answer.
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
@@ -73,6 +75,9 @@ impl Service {
             match (form.get("Action").map(String::as_str), form.get("Version").map(String::as_str)) {
                 (Some("GetCallerIdentity"), Some(VERSION)) => Ok(self.get_caller_identity(&caller)),
                 (Some("AssumeRole"), Some(VERSION)) => self.assume_role(&caller, &form, now),
+                (Some("GetWebIdentityToken"), Some(VERSION)) => {
+                    self.get_web_identity_token(&caller, &form, now)
+                }
                 _ => {
                     let why = "Could not find operation for this action and version".to_owned();
                     Err(Fault("InvalidAction", StatusCode::BAD_REQUEST, why))
@@ -86,6 +91,25 @@ impl Service {
         let (arn, user_id, account) = (escaped(&caller.arn), escaped(&caller.user_id), &self.account);
         let result = format!("<Arn>{arn}</Arn><UserId>{user_id}</UserId><Account>{account}</Account>");
         document("GetCallerIdentity", &result)
+    }
+
+    fn get_web_identity_token(
+        &self,
+        caller: &Caller,
+        form: &BTreeMap<String, String>,
+        now: OffsetDateTime,
+    ) -> Result<Answer, Fault> {
+        let denied = |error: ApiError| Fault("AccessDenied", StatusCode::FORBIDDEN, error.message);
+        self.permit(caller, "sts:GetWebIdentityToken", "*").map_err(denied)?;
+        let wish = Wish::read(form).map_err(Fault::validation)?;
+        let token = self.federation.token(caller, &wish, now);
+        let token = token.ok_or_else(|| Fault::validation("the token cannot be signed"))?;
+        let expires = wish.expires(now).format(&Rfc3339).unwrap_or_default();
+        let result = format!(
+            "<WebIdentityToken>{}</WebIdentityToken><Expiration>{expires}</Expiration>",
+            escaped(&token)
+        );
+        Ok(document("GetWebIdentityToken", &result))
     }
 
     fn assume_role(
@@ -108,6 +132,7 @@ impl Service {
             arn: format!("arn:aws:sts::{account}:assumed-role/{role}/{name}"),
             user_id: format!("{id}:{name}"),
             session_policy: wanted.policy.clone(),
+            source_identity: wanted.source_identity.clone(),
         };
         let keys = self.callers.mint(assumed, now + wanted.duration, now);
         Ok(document("AssumeRole", &assumed_role(&keys, &wanted)))

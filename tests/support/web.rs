@@ -48,17 +48,20 @@ pub struct Answer {
     /// 0 when it hung up without a word.
     pub status: u16,
     pub headers: String,
+    /// The same with the case that it came in.
+    pub raw_headers: String,
     pub body: Vec<u8>,
 }
 
 impl Answer {
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
-        let headers = String::from_utf8_lossy(&bytes[..split]).to_ascii_lowercase();
+        let raw_headers = String::from_utf8_lossy(&bytes[..split]).into_owned();
+        let headers = raw_headers.to_ascii_lowercase();
         let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
         let body = bytes.get(split + 4..).unwrap_or_default();
         let chunked = headers.contains("transfer-encoding: chunked");
-        Self { status, body: if chunked { unchunked(body) } else { body.to_vec() }, headers }
+        Self { status, body: if chunked { unchunked(body) } else { body.to_vec() }, headers, raw_headers }
     }
 
     pub fn json(&self) -> Value {

@@ -25,6 +25,7 @@ use crate::config::{
     RegistrySection, SessionsConfig,
 };
 use crate::front_door::Tls;
+use crate::identity::WebIdentityConfig;
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalTarget};
 use crate::serve::Gateway;
 use crate::shipper::ShipperConfig;
@@ -219,6 +220,8 @@ fn configuration(
             key_minutes: 60,
             sts_endpoint_url: Some(local_url.to_owned()),
             ca_bundle: Some(trust.authority.clone()),
+            oidc: None,
+            web_identity: WebIdentityConfig::default(),
         },
         policy: PolicyConfig { directory: state.join("policies") },
         broker,
