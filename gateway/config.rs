@@ -170,6 +170,8 @@ pub struct SessionsConfig {
     pub first_client_seconds: u64,
     /// How long a session lives without a client, seconds.
     pub client_away_seconds: u64,
+    /// How often SSM is asked for sessions past the gateway, seconds.
+    pub shadow_seconds: u64,
     /// This node's name in records; the host's name if empty.
     pub node: String,
     /// What happens to sessions when the gateway is stopped.
@@ -202,6 +204,7 @@ impl Default for SessionsConfig {
             ping_seconds: 30,
             first_client_seconds: 60,
             client_away_seconds: 1200,
+            shadow_seconds: 60,
             node: String::new(),
             on_stop: OnStop::HandOver,
         }

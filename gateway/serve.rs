@@ -19,7 +19,7 @@ use crate::client::ClientError;
 use crate::config::{Config, ConfigError, OnStop};
 use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
-use crate::lifecycle::{Lifecycle, Retention, Rooms, Settings};
+use crate::lifecycle::{Lifecycle, Retention, Rooms, Settings, Shadows};
 use crate::metrics::Metrics;
 use crate::policy::{PolicyError, Standing};
 use crate::recorder::{PublicKey, Recorder, RecorderConfig, RecorderError, SigningKey};
@@ -147,6 +147,9 @@ impl Gateway {
 
         let identity = Identity::new(identity_config(&config, &public_url), Arc::clone(&keys))?;
         let publisher = Publisher::for_rules(&rules, &config.alerts, &config.broker, &metrics).await?;
+        let shadows =
+            Shadows::new(Arc::clone(&broker), registry.clone(), Arc::clone(&metrics), publisher.clone());
+        let shadows = Arc::new(shadows);
         let raised = alerts::watch(rules, recorder.feed(), publisher, Arc::clone(&metrics))
             .map_err(ServeError::Thread)?;
         let rooms = Rooms {
@@ -171,11 +174,16 @@ impl Gateway {
             seen: SeenSignatures::new(),
             lifecycle: Arc::clone(&lifecycle),
             metrics: Arc::clone(&metrics),
+            shadows: Arc::clone(&shadows),
             recording_keys,
         });
         let on_stop = config.sessions.on_stop;
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
+        let shadow_seconds = config.sessions.shadow_seconds;
+        if shadow_seconds > 0 {
+            tokio::spawn(shadows.look(Duration::from_secs(shadow_seconds), stopped.clone()));
+        }
         let listeners = vec![
             tokio::spawn(listener.serve(router(front), stopped.clone())),
             tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
@@ -233,6 +241,7 @@ fn settings(config: &Config, public_url: &str, node: String) -> Settings {
         sessions_per_principal: config.sessions.per_principal,
         connections_per_session: config.sessions.connections_per_session,
         times: config.times(),
+        describe_every: config.broker.describe_every(),
         retention: Retention {
             keep_local_days: config.archive.keep_local_days,
             delete_after_days: config.archive.delete_after_days,

@@ -1,6 +1,7 @@
 //! What the broker is told; the rest is standard AWS configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use serde::Deserialize;
@@ -13,6 +14,9 @@ const STARTS_PER_SECOND: u32 = 3;
 const KEY_SECONDS_MAX: u32 = 3600;
 /// Shortest life STS gives, seconds.
 const KEY_SECONDS_MIN: u32 = 900;
+
+/// How long what SSM says of a machine holds, seconds.
+const DESCRIBE_SECONDS: u32 = 30;
 
 /// What the broker is told beyond the standard AWS configuration.
 ///
@@ -45,6 +49,9 @@ pub struct BrokerConfig {
     pub starts_per_second: u32,
     /// How long a session's keys live, seconds, 900 to 3600.
     pub key_seconds: u32,
+    /// How long what SSM says of a machine holds, seconds; machines with
+    /// running sessions are described again as often.
+    pub describe_seconds: u32,
     /// Keys handed over by the embedded demo; never read from a file.
     #[serde(skip)]
     pub static_keys: Option<StaticKeys>,
@@ -64,12 +71,18 @@ impl Default for BrokerConfig {
             ca_bundle: None,
             starts_per_second: STARTS_PER_SECOND,
             key_seconds: KEY_SECONDS_MAX,
+            describe_seconds: DESCRIBE_SECONDS,
             static_keys: None,
         }
     }
 }
 
 impl BrokerConfig {
+    /// How long what SSM says of a machine holds; at least a second.
+    pub fn describe_every(&self) -> Duration {
+        Duration::from_secs(u64::from(self.describe_seconds.max(1)))
+    }
+
     /// The life of a session's keys within what STS allows.
     pub(super) fn key_seconds(&self) -> i32 {
         let seconds = self.key_seconds.clamp(KEY_SECONDS_MIN, KEY_SECONDS_MAX);

@@ -25,6 +25,7 @@ mod kms;
 mod place;
 mod queue;
 mod roots;
+mod running;
 mod secret;
 mod ssm;
 mod stream;
@@ -40,6 +41,7 @@ pub use dial::{ClientIds, UpstreamSocket};
 pub use documents::Plan;
 pub use error::{BrokerError, Operation, root_cause};
 pub use kms::KeyRefusal;
+pub use running::AtAws;
 pub use secret::{Secret, Token};
 pub use stream::UpstreamStream;
 pub use upstream::{Keys, Scope, Upstream, UpstreamRef};
@@ -83,7 +85,7 @@ impl Broker {
             tagging: aws.tagging,
             dials: Gate::dials(Arc::clone(&metrics)),
             starts: StartQueue::new(config.starts_per_second, metrics),
-            inventory: Inventory::default(),
+            inventory: Inventory::new(config.describe_every()),
             documents: Documents::default(),
             place,
             calls,
@@ -103,20 +105,22 @@ impl Broker {
 
     /// Opens a session with keys made for it; waits at most 15 s in line.
     ///
-    /// Not to be dropped half way: AWS may have opened the session already.
+    /// `run_as` is the user of the machine that SSM runs it as. Not to be dropped half way: AWS may have opened the session already.
     pub async fn start(
         &self,
         principal: &Principal,
         request: &SessionRequest,
         id: &SessionId,
+        run_as: Option<String>,
     ) -> Result<Upstream, BrokerError> {
         let scope = Arc::new(Scope {
             session: id.clone(),
             principal: principal.clone(),
             target: request.target.clone(),
             document: request.document.clone(),
+            run_as,
         });
-        self.starts.turn().await?;
+        self.starts.turn(&principal.id).await?;
         let keys = self.keys.for_session(&scope, None).await?;
         let opened = self.start_session(&keys, request).await?;
         Ok(Upstream {

@@ -24,6 +24,8 @@ pub struct Scope {
     pub target: Target,
     /// The document.
     pub document: Document,
+    /// The user of the machine that it runs as, if not SSM's own.
+    pub run_as: Option<String>,
 }
 
 /// AWS keys, for one session or for the gateway itself.

@@ -11,6 +11,7 @@ mod recording;
 mod rest;
 mod revocations;
 mod search;
+mod shadows;
 mod stream;
 
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::identity::{Identity, SeenSignatures};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Shadows};
 use crate::metrics::Metrics;
 
 pub use admin::{Admin, serve_admin};
@@ -36,6 +37,8 @@ pub struct Front {
     pub lifecycle: Arc<Lifecycle>,
     /// Counts calls and connections.
     pub metrics: Arc<Metrics>,
+    /// Which sessions run past the gateway?
+    pub shadows: Arc<Shadows>,
     /// Public keys that recordings are signed with, as JSON.
     pub recording_keys: serde_json::Value,
 }
@@ -64,6 +67,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/sessions/{session}/hold", post(rest::hold))
         .route("/v1/revocations", get(revocations::list).post(revocations::revoke))
         .route("/v1/revocations/{id}/lift", post(revocations::lift))
+        .route("/v1/shadow-sessions", get(shadows::list))
         .route("/v1/search", post(search::search))
         .route("/v1/recording-keys", get(rest::recording_keys))
         .route("/healthz", get(admin::healthz))

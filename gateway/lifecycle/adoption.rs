@@ -245,5 +245,6 @@ fn scope(record: &SessionRecord) -> Scope {
         principal: record.principal.clone(),
         target: record.target.clone(),
         document: record.document.clone(),
+        run_as: None,
     }
 }

@@ -96,7 +96,8 @@ impl Lifecycle {
         Some(Decision::denial(question.action, by, crate::session::printable(&sentence), set))
     }
 
-    async fn admit_administration(&self, asker: &Asker) -> Result<(), ApiError> {
+    /// May they do what is not about one session?
+    pub async fn admit_administration(&self, asker: &Asker) -> Result<(), ApiError> {
         self.admit_on_gateway(Action::Administer, asker).await.map(drop)
     }
 }
@@ -105,7 +106,8 @@ fn concerns(revoked: &Revoked, question: &Question<'_>) -> bool {
     match revoked {
         Revoked::Principal(name) => {
             let principal = question.principal;
-            *name == principal.arn || *name == principal.id
+            let email = principal.facts.email.as_deref();
+            *name == principal.arn || *name == principal.id || email == Some(name)
         }
         Revoked::Role(name) => {
             let principal = question.principal;

@@ -34,6 +34,8 @@ pub(super) struct Caller {
     pub(super) session_policy: Option<String>,
     /// The source identity of its session, if it is a session.
     pub(super) source_identity: Option<String>,
+    /// The user of the machine that its session tags say.
+    pub(super) run_as: Option<String>,
 }
 
 impl Caller {
@@ -172,7 +174,13 @@ impl Callers {
                 secret: identity.secret_access_key.clone(),
                 token: identity.session_token.clone(),
                 expires: None,
-                caller: Caller { source_identity: session_name(&arn), arn, user_id, session_policy: None },
+                caller: Caller {
+                    source_identity: session_name(&arn),
+                    arn,
+                    user_id,
+                    session_policy: None,
+                    run_as: None,
+                },
             });
         }
         let temporary = self.temporary.lock();

@@ -104,6 +104,7 @@ impl LocalSsm {
             stream_url: url.replacen("http", "ws", 1),
             sessions: Sessions::default(),
             offline: Mutex::default(),
+            retagged: Mutex::default(),
             targets,
             documents,
             shutdown,
@@ -164,6 +165,8 @@ struct Service {
     targets: BTreeMap<String, Arc<LocalTarget>>,
     documents: Documents,
     offline: Mutex<BTreeSet<String>>,
+    /// Tags of targets that a test has changed, as SSM lists them.
+    retagged: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
     habits: Habits,
     /// `wss://host:port`, before the path of a data channel.
     stream_url: String,

@@ -133,6 +133,7 @@ impl Service {
             user_id: format!("{id}:{name}"),
             session_policy: wanted.policy.clone(),
             source_identity: wanted.source_identity.clone(),
+            run_as: wanted.run_as.clone(),
         };
         let keys = self.callers.mint(assumed, now + wanted.duration, now);
         Ok(document("AssumeRole", &assumed_role(&keys, &wanted)))
@@ -146,6 +147,8 @@ struct Wanted {
     source_identity: Option<String>,
     policy: Option<String>,
     tags: usize,
+    /// The value of the tag `SSMSessionRunAs`.
+    run_as: Option<String>,
     duration: Duration,
 }
 
@@ -176,7 +179,8 @@ impl Wanted {
         let seconds = seconds.ok_or_else(|| Fault::validation("DurationSeconds must be 900 to 43200"))?;
         let duration = Duration::seconds(seconds);
         let tags = tags(form)?;
-        Ok(Self { role_arn: need("RoleArn")?, session_name, source_identity, policy, tags, duration })
+        let run_as = tagged(form, "SSMSessionRunAs");
+        Ok(Self { role_arn: need("RoleArn")?, session_name, source_identity, policy, tags, run_as, duration })
     }
 }
 
@@ -192,6 +196,12 @@ fn tags(form: &BTreeMap<String, String>) -> Result<usize, Fault> {
         return Err(Fault::validation("Tags must be at most 50 pairs of a key and a value"));
     }
     Ok(count)
+}
+
+/// The value of one session tag.
+fn tagged(form: &BTreeMap<String, String>, tag: &str) -> Option<String> {
+    let key = form.iter().find(|(name, key)| name.starts_with("Tags.member.") && *key == tag)?.0;
+    form.get(&key.replace(".Key", ".Value")).cloned()
 }
 
 fn assumed_role(keys: &Temporary, wanted: &Wanted) -> String {

@@ -221,7 +221,9 @@ fn configuration(
             sts_endpoint_url: Some(local_url.to_owned()),
             ca_bundle: Some(trust.authority.clone()),
             oidc: None,
-            web_identity: WebIdentityConfig::default(),
+            web_identity: WebIdentityConfig {
+                issuers: BTreeMap::from([(ACCOUNT.to_owned(), local_url.to_owned())]),
+            },
         },
         policy: PolicyConfig { directory: state.join("policies") },
         broker,
