@@ -147,9 +147,7 @@ impl Gateway {
 
         let identity = Identity::new(identity_config(&config, &public_url), Arc::clone(&keys))?;
         let publisher = Publisher::for_rules(&rules, &config.alerts, &config.broker, &metrics).await?;
-        let shadows =
-            Shadows::new(Arc::clone(&broker), registry.clone(), Arc::clone(&metrics), publisher.clone());
-        let shadows = Arc::new(shadows);
+        let shadows = shadows((&broker, &registry), &metrics, &publisher);
         let raised = alerts::watch(rules, recorder.feed(), publisher, Arc::clone(&metrics))
             .map_err(ServeError::Thread)?;
         let rooms = Rooms {
@@ -177,13 +175,9 @@ impl Gateway {
             shadows: Arc::clone(&shadows),
             recording_keys,
         });
-        let on_stop = config.sessions.on_stop;
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
-        let shadow_seconds = config.sessions.shadow_seconds;
-        if shadow_seconds > 0 {
-            tokio::spawn(shadows.look(Duration::from_secs(shadow_seconds), stopped.clone()));
-        }
+        look_for_shadows(shadows, &config, &stopped);
         let listeners = vec![
             tokio::spawn(listener.serve(router(front), stopped.clone())),
             tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
@@ -198,7 +192,7 @@ impl Gateway {
             registry,
             catalogue,
             shipper,
-            on_stop,
+            on_stop: config.sessions.on_stop,
             stop,
             listeners,
         })
@@ -230,6 +224,23 @@ impl Gateway {
         }
         self.registry.close().await;
         self.catalogue.close().await;
+    }
+}
+
+fn shadows(
+    (broker, registry): (&Arc<Broker>, &Registry),
+    metrics: &Arc<Metrics>,
+    publisher: &Option<Publisher>,
+) -> Arc<Shadows> {
+    let (broker, metrics) = (Arc::clone(broker), Arc::clone(metrics));
+    Arc::new(Shadows::new(broker, registry.clone(), metrics, publisher.clone()))
+}
+
+/// Looks for sessions past the gateway, unless told never to.
+fn look_for_shadows(shadows: Arc<Shadows>, config: &Config, stopped: &watch::Receiver<bool>) {
+    let seconds = config.sessions.shadow_seconds;
+    if seconds > 0 {
+        tokio::spawn(shadows.look(Duration::from_secs(seconds), stopped.clone()));
     }
 }
 

@@ -227,7 +227,7 @@ impl Identity {
             Asked::Pending(seconds) => Polled::Pending(seconds),
             Asked::Proven(principal) => {
                 let life = oidc.life().unsigned_abs();
-                Polled::Issued(Box::new(self.keys.issue_for(principal, life, now)?))
+                Polled::Issued(Box::new(self.keys.issue_for(*principal, life, now)?))
             }
         })
     }

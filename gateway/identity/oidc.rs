@@ -102,7 +102,7 @@ pub(super) enum Asked {
     /// Not yet; ask again after so many seconds.
     Pending(u32),
     /// Somebody has signed in.
-    Proven(Principal),
+    Proven(Box<Principal>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -263,7 +263,7 @@ impl Oidc {
         let principal = self.person(&answer, None, now).await?;
         // Keys are given once, whatever the provider would answer again.
         self.spent.spend(&["device", &device.code], super::keys::moment(device.until), now)?;
-        Ok(Asked::Proven(principal))
+        Ok(Asked::Proven(Box::new(principal)))
     }
 
     /// The token endpoint's answer; the inner error is the provider's word.
