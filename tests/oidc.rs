@@ -121,14 +121,14 @@ fn with(claims: &Value, name: &str, value: Value) -> Value {
     claims
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_forged_or_meant_for_others_signs_nobody_in() {
-    let provider = Provider::start().await;
-    let house = house(&provider, |_| {}).await;
-    let signer = provider.signer();
+/// Makes a token that is wrong in one way, of claims that are right.
+///
+/// They are those of the sign-in that it comes back to, so nothing else is wrong.
+type Forge = Box<dyn Fn(&Signer, &Value) -> String>;
+
+/// Every forgery, with what is wrong with it.
+fn forgeries(issuer: &str) -> Vec<(String, Forge)> {
     let now = time::OffsetDateTime::now_utc().unix_timestamp();
-    // Each is made for the sign-in that it comes back to, so nothing but the fault is wrong.
-    type Forge = Box<dyn Fn(&Signer, &Value) -> String>;
     let claim = |name: &'static str, value: Value| -> (String, Forge) {
         let what = format!("{name}: {value}");
         (what, Box::new(move |signer, good| signer.sign(&with(good, name, value.clone()))))
@@ -138,12 +138,12 @@ async fn what_is_forged_or_meant_for_others_signs_nobody_in() {
         (what, Box::new(move |signer, good| signer.sign_text(&header.to_string(), &good.to_string())))
     };
     let other = |what: &str, forge: Forge| (what.to_owned(), forge);
-    let forged = vec![
+    vec![
         claim("aud", json!("another-client")),
         claim("aud", json!(["postern", "another-client"])),
         claim("aud", Value::Null),
         claim("iss", json!("https://evil.example")),
-        claim("iss", json!(format!("{}/", provider.url))),
+        claim("iss", json!(format!("{issuer}/"))),
         claim("azp", json!("another-client")),
         claim("nonce", json!("another")),
         claim("nonce", Value::Null),
@@ -201,8 +201,15 @@ async fn what_is_forged_or_meant_for_others_signs_nobody_in() {
         ),
         other("four parts", Box::new(|signer, good| format!("{}.x", signer.sign(good)))),
         other("nothing", Box::new(|_, _| String::new())),
-    ];
-    for (what, forge) in forged {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_forged_or_meant_for_others_signs_nobody_in() {
+    let provider = Provider::start().await;
+    let house = house(&provider, |_| {}).await;
+    let signer = provider.signer();
+    for (what, forge) in forgeries(&provider.url) {
         let browser = Browser::begin(&house).await;
         let query = provider.authorize(&browser.location);
         let nonce = browser.location.split("nonce=").nth(1).unwrap().split('&').next().unwrap();
