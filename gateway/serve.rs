@@ -13,10 +13,11 @@ use tokio::task::JoinHandle;
 
 use crate::alerts::{self, PublishError, Publisher, Rules, RulesError};
 use crate::archive::{Archive, ArchiveError};
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{BrokerError, Fleet};
 use crate::catalogue::{Catalogue, CatalogueError, FILE_NAME};
 use crate::client::ClientError;
 use crate::config::{Config, ConfigError, OnStop};
+use crate::console::{self, Console};
 use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
 use crate::lifecycle::{Lifecycle, Retention, Rooms, Settings, Shadows};
@@ -119,13 +120,11 @@ impl Gateway {
         private_folder(&config.state_directory)?;
         private_folder(&config.state_directory.join("keys"))?;
         let metrics = Arc::new(Metrics::new()?);
-        let policy = Standing::load(&config.policy.directory)?;
-        let set = policy.set();
-        tracing::info!(policies = set.len(), digest = set.digest(), "policies loaded");
+        let policy = policies(&config)?;
         let rules = alert_rules(&config)?;
         let keys = Arc::new(KeyRing::open(&config.key_ring())?);
         let signing = SigningKey::open(&config.signing_key())?;
-        let recording_keys = recording_keys(&signing);
+        let (recording_keys_json, signing_keys) = (recording_keys(&signing), signing.known());
         let spool = config.spool();
         let recorder =
             Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
@@ -134,7 +133,7 @@ impl Gateway {
         let archive = archive(&config).await?;
         let node = node_name(&config);
         let unfinished = registry.unfinished(&node).await?;
-        let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
+        let broker = Arc::new(Fleet::new(config.broker.clone(), Arc::clone(&metrics)).await?);
         let shipper = shipper(&config, &recorder, &metrics).await?;
 
         let listener =
@@ -172,14 +171,16 @@ impl Gateway {
             seen: SeenSignatures::new(),
             lifecycle: Arc::clone(&lifecycle),
             metrics: Arc::clone(&metrics),
+            origin: public_url.clone(),
             shadows: Arc::clone(&shadows),
-            recording_keys,
+            recording_keys: recording_keys_json,
         });
+        let routes = router(front).merge(console_routes(&config, &public_url, &lifecycle, signing_keys));
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
         look_for_shadows(shadows, &config, &stopped);
         let listeners = vec![
-            tokio::spawn(listener.serve(router(front), stopped.clone())),
+            tokio::spawn(listener.serve(routes, stopped.clone())),
             tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
             tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped)),
         ];
@@ -227,8 +228,15 @@ impl Gateway {
     }
 }
 
+fn policies(config: &Config) -> Result<Standing, PolicyError> {
+    let policy = Standing::load(&config.policy.directory)?;
+    let set = policy.set();
+    tracing::info!(policies = set.len(), digest = set.digest(), "policies loaded");
+    Ok(policy)
+}
+
 fn shadows(
-    (broker, registry): (&Arc<Broker>, &Registry),
+    (broker, registry): (&Arc<Fleet>, &Registry),
     metrics: &Arc<Metrics>,
     publisher: &Option<Publisher>,
 ) -> Arc<Shadows> {
@@ -242,6 +250,21 @@ fn look_for_shadows(shadows: Arc<Shadows>, config: &Config, stopped: &watch::Rec
     if seconds > 0 {
         tokio::spawn(shadows.look(Duration::from_secs(seconds), stopped.clone()));
     }
+}
+
+/// The pages for browsers, if there are to be any.
+fn console_routes(
+    config: &Config,
+    public_url: &str,
+    lifecycle: &Arc<Lifecycle>,
+    keys: Vec<PublicKey>,
+) -> axum::Router {
+    if !config.console.enabled {
+        return axum::Router::new();
+    }
+    let at = (config.console.clone(), public_url.to_owned());
+    let folder = config.state_directory.join("console");
+    console::routes(Console::new(Arc::clone(lifecycle), at, keys, folder))
 }
 
 fn settings(config: &Config, public_url: &str, node: String) -> Settings {

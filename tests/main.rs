@@ -3,6 +3,7 @@
 // Helpers of tests fail by panicking too, not only functions marked as tests.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod accounts;
 mod alerts;
 mod architecture;
 mod archived;
@@ -13,6 +14,7 @@ mod channel_closed;
 mod client_drop;
 mod command_sign_in;
 mod connections;
+mod console;
 mod denials;
 mod follow;
 mod handshakes;

@@ -52,9 +52,31 @@ pub struct BrokerConfig {
     /// How long what SSM says of a machine holds, seconds; machines with
     /// running sessions are described again as often.
     pub describe_seconds: u32,
+    /// Further accounts and regions with machines.
+    pub accounts: Vec<AccountConfig>,
     /// Keys handed over by the embedded demo; never read from a file.
     #[serde(skip)]
     pub static_keys: Option<StaticKeys>,
+}
+
+/// One more account and region; what is not said is as for the first.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountConfig {
+    /// The role taken there for every session; it names the account.
+    pub role_arn: String,
+    /// The external id that this role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// The region of the machines; the first one's if not set.
+    pub region: Option<String>,
+    /// The SSM API there, if not AWS's own.
+    pub ssm_endpoint_url: Option<String>,
+    /// The STS API there, if not AWS's own.
+    pub sts_endpoint_url: Option<String>,
+    /// The KMS API there, if not AWS's own.
+    pub kms_endpoint_url: Option<String>,
+    /// The tagging API there, if not AWS's own.
+    pub tagging_endpoint_url: Option<String>,
 }
 
 impl Default for BrokerConfig {
@@ -72,12 +94,32 @@ impl Default for BrokerConfig {
             starts_per_second: STARTS_PER_SECOND,
             key_seconds: KEY_SECONDS_MAX,
             describe_seconds: DESCRIBE_SECONDS,
+            accounts: Vec::new(),
             static_keys: None,
         }
     }
 }
 
 impl BrokerConfig {
+    /// One configuration for each account and region, the first one first.
+    pub(super) fn each(self) -> Vec<Self> {
+        let others = self.accounts.iter().map(|other| Self {
+            region: other.region.clone().unwrap_or_else(|| self.region.clone()),
+            role_arn: Some(other.role_arn.clone()),
+            // An external id is a secret between two: never another's.
+            external_id: other.external_id.clone(),
+            account: String::new(),
+            ssm_endpoint_url: other.ssm_endpoint_url.clone(),
+            sts_endpoint_url: other.sts_endpoint_url.clone(),
+            kms_endpoint_url: other.kms_endpoint_url.clone(),
+            tagging_endpoint_url: other.tagging_endpoint_url.clone(),
+            accounts: Vec::new(),
+            ..self.clone()
+        });
+        let others: Vec<Self> = others.collect();
+        std::iter::once(Self { accounts: Vec::new(), ..self }).chain(others).collect()
+    }
+
     /// How long what SSM says of a machine holds; at least a second.
     pub fn describe_every(&self) -> Duration {
         Duration::from_secs(u64::from(self.describe_seconds.max(1)))

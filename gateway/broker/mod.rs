@@ -17,6 +17,7 @@ mod config;
 mod dial;
 mod documents;
 mod error;
+mod fleet;
 mod fresh;
 mod gate;
 mod instances;
@@ -36,10 +37,11 @@ mod upstream;
 mod tests;
 
 pub use aws::{aws_config, endpoint};
-pub use config::{BrokerConfig, StaticKeys};
+pub use config::{AccountConfig, BrokerConfig, StaticKeys};
 pub use dial::{ClientIds, UpstreamSocket};
 pub use documents::Plan;
 pub use error::{BrokerError, Operation, root_cause};
+pub use fleet::Fleet;
 pub use kms::KeyRefusal;
 pub use running::AtAws;
 pub use secret::{Secret, Token};
@@ -55,7 +57,7 @@ use place::Place;
 use queue::StartQueue;
 use roots::Roots;
 
-/// The one way to AWS: sessions, instances and data channels.
+/// The one way to an account in a region: sessions, machines, channels.
 pub struct Broker {
     place: Arc<Place>,
     ssm: aws_sdk_ssm::Client,
@@ -118,6 +120,8 @@ impl Broker {
             principal: principal.clone(),
             target: request.target.clone(),
             document: request.document.clone(),
+            account: self.place.account.clone(),
+            region: self.place.region.clone(),
             run_as,
         });
         self.starts.turn(&principal.id).await?;

@@ -25,7 +25,12 @@ use crate::lifecycle::{Lifecycle, Shadows};
 use crate::metrics::Metrics;
 
 pub use admin::{Admin, serve_admin};
+pub use call::read_body;
 pub use listener::{Listener, Tls, TlsError};
+pub use operations::{StartSession, parse, session_request};
+pub use recording::{chunks, lines_of};
+pub use rest::{one_session, session_json};
+pub use search::search_page;
 
 /// Everything a request handler needs.
 pub struct Front {
@@ -39,6 +44,8 @@ pub struct Front {
     pub metrics: Arc<Metrics>,
     /// Which sessions run past the gateway?
     pub shadows: Arc<Shadows>,
+    /// What browsers call it: `https://host:port`, without a path.
+    pub origin: String,
     /// Public keys that recordings are signed with, as JSON.
     pub recording_keys: serde_json::Value,
 }
@@ -58,6 +65,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/login/oidc/callback", get(oidc::callback))
         .route("/v1/login/device", post(oidc::device))
         .route("/v1/login/device/keys", post(oidc::device_keys))
+        .route("/v1/login/browser", post(login::browser))
         .route("/v1/data-channel/{session}", get(stream::upgrade))
         .route("/v1/access", get(rest::access))
         .route("/v1/sessions", get(rest::sessions))

@@ -58,7 +58,7 @@ pub(super) async fn callback(
         Ok(proven) => {
             front.metrics.sign_ins.with_label_values(&["ok"]).inc();
             tracing::info!(principal = %proven.principal.arn, peer = %peer.0.ip(), "signed in in a browser");
-            signed_in(&proven)
+            entered(&front, &proven).await.unwrap_or_else(|error| page_refusal(&front, &error))
         }
         Err(error) => page_refusal(&front, &error.into()),
     }
@@ -106,11 +106,14 @@ pub(super) async fn device_keys(
     }
 }
 
-/// What a browser sees that has signed in.
-fn signed_in(proven: &Proven) -> Response {
-    let name = crate::session::printable(&proven.principal.name);
-    let text = format!("You are signed in as {name}. This gateway has no pages for browsers yet.\n");
-    page(StatusCode::OK, text)
+/// On to the console, with a code that is good once.
+///
+/// Its cookie is not set here: it is never sent along from another site, and
+/// the browser has just come from one. What follows the # is in no log.
+async fn entered(front: &Front, proven: &Proven) -> Result<Response, ApiError> {
+    let until_ms = u64::try_from(proven.until.unix_timestamp()).unwrap_or_default() * 1000;
+    let code = front.lifecycle.visit_code(&proven.principal, until_ms).await?;
+    Ok(sent_on(&format!("{}/console/enter#{code}", front.origin), &forgotten()))
 }
 
 fn page_refusal(front: &Front, error: &ApiError) -> Response {
@@ -125,15 +128,18 @@ fn page_refusal(front: &Front, error: &ApiError) -> Response {
 
 /// Plain text, whatever is in it; the cookie of the sign-in is done with.
 fn page(status: StatusCode, text: String) -> Response {
-    let forget = format!("{COOKIE}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax");
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (header::CACHE_CONTROL, "no-store".to_owned()),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'".to_owned()),
-        (header::SET_COOKIE, forget),
+        (header::SET_COOKIE, forgotten()),
     ];
     (status, headers, text).into_response()
+}
+
+fn forgotten() -> String {
+    format!("{COOKIE}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax")
 }
 
 fn sent_on(location: &str, cookie: &str) -> Response {

@@ -12,6 +12,7 @@ mod following;
 mod indexing;
 mod keeping;
 mod keys;
+mod ledger;
 mod listing;
 mod live;
 mod obedience;
@@ -27,6 +28,7 @@ mod shadows;
 mod stopping;
 mod token;
 mod upstream;
+mod visits;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -44,7 +46,7 @@ use self::sealed::Waiting;
 use self::token::StreamToken;
 use self::upstream::Opened;
 use crate::archive::Archive;
-use crate::broker::Broker;
+use crate::broker::Fleet;
 use crate::catalogue::Catalogue;
 use crate::error::{ApiError, Blame, Code};
 use crate::identity::KeyRing;
@@ -74,7 +76,7 @@ pub struct Rooms {
     /// May they, and still?
     pub policy: Standing,
     /// Which session upstream?
-    pub broker: Arc<Broker>,
+    pub broker: Arc<Fleet>,
     /// What is going on, and what went on?
     pub registry: Registry,
     /// Is it on disk?

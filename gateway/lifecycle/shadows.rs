@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::alerts::Publisher;
-use crate::broker::{AtAws, Broker};
+use crate::broker::{AtAws, Fleet};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::session::now_ms;
@@ -53,7 +53,7 @@ pub struct Seen {
 
 /// Looks for sessions that run past the gateway.
 pub struct Shadows {
-    broker: Arc<Broker>,
+    broker: Arc<Fleet>,
     registry: Registry,
     metrics: Arc<Metrics>,
     publisher: Option<Publisher>,
@@ -63,7 +63,7 @@ pub struct Shadows {
 impl Shadows {
     /// Nothing was looked at yet.
     pub fn new(
-        broker: Arc<Broker>,
+        broker: Arc<Fleet>,
         registry: Registry,
         metrics: Arc<Metrics>,
         publisher: Option<Publisher>,

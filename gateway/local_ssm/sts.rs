@@ -119,7 +119,8 @@ impl Service {
         now: OffsetDateTime,
     ) -> Result<Answer, Fault> {
         let wanted = Wanted::read(form)?;
-        if !self.roles.contains(&wanted.role_arn) {
+        let trusts = self.external_id.as_ref().is_none_or(|id| form.get("ExternalId") == Some(id));
+        if !self.roles.contains(&wanted.role_arn) || !trusts {
             let why = format!(
                 "User: {} is not authorized to perform: sts:AssumeRole on resource: {}",
                 caller.arn, wanted.role_arn

@@ -12,6 +12,7 @@ use postern::config::{
     AdminConfig, Config, IdentitySection, ListenConfig, PolicyConfig, RecorderSection, RegistrySection,
     SessionsConfig,
 };
+use postern::console::ConsoleConfig;
 use postern::front_door::Tls;
 use postern::identity::WebIdentityConfig;
 use postern::local_ssm::{Habits, LocalConfig, LocalIdentity, LocalSsm, LocalTarget, Running};
@@ -281,6 +282,7 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
         archive: ArchiveConfig::default(),
         shipper: ShipperConfig::default(),
         sessions: SessionsConfig { node: "test".to_owned(), ..SessionsConfig::default() },
+        console: ConsoleConfig::default(),
     }
 }
 

@@ -15,14 +15,14 @@ use std::time::Duration;
 pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
 pub use house::{
     ACCOUNT, BRIEF, BROKER_KEY, CLOSED, DEV, DISK, House, PROD, QUIET, REGION, REMOTE, certificate,
-    configuration, target,
+    configuration, local_config, target,
 };
 pub use logs::{FakeLogs, Fault};
 pub use person::{Person, Ticket, proof, web_identity};
 pub use provider::{CLIENT, Provider, Signer, unsigned};
 pub use recording::{Recorded, spool_holds};
 pub use tunnel::{Tunnel, echo, silent_port};
-pub use web::{Answer, Call};
+pub use web::{Answer, Call, Door};
 
 /// Longest any test waits for one thing; reached only when it never comes.
 pub const PATIENCE: Duration = Duration::from_secs(30);

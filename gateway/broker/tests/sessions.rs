@@ -137,6 +137,8 @@ async fn any_node_can_resume_a_session_of_another() {
         principal: alice(),
         target: Target::parse(TARGET).unwrap(),
         document: Document::shell(),
+        account: "111122223333".to_owned(),
+        region: "eu-west-1".to_owned(),
         run_as: None,
     };
     let reference = UpstreamRef::new("alice@example.com-0abc".into(), scope);
