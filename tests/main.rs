@@ -18,6 +18,7 @@ mod handshakes;
 mod hidden_input;
 mod keys;
 mod kms;
+mod ledger;
 mod lost_acknowledge;
 mod operations;
 mod pastes;
