@@ -334,7 +334,7 @@ async fn dry_run(gateway: &Gateway, target: Option<&Target>) -> Check {
             format!("{} {}: {sentence}", if allowed { "allowed on" } else { "denied on" }, target.as_str());
         return match allowed {
             true => Check::ok(name, found),
-            false => Check::fail(name, found, &advice(&answer)),
+            false => Check::fail(name, found, advice(&answer)),
         };
     }
     match gateway.instances().await {

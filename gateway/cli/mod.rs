@@ -138,7 +138,7 @@ enum Command {
     Keys(keys::Command),
     /// Work on a policy folder
     #[command(subcommand)]
-    Policy(policy::Command),
+    Policy(Box<policy::Command>),
     /// Check profile, TLS, clock, sign-in and plugin, and say what to do
     Doctor(doctor::Args),
     /// Print completions for a shell
@@ -181,7 +181,7 @@ impl Command {
             Self::Index(args) => block_on(search::index(args)),
             Self::Verify(args) => verify::run(args),
             Self::Keys(command) => keys::run(command),
-            Self::Policy(command) => block_on(policy::run(command)),
+            Self::Policy(command) => block_on(policy::run(*command)),
             Self::Doctor(args) => block_on(doctor::run(args)),
             Self::Completions(args) => completions::run(&args),
         }

@@ -65,7 +65,7 @@ impl Lifecycle {
     /// One decision: one's own, or any to whoever may administer.
     pub async fn decision(&self, asker: &Asker, id: &str) -> Result<DecisionRecord, ApiError> {
         let found = self.rooms.registry.decision(id).await?;
-        if !found.as_ref().is_some_and(|record| record.principal.id == asker.principal.id) {
+        if found.as_ref().is_none_or(|record| record.principal.id != asker.principal.id) {
             self.admit_on_gateway(Action::Administer, asker).await?;
         }
         found.ok_or_else(|| unknown("decision", id))

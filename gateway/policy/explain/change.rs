@@ -91,6 +91,11 @@ impl Change {
         }
     }
 
+    /// Whether people and machines stay what they are.
+    pub(super) fn is_modest(&self) -> bool {
+        self.is_askers_own() || matches!(self, Self::Join { .. })
+    }
+
     /// Whether the person who asks can do it alone.
     pub fn is_askers_own(&self) -> bool {
         matches!(

@@ -15,6 +15,8 @@ const TOGETHER_MAX: usize = 4;
 const CANDIDATES_MAX: usize = 48;
 /// Most answers that are shown.
 const ANSWERS_MAX: usize = 5;
+/// Most of them with the same number of changes.
+const ANSWERS_OF_SIZE: usize = 3;
 
 /// A policy that could permit, or one that forbids, with its clauses.
 pub(super) struct Considered {
@@ -75,13 +77,17 @@ impl<'a> Search<'a> {
         let mut seen = HashSet::new();
         candidates.retain(|change| seen.insert(change.sentence()));
         candidates.truncate(CANDIDATES_MAX);
+        let mut found: Vec<Vec<Change>> = Vec::new();
         for size in 1..=TOGETHER_MAX {
-            let found = self.of_size(&candidates, size);
-            if !found.is_empty() {
-                return found;
+            found.extend(self.of_size(&candidates, size));
+            // To make a production machine one for development is small, and
+            // nobody's answer: what takes no such thing is looked for too.
+            if found.iter().any(|changes| changes.iter().all(Change::is_modest)) {
+                break;
             }
         }
-        if self.own { Vec::new() } else { self.whole(wholes, &against) }
+        found.truncate(ANSWERS_MAX);
+        if found.is_empty() && !self.own { self.whole(wholes, &against) } else { found }
     }
 
     /// What would make each clause of a permit hold that does not.
@@ -122,7 +128,7 @@ impl<'a> Search<'a> {
         let mut picked = Vec::new();
         self.combine(candidates, size, &mut picked, &mut found);
         found.sort_by_key(|changes| changes.iter().map(Change::cost).sum::<u32>());
-        found.truncate(ANSWERS_MAX);
+        found.truncate(ANSWERS_OF_SIZE);
         found
     }
 

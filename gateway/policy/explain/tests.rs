@@ -98,6 +98,17 @@ fn what_takes_several_changes_is_found_too() {
 }
 
 #[test]
+fn a_machine_that_would_have_to_be_another_is_not_the_only_answer() {
+    let policies = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let policy = Policy::load(&policies).unwrap();
+    let explained = policy.explain(&shell("AROADEVELOPER:ada", PROD, json!({}))).unwrap();
+    let sets = sentences(&explained);
+    assert_eq!(sets[0], [format!("tag Postern::Instance::\"{PROD}\" with env=dev")]);
+    let other = sets.iter().find(|set| set.iter().all(|change| !change.starts_with("tag")));
+    assert!(other.is_some_and(|set| set.contains(&"give a reason".to_owned())), "{sets:?}");
+}
+
+#[test]
 fn a_tag_a_second_factor_and_an_end_are_changes() {
     let developers = example("developers");
     let explained = developers.explain(&shell("AROADEVELOPER:ada", PROD, json!({}))).unwrap();
