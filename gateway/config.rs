@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::alerts::AlertsConfig;
 use crate::archive::ArchiveConfig;
 use crate::broker::BrokerConfig;
+use crate::console::ConsoleConfig;
 use crate::front_door::Tls;
 use crate::relay::Times;
 use crate::shipper::ShipperConfig;
@@ -81,6 +82,9 @@ pub struct Config {
     /// What sessions may do.
     #[serde(default)]
     pub sessions: SessionsConfig,
+    /// The pages for browsers.
+    #[serde(default)]
+    pub console: ConsoleConfig,
 }
 
 /// The public listener.

@@ -48,6 +48,8 @@ pub mod relay;
 pub mod lifecycle;
 // How do callers reach us?
 pub mod front_door;
+// What does a browser see?
+pub mod console;
 
 // The engineer's side: a data-channel client.
 pub mod client;

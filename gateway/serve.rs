@@ -17,6 +17,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::catalogue::{Catalogue, CatalogueError, FILE_NAME};
 use crate::client::ClientError;
 use crate::config::{Config, ConfigError, OnStop};
+use crate::console::{self, Console};
 use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
 use crate::lifecycle::{Lifecycle, Retention, Rooms, Settings};
@@ -125,7 +126,7 @@ impl Gateway {
         let rules = alert_rules(&config)?;
         let keys = Arc::new(KeyRing::open(&config.key_ring())?);
         let signing = SigningKey::open(&config.signing_key())?;
-        let recording_keys = recording_keys(&signing);
+        let (recording_keys_json, signing_keys) = (recording_keys(&signing), signing.known());
         let spool = config.spool();
         let recorder =
             Recorder::open(RecorderConfig { spool: spool.clone() }, signing, Arc::clone(&metrics))?;
@@ -171,13 +172,15 @@ impl Gateway {
             seen: SeenSignatures::new(),
             lifecycle: Arc::clone(&lifecycle),
             metrics: Arc::clone(&metrics),
-            recording_keys,
+            origin: public_url.clone(),
+            recording_keys: recording_keys_json,
         });
+        let routes = router(front).merge(console_routes(&config, &public_url, &lifecycle, signing_keys));
         let on_stop = config.sessions.on_stop;
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
         let listeners = vec![
-            tokio::spawn(listener.serve(router(front), stopped.clone())),
+            tokio::spawn(listener.serve(routes, stopped.clone())),
             tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
             tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped.clone())),
             tokio::spawn(Arc::clone(&lifecycle).ship_decisions(stopped)),
@@ -224,6 +227,21 @@ impl Gateway {
         self.registry.close().await;
         self.catalogue.close().await;
     }
+}
+
+/// The pages for browsers, if there are to be any.
+fn console_routes(
+    config: &Config,
+    public_url: &str,
+    lifecycle: &Arc<Lifecycle>,
+    keys: Vec<PublicKey>,
+) -> axum::Router {
+    if !config.console.enabled {
+        return axum::Router::new();
+    }
+    let at = (config.console.clone(), public_url.to_owned());
+    let folder = config.state_directory.join("console");
+    console::routes(Console::new(Arc::clone(lifecycle), at, keys, folder))
 }
 
 fn settings(config: &Config, public_url: &str, node: String) -> Settings {

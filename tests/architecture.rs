@@ -41,6 +41,7 @@ const TABLE: &[(&str, &str)] = &[
     ("relay", "nouns, data_channel, recorder"),
     ("lifecycle", "everything above"),
     ("front_door", "everything above"),
+    ("console", "everything above"),
     ("client", "nouns, data_channel, sigv4"),
     ("local_ssm", "nouns, data_channel, sigv4"),
     ("config", "everything above"),

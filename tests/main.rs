@@ -12,6 +12,7 @@ mod caps;
 mod channel_closed;
 mod client_drop;
 mod connections;
+mod console;
 mod denials;
 mod follow;
 mod handshakes;

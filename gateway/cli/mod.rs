@@ -6,6 +6,8 @@ pub mod completions;
 pub mod configure;
 /// `postern connect`: opens a session.
 pub mod connect;
+/// `postern console`: signs a browser in.
+pub mod console;
 /// `postern credentials`: keys for the AWS CLI.
 pub mod credentials;
 /// `postern decisions` and `postern audit`: what was decided.
@@ -75,6 +77,7 @@ Examples:
   postern connect web-1 --profile gw             a shell, by name or by id
   postern forward web-1 8080:80                  a port of the machine, here
   postern ssh web-1 -- -A                        the SSH client, scp and rsync too
+  postern console                                the same in your browser
   postern exec web-1 -- uname -a                 one command, its output and exit code
   aws ssm start-session --target i-0123456789abcdef0 --profile gw
   postern sessions list                          who is where
@@ -104,6 +107,8 @@ enum Command {
     Configure(configure::Args),
     /// Print keys for the AWS CLI (credential_process)
     Credentials(credentials::Args),
+    /// Print a link that signs your browser in to the console
+    Console(console::Args),
     /// Open a session on a machine
     Connect(connect::Args),
     /// Carry ports of a machine, or of hosts that it reaches, to this one
@@ -166,6 +171,7 @@ impl Command {
             Self::Demo(args) => demo::run(args),
             Self::Configure(args) => configure::run(&args),
             Self::Credentials(args) => credentials::run(&args),
+            Self::Console(args) => block_on(console::run(args)),
             Self::Connect(args) => block_on(connect::run(args)),
             Self::Forward(args) => block_on(forward::run(args)),
             Self::Ssh(args) => block_on(ssh::run(args)),

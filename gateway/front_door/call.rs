@@ -45,7 +45,7 @@ impl Call {
 }
 
 /// Reads a body of at most 64 KB within 20 seconds.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, ApiError> {
+pub async fn read_body(body: Body) -> Result<Bytes, ApiError> {
     let reading = axum::body::to_bytes(body, BODY_MAX);
     match tokio::time::timeout(BODY_WITHIN, reading).await {
         Ok(Ok(bytes)) => Ok(bytes),

@@ -72,7 +72,7 @@ pub(super) async fn decisions(
             until_ms: query.until_ms,
         };
         let page = (query.limit.unwrap_or(LIMIT), query.token.as_deref());
-        let page = front.lifecycle.decisions(&call.asker, &filter, page).await?;
+        let page = front.lifecycle.all_decisions(&call.asker, &filter, page).await?;
         Ok(json!({"decisions": page.rows, "next": page.next}))
     };
     respond(work.await)

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::call::{json as answer, read_body, refusal};
+use super::call::{Call, json as answer, read_body, refusal};
+use super::rest::respond;
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::{Issued, StsProof};
@@ -37,6 +38,22 @@ pub(super) async fn sts(
         }
         Err(error) => refuse(&front, &error),
     }
+}
+
+/// `POST /v1/login/browser`: a link that signs one browser in, once.
+pub(super) async fn browser(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        let until_ms = u64::try_from(call.caller.expires_at.unix_timestamp()).unwrap_or_default() * 1000;
+        let code = front.lifecycle.visit_code(&call.asker.principal, until_ms).await?;
+        // What follows the # stays in the browser: no log on the way has it.
+        Ok(json!({"url": format!("{}/console/enter#{code}", front.origin), "until_ms": until_ms}))
+    };
+    respond(work.await)
 }
 
 async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, ApiError> {

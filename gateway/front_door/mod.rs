@@ -24,7 +24,12 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 
 pub use admin::{Admin, serve_admin};
+pub use call::read_body;
 pub use listener::{Listener, Tls, TlsError};
+pub use operations::{StartSession, parse, session_request};
+pub use recording::{chunks, lines_of};
+pub use rest::{one_session, session_json};
+pub use search::search_page;
 
 /// Everything a request handler needs.
 pub struct Front {
@@ -36,6 +41,8 @@ pub struct Front {
     pub lifecycle: Arc<Lifecycle>,
     /// Counts calls and connections.
     pub metrics: Arc<Metrics>,
+    /// What browsers call it: `https://host:port`, without a path.
+    pub origin: String,
     /// Public keys that recordings are signed with, as JSON.
     pub recording_keys: serde_json::Value,
 }
@@ -50,6 +57,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/", post(api::call))
         .route("/v1/login/challenge", get(login::challenge))
         .route("/v1/login/sts", post(login::sts))
+        .route("/v1/login/browser", post(login::browser))
         .route("/v1/data-channel/{session}", get(stream::upgrade))
         .route("/v1/access", get(rest::access))
         .route("/v1/sessions", get(rest::sessions))

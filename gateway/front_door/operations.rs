@@ -28,9 +28,10 @@ const SAME_MOMENT: time::Duration = time::Duration::seconds(5);
 const PARAMETERS_MAX: usize = 20;
 const PARAMETER_BYTES_MAX: usize = 16 * 1024;
 
+/// The input of StartSession.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct StartSession {
+pub struct StartSession {
     target: String,
     document_name: Option<String>,
     reason: Option<String>,
@@ -191,7 +192,8 @@ pub(super) async fn describe_instances(front: &Front, call: &Call) -> Result<Val
     Ok(with_token(json!({"InstanceInformationList": list}), next))
 }
 
-fn session_request(input: StartSession) -> Result<SessionRequest, ApiError> {
+/// What a StartSession asks for, its nouns parsed and its size bounded.
+pub fn session_request(input: StartSession) -> Result<SessionRequest, ApiError> {
     let size: usize = input
         .parameters
         .iter()
@@ -309,7 +311,7 @@ fn with_token(mut answer: Value, next: Option<String>) -> Value {
 }
 
 /// Reads a call's JSON; the error says what is wrong where.
-pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+pub fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}".as_slice() } else { body };
     serde_json::from_slice(body).map_err(|error| {
         ApiError::client(Code::Validation, format!("the request's JSON is not valid: {error}"))

@@ -76,7 +76,7 @@ fn answer(kind: &'static str, sealed: bool, body: Body) -> Response {
 }
 
 /// The file in chunks, as fast as the client takes them.
-fn chunks(file: File) -> Body {
+pub fn chunks(file: File) -> Body {
     let chunks = unfold(file, |mut file| async move {
         use tokio::io::AsyncReadExt;
         let mut chunk = bytes::BytesMut::with_capacity(CHUNK);
@@ -102,9 +102,13 @@ fn archived(reading: Reading) -> Body {
 }
 
 fn lines(following: Following) -> Response {
-    let lines = unfold(following, |mut following| async move {
+    answer("application/x-asciicast", false, lines_of(following))
+}
+
+/// The lines that a watcher gets, as they come.
+pub fn lines_of(following: Following) -> Body {
+    Body::from_stream(unfold(following, |mut following| async move {
         let lines = following.next().await?;
         Some((Ok::<_, Infallible>(lines), following))
-    });
-    answer("application/x-asciicast", false, Body::from_stream(lines))
+    }))
 }

@@ -13,7 +13,7 @@ use super::call::{Call, json as answer, refusal};
 use super::operations::parse;
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
-use crate::lifecycle::{Kept, SessionQuery};
+use crate::lifecycle::{Kept, Lifecycle, SessionQuery};
 use crate::registry::{Filter, SessionRecord, Span};
 use crate::session::{Document, SessionId, SessionRequest, Target, clean_reason};
 
@@ -116,24 +116,26 @@ pub(super) async fn session(
     let work = async {
         let call = Call::verify(&front, peer, request).await?;
         let record = front.lifecycle.session(&call.asker, &noun(SessionId::parse(&session))?).await?;
-        let mut json = session_json(&record);
-        if let (Some(object), Some(key)) = (json.as_object_mut(), front.lifecycle.kms_key_of(&record).await?)
-        {
-            object.insert("kms_key_id".to_owned(), Value::String(key));
-        }
-        let kept = front.lifecycle.kept(&record.id).await?;
-        if let Some(object) = json.as_object_mut() {
-            insert_kept(object, &kept);
-        }
-        if let (Some(object), Some(port)) = (json.as_object_mut(), front.lifecycle.live_port(&record.id)) {
-            object.insert("host".to_owned(), port.destination.host().into());
-            object.insert("port".to_owned(), port.destination.port().into());
-            object.insert("connections".to_owned(), port.connections.into());
-            object.insert("connections_open".to_owned(), port.connections_open.into());
-        }
-        Ok(json)
+        one_session(&front.lifecycle, &record).await
     };
     respond(work.await)
+}
+
+/// All that is known of one session, for who may see it.
+pub async fn one_session(lifecycle: &Lifecycle, record: &SessionRecord) -> Result<Value, ApiError> {
+    let mut json = session_json(record);
+    let Some(object) = json.as_object_mut() else { return Ok(json) };
+    if let Some(key) = lifecycle.kms_key_of(record).await? {
+        object.insert("kms_key_id".to_owned(), Value::String(key));
+    }
+    insert_kept(object, &lifecycle.kept(&record.id).await?);
+    if let Some(port) = lifecycle.live_port(&record.id) {
+        object.insert("host".to_owned(), port.destination.host().into());
+        object.insert("port".to_owned(), port.destination.port().into());
+        object.insert("connections".to_owned(), port.connections.into());
+        object.insert("connections_open".to_owned(), port.connections_open.into());
+    }
+    Ok(json)
 }
 
 /// `POST /v1/sessions/{id}/end`: ends it, with the caller's reason.
@@ -189,7 +191,8 @@ fn insert_kept(json: &mut serde_json::Map<String, Value>, kept: &Kept) {
     }
 }
 
-fn session_json(record: &SessionRecord) -> Value {
+/// One session as a row of a list.
+pub fn session_json(record: &SessionRecord) -> Value {
     json!({
         "id": record.id,
         "principal": record.principal.arn,

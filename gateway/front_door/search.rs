@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use super::rest::respond;
 use super::{Front, Peer};
 use crate::catalogue::{CatalogueError, Pattern, Query};
 use crate::error::{ApiError, Code};
-use crate::lifecycle::FoundHit;
+use crate::lifecycle::{Asker, FoundHit, Lifecycle};
 
 /// Hits of one page, if the caller does not say.
 const LIMIT: usize = 100;
@@ -42,14 +43,18 @@ pub(super) async fn search(
 ) -> Response {
     let work = async {
         let call = Call::verify(&front, peer, request).await?;
-        let body: SearchBody = parse(&call.body)?;
-        let query = query(&body)?;
-        let page = (body.limit.unwrap_or(LIMIT), body.token.as_deref());
-        let page = front.lifecycle.search(&call.asker, query, page).await?;
-        let hits: Vec<Value> = page.rows.iter().map(hit_json).collect();
-        Ok(json!({"hits": hits, "next": page.next}))
+        search_page(&front.lifecycle, &call.asker, &call.body).await
     };
     respond(work.await)
+}
+
+/// A page of hits for the JSON of a search.
+pub async fn search_page(lifecycle: &Lifecycle, asker: &Asker, body: &Bytes) -> Result<Value, ApiError> {
+    let body: SearchBody = parse(body)?;
+    let query = query(&body)?;
+    let page = lifecycle.search(asker, query, (body.limit.unwrap_or(LIMIT), body.token.as_deref())).await?;
+    let hits: Vec<Value> = page.rows.iter().map(hit_json).collect();
+    Ok(json!({"hits": hits, "next": page.next}))
 }
 
 fn query(body: &SearchBody) -> Result<Query, ApiError> {

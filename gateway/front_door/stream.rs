@@ -50,6 +50,10 @@ pub(super) async fn upgrade(
         )
             .into_response();
     };
+    // Browsers name the page that dials; other programs name none.
+    if parts.headers.get(header::ORIGIN).is_some_and(|origin| origin != front.origin.as_str()) {
+        return (StatusCode::FORBIDDEN, "this stream is for pages of this gateway only\n").into_response();
+    }
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

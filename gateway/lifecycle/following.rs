@@ -89,6 +89,13 @@ impl Following {
         }
     }
 
+    /// The lines that are there now, empty if there are none yet.
+    ///
+    /// `None`: they cannot be read, so there will be no more.
+    pub async fn so_far(&mut self) -> Option<Bytes> {
+        self.read().await.map(Bytes::from)
+    }
+
     /// Whether the session runs here and may still be watched.
     fn goes_on(&mut self) -> bool {
         if self.lifecycle.live.get(&self.record.id).is_none()

@@ -7,6 +7,7 @@
 
 mod admission;
 mod adoption;
+mod audit;
 mod client_stream;
 mod following;
 mod indexing;
@@ -27,6 +28,7 @@ mod searching;
 mod stopping;
 mod token;
 mod upstream;
+mod visits;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -57,10 +59,10 @@ use crate::shipper::Shipper;
 use crate::store::Store;
 
 pub use self::admission::Asker;
+pub use self::audit::Chain;
 pub use self::client_stream::ClientStream;
 pub use self::following::Following;
 pub use self::keeping::{Kept, Retention};
-pub use self::ledger::Chain;
 pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
 pub use self::searching::FoundHit;

@@ -45,6 +45,11 @@ impl Lifecycle {
     /// The recording of a session, running or past, if policy allows.
     pub async fn recording(&self, asker: &Asker, id: &SessionId) -> Result<RecordingFile, ApiError> {
         self.admitted_to_replay(asker, id).await?;
+        self.stored(id).await
+    }
+
+    /// The recording of a session, for somebody who was admitted to it.
+    pub async fn stored(&self, id: &SessionId) -> Result<RecordingFile, ApiError> {
         if let Some(found) = self.here(id)? {
             return Ok(RecordingFile::Here { path: found.path, sealed: found.sealed });
         }
@@ -56,11 +61,7 @@ impl Lifecycle {
     }
 
     /// The session, if the caller may replay its recording.
-    pub(super) async fn admitted_to_replay(
-        &self,
-        asker: &Asker,
-        id: &SessionId,
-    ) -> Result<SessionRecord, ApiError> {
+    pub async fn admitted_to_replay(&self, asker: &Asker, id: &SessionId) -> Result<SessionRecord, ApiError> {
         let record = self.registered(id).await?.ok_or_else(|| no_recording(id))?;
         self.admit_replay(asker, &record).await?;
         Ok(record)

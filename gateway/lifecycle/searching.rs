@@ -65,7 +65,11 @@ impl Lifecycle {
     }
 
     /// The session, if its recording may be replayed.
-    async fn replayable(&self, asker: &Asker, id: &SessionId) -> Result<Option<SessionRecord>, ApiError> {
+    pub(super) async fn replayable(
+        &self,
+        asker: &Asker,
+        id: &SessionId,
+    ) -> Result<Option<SessionRecord>, ApiError> {
         let Some(record) = self.registered(id).await? else { return Ok(None) };
         let resource =
             Resource::Recording { id: &record.id, owner: &record.principal, instance: &record.instance };

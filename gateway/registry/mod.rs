@@ -25,6 +25,7 @@ mod schema;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod visits;
 
 pub use decisions::DecisionFilter;
 pub use error::RegistryError;
@@ -35,6 +36,7 @@ pub use page::Page;
 pub use record::{DecisionRecord, SessionRecord, State};
 pub use revocations::{Revocation, Revoked};
 pub use sessions::{Filter, Span, Traffic};
+pub use visits::Visit;
 
 /// How long a statement waits for another process's write, then fails.
 const BUSY: Duration = Duration::from_secs(5);

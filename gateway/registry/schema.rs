@@ -7,7 +7,7 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS, LEDGER];
+const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS, VISITS, LEDGER];
 
 /// Sessions and decisions.
 pub(super) const FIRST: &[&str] = &[
@@ -91,6 +91,24 @@ const REVOCATIONS: &[&str] = &["CREATE TABLE revocations (
         until_ms BIGINT,
         lifted_ms BIGINT,
         lifted_by TEXT)"];
+
+/// Browsers that are signed in, and the codes that sign one in.
+///
+/// Both are known by a digest: who reads the file cannot use them.
+const VISITS: &[&str] = &[
+    "CREATE TABLE visits (
+        id TEXT PRIMARY KEY,
+        principal TEXT NOT NULL,
+        principal_id TEXT NOT NULL,
+        began_ms BIGINT NOT NULL,
+        until_ms BIGINT NOT NULL)",
+    "CREATE INDEX visits_of_principal ON visits (principal_id, began_ms)",
+    "CREATE TABLE visit_codes (
+        id TEXT PRIMARY KEY,
+        principal TEXT NOT NULL,
+        good_until_ms BIGINT NOT NULL,
+        until_ms BIGINT NOT NULL)",
+];
 
 /// What was asked and what came of it, and each way from one to the other.
 ///

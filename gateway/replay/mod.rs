@@ -13,6 +13,7 @@ mod pcapng;
 mod places;
 mod player;
 mod queries;
+mod scenes;
 mod screen;
 mod source;
 mod terminal;
@@ -24,8 +25,9 @@ use std::io;
 pub use export::{Format, export, plain};
 pub use flows::{Flow, FlowTable, flow_table, holds_flows};
 pub use follow::follow;
-pub use places::commands;
+pub use places::{commands, find};
 pub use player::{Key, Player, Settings, Wait};
+pub use scenes::{Scenes, Shown};
 pub use terminal::{Played, play};
 pub use timeline::{End, Place, Timeline};
 

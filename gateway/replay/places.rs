@@ -5,7 +5,7 @@ use std::path::Path;
 use super::flows::holds_flows;
 use super::{ReplayError, Timeline};
 use crate::asciicast::{Event, EventCode, Header};
-use crate::transcript::{Command, Transcript};
+use crate::transcript::{Command, Line, Transcript};
 
 /// Commands or places kept; a recording with more has them by machine.
 const KEPT_MAX: usize = 100_000;
@@ -18,6 +18,29 @@ pub fn commands(timeline: &mut Timeline) -> Result<Vec<Command>, ReplayError> {
     read(timeline, |_, found| commands.extend(found))?;
     commands.truncate(KEPT_MAX);
     Ok(commands)
+}
+
+/// The lines of a recording that hold a text, whatever its case.
+pub fn find(timeline: &mut Timeline, text: &str, most: usize) -> Result<Vec<Line>, ReplayError> {
+    let wanted = text.to_lowercase();
+    let mut found = Vec::new();
+    if holds_flows(timeline.header()) || wanted.is_empty() {
+        return Ok(found);
+    }
+    let mut transcript = transcript(timeline.header())?;
+    while let Some(event) = timeline.next_event()? {
+        transcript.event(&event);
+        let lines = transcript.take().lines.into_iter();
+        found.extend(lines.filter(|line| line.text.to_lowercase().contains(&wanted)));
+        if found.len() >= most {
+            found.truncate(most);
+            return Ok(found);
+        }
+    }
+    let lines = transcript.finish().lines.into_iter();
+    found.extend(lines.filter(|line| line.text.to_lowercase().contains(&wanted)));
+    found.truncate(most);
+    Ok(found)
 }
 
 /// The times of all markers and commands, in order, each once.

@@ -18,12 +18,11 @@ use avt::observer::ShellTracker;
 use serde::Serialize;
 
 pub use avt::InvalidSize;
-pub use screen::{sane_size, terminal};
+pub use screen::{parse_size, sane_size, terminal};
 pub use text::Text;
 
 use self::commands::Commands;
 use self::rows::Rows;
-use self::screen::parse_size;
 use crate::asciicast::{Event, EventCode, Header};
 use crate::session::SessionKind;
 

@@ -19,7 +19,7 @@ pub fn terminal(cols: u16, rows: u16) -> Result<Terminal, InvalidSize> {
 }
 
 /// Reads the size out of a resize event: `80x24`.
-pub(super) fn parse_size(data: &str) -> Option<(u16, u16)> {
+pub fn parse_size(data: &str) -> Option<(u16, u16)> {
     let (cols, rows) = data.split_once('x')?;
     Some((cols.parse().ok()?, rows.parse().ok()?))
 }

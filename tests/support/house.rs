@@ -12,6 +12,7 @@ use postern::config::{
     AdminConfig, Config, IdentitySection, ListenConfig, PolicyConfig, RecorderSection, RegistrySection,
     SessionsConfig,
 };
+use postern::console::ConsoleConfig;
 use postern::front_door::Tls;
 use postern::local_ssm::{Habits, LocalConfig, LocalIdentity, LocalSsm, LocalTarget, Running};
 use postern::serve::{Gateway, ServeError};
@@ -268,6 +269,7 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
         archive: ArchiveConfig::default(),
         shipper: ShipperConfig::default(),
         sessions: SessionsConfig { node: "test".to_owned(), ..SessionsConfig::default() },
+        console: ConsoleConfig::default(),
     }
 }
 

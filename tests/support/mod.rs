@@ -20,7 +20,7 @@ pub use logs::{FakeLogs, Fault};
 pub use person::{Person, Ticket, proof};
 pub use recording::{Recorded, spool_holds};
 pub use tunnel::{Tunnel, echo, silent_port};
-pub use web::{Answer, Call};
+pub use web::{Answer, Call, Door};
 
 /// Longest any test waits for one thing; reached only when it never comes.
 pub const PATIENCE: Duration = Duration::from_secs(30);

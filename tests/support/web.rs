@@ -48,17 +48,25 @@ pub struct Answer {
     /// 0 when it hung up without a word.
     pub status: u16,
     pub headers: String,
+    /// Every `Set-Cookie` as it came.
+    pub cookies: Vec<String>,
     pub body: Vec<u8>,
 }
 
 impl Answer {
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
-        let headers = String::from_utf8_lossy(&bytes[..split]).to_ascii_lowercase();
+        let head = String::from_utf8_lossy(&bytes[..split]);
+        let cookie = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("set-cookie").then(|| value.to_owned())
+        };
+        let cookies = head.lines().filter_map(cookie).collect();
+        let headers = head.to_ascii_lowercase();
         let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
         let body = bytes.get(split + 4..).unwrap_or_default();
         let chunked = headers.contains("transfer-encoding: chunked");
-        Self { status, body: if chunked { unchunked(body) } else { body.to_vec() }, headers }
+        Self { status, body: if chunked { unchunked(body) } else { body.to_vec() }, headers, cookies }
     }
 
     pub fn json(&self) -> Value {

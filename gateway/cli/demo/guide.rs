@@ -123,6 +123,7 @@ impl Place<'_> {
         let profiles: Vec<_> = CAST.iter().map(|role| role.name).collect();
         json!({
             "endpoint": self.gateway.public_url,
+            "console": self.people.console_url(&self.gateway.public_url),
             "aws_endpoint": self.aws,
             "ca_bundle": self.trust.bundle,
             "ca_certificate": self.trust.authority,
@@ -155,6 +156,8 @@ impl Place<'_> {
         }
         Ok(format!(
             "\nPostern is running at {url}\n\n{people}\n\
+             In a browser (this address lets you be any of them; the certificate is the demo's own):\n\n\
+             \x20 {console}\n\n\
              Paste these into another terminal (each works by itself):\n\n\
              \x20 # a recorded shell with the AWS CLI, and with Postern's own client\n\
              \x20 {env}; aws ssm start-session --profile alice --target {dev}\n\
@@ -175,6 +178,7 @@ impl Place<'_> {
              \x20 {env}; postern doctor --profile alice --target {dev}\n\n\
              Ctrl-C stops it; recordings and identities stay in {state}.\n",
             url = self.gateway.public_url,
+            console = self.people.console_url(&self.gateway.public_url),
             state = self.state.display(),
             admin_port = metrics.port(),
         ))

@@ -24,6 +24,7 @@ use crate::config::{
     AdminConfig, Config, IdentitySection, ListenConfig, OnStop, PolicyConfig, RecorderSection,
     RegistrySection, SessionsConfig,
 };
+use crate::console::ConsoleConfig;
 use crate::front_door::Tls;
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalTarget};
 use crate::serve::Gateway;
@@ -242,5 +243,6 @@ fn configuration(
             on_stop: OnStop::End,
             ..SessionsConfig::default()
         },
+        console: ConsoleConfig { people: Some(people.console()), ..ConsoleConfig::default() },
     })
 }

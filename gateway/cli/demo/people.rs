@@ -8,7 +8,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use super::ACCOUNT;
+use crate::broker::Secret;
+use crate::console;
 use crate::local_ssm::LocalIdentity;
+use crate::session::{AuthMethod, Principal};
 
 /// Everybody in the demo, in the order in which they are shown.
 pub(super) const CAST: &[Role] = &[
@@ -66,6 +69,9 @@ pub(super) struct Keys {
 #[derive(Serialize, Deserialize)]
 pub(super) struct People {
     keys: Vec<Keys>,
+    /// What whoever opens the console has to know to be one of them.
+    #[serde(default)]
+    console_key: String,
 }
 
 impl People {
@@ -74,12 +80,16 @@ impl People {
         if path.exists() {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let people: Self = serde_json::from_str(&text)
+            let mut people: Self = serde_json::from_str(&text)
                 .with_context(|| format!("{} is damaged; remove it to get new identities", path.display()))?;
+            if people.console_key.is_empty() {
+                people.console_key = new_console_key()?;
+                super::private_file(path, &serde_json::to_string_pretty(&people)?)?;
+            }
             return Ok(people);
         }
         let keys = CAST.iter().chain([&BROKER]).map(new_keys).collect::<anyhow::Result<_>>()?;
-        let people = Self { keys };
+        let people = Self { keys, console_key: new_console_key()? };
         super::private_file(path, &serde_json::to_string_pretty(&people)?)?;
         Ok(people)
     }
@@ -91,6 +101,17 @@ impl People {
             .filter_map(|role| self.of(role.name).map(|keys| (role, keys)))
             .map(|(role, keys)| local(role, keys))
             .collect()
+    }
+
+    /// Whom one may be in the console, knowing the key in its address.
+    pub(super) fn console(&self) -> console::People {
+        let cast = CAST.iter().map(|role| (principal(role), role.may.to_owned())).collect();
+        console::People { key: Secret::new(&self.console_key), cast }
+    }
+
+    /// The console's address with that key, which stays in the browser.
+    pub(super) fn console_url(&self, gateway: &str) -> String {
+        format!("{gateway}/console/enter#demo={}", self.console_key)
     }
 
     /// The keys that the gateway's broker calls AWS with.
@@ -133,6 +154,23 @@ fn local(role: &Role, keys: &Keys) -> LocalIdentity {
         arn: role.arn.to_owned(),
         user_id: role.user_id.to_owned(),
     }
+}
+
+fn principal(role: &Role) -> Principal {
+    let iam_role = role.arn.split(":assumed-role/").nth(1).and_then(|rest| rest.split('/').next());
+    Principal {
+        id: role.user_id.to_owned(),
+        arn: role.arn.to_owned(),
+        account: ACCOUNT.to_owned(),
+        name: role.name.to_owned(),
+        role: iam_role.map(str::to_owned),
+        method: AuthMethod::StsProof,
+        authenticated_at: time::OffsetDateTime::now_utc().unix_timestamp(),
+    }
+}
+
+fn new_console_key() -> anyhow::Result<String> {
+    Ok(BASE64URL_NOPAD.encode(&random::<24>()?))
 }
 
 fn new_keys(role: &Role) -> anyhow::Result<Keys> {

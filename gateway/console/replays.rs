@@ -1,0 +1,242 @@
+//! Recordings that somebody looks at: a file here, and its scenes.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{Path as Route, Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::answer::{Answer, ConsoleError, noun};
+use super::visitor::Visitor;
+use super::{Console, Shared};
+use crate::archive::Reading;
+use crate::asciicast::EventCode;
+use crate::error::{ApiError, Code};
+use crate::lifecycle::RecordingFile;
+use crate::replay::{End, ReplayError, Scenes};
+use crate::session::SessionId;
+use crate::shipper;
+
+/// Recordings kept open; the one unused longest makes room.
+const OPEN_MAX: usize = 24;
+/// How long one is kept that nobody looks at.
+const UNUSED: Duration = Duration::from_secs(15 * 60);
+/// Passes over whole recordings at once: each keeps a core busy.
+const PASSES: usize = 2;
+/// Longest pause that can be asked for, seconds.
+const LIMIT_MAX: u64 = 3600;
+
+/// The recordings that are being looked at.
+pub(super) struct Replays {
+    folder: PathBuf,
+    open: Mutex<VecDeque<(SessionId, Instant, Arc<Opened>)>>,
+    passes: Semaphore,
+}
+
+/// A recording as a file on this node.
+pub(super) struct Opened {
+    pub(super) path: PathBuf,
+    pub(super) sealed: bool,
+    scenes: OnceCell<Scenes>,
+    /// Removed with this, if it is a copy.
+    _copy: Option<Copy>,
+}
+
+enum Copy {
+    OfArchived(PathBuf),
+    ReadBack(shipper::Copy),
+}
+
+impl Copy {
+    fn path(&self) -> &Path {
+        match self {
+            Self::OfArchived(path) => path,
+            Self::ReadBack(copy) => &copy.path,
+        }
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Self::OfArchived(path) = self {
+            // Somebody who cleaned up has removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Replays {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        // What a process left that was killed.
+        let _ = std::fs::remove_dir_all(&folder);
+        Self { folder, open: Mutex::default(), passes: Semaphore::new(PASSES) }
+    }
+
+    fn cached(&self, id: &SessionId) -> Option<Arc<Opened>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(_, used, _)| used.elapsed() < UNUSED);
+        let place = open.iter().position(|(known, ..)| known == id)?;
+        let (known, _, opened) = open.remove(place)?;
+        open.push_back((known, Instant::now(), Arc::clone(&opened)));
+        Some(opened)
+    }
+
+    fn keep(&self, id: &SessionId, opened: &Arc<Opened>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(known, ..)| known != id);
+        if open.len() >= OPEN_MAX {
+            open.pop_front();
+        }
+        open.push_back((id.clone(), Instant::now(), Arc::clone(opened)));
+    }
+}
+
+impl Console {
+    /// A recording for somebody who asks to see it: a decision on record.
+    pub(super) async fn opened(
+        &self,
+        visitor: &Visitor,
+        id: &SessionId,
+    ) -> Result<Arc<Opened>, ConsoleError> {
+        self.lifecycle.admitted_to_replay(&visitor.asker, id).await?;
+        match self.replays.cached(id).filter(|opened| opened.sealed) {
+            Some(opened) => Ok(opened),
+            None => self.open(id).await,
+        }
+    }
+
+    /// The same for somebody who has been admitted and still may.
+    async fn still_open(&self, visitor: &Visitor, id: &SessionId) -> Result<Arc<Opened>, ConsoleError> {
+        match self.replays.cached(id) {
+            Some(opened) if self.lifecycle.may_replay(&visitor.asker, id).await? => Ok(opened),
+            _ => self.opened(visitor, id).await,
+        }
+    }
+
+    async fn open(&self, id: &SessionId) -> Result<Arc<Opened>, ConsoleError> {
+        let (path, sealed, copy) = match self.lifecycle.stored(id).await? {
+            RecordingFile::Here { path, sealed } => (path, sealed, None),
+            RecordingFile::Archived(reading) => {
+                let copy = self.copy(reading).await?;
+                (copy.path().to_owned(), true, Some(copy))
+            }
+            RecordingFile::ReadBack(copy) => (copy.path.clone(), copy.sealed, Some(Copy::ReadBack(copy))),
+        };
+        let opened = Arc::new(Opened { path, sealed, scenes: OnceCell::new(), _copy: copy });
+        self.replays.keep(id, &opened);
+        Ok(opened)
+    }
+
+    async fn copy(&self, reading: Reading) -> Result<Copy, ConsoleError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "an archived recording could not be copied");
+            ApiError::gateway("the gateway could not read the recording from its archive; try again")
+        };
+        let path = self.replays.folder.join(format!("{}.cast.zst", uuid::Uuid::new_v4()));
+        let mut file = private_file(&self.replays.folder, &path).map_err(|error| failed(&error))?;
+        let copy = Copy::OfArchived(path);
+        reading.copy(&mut file).await.map_err(|error| failed(&error))?;
+        Ok(copy)
+    }
+
+    async fn scenes<'a>(&self, opened: &'a Opened) -> Result<&'a Scenes, ConsoleError> {
+        let pass = || async {
+            let busy = || ApiError::gateway("the gateway is being stopped");
+            let _turn = self.replays.passes.acquire().await.map_err(|_| busy())?;
+            let path = opened.path.clone();
+            let read = tokio::task::spawn_blocking(move || Scenes::of(&path)).await;
+            read.map_err(|_| busy())?.map_err(|error| unreadable(&error))
+        };
+        Ok(opened.scenes.get_or_try_init(pass).await?)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cut {
+    /// Pauses are cut to so many seconds.
+    idle: Option<u64>,
+}
+
+impl Cut {
+    fn limit(&self) -> Option<u64> {
+        self.idle.map(|seconds| seconds.clamp(1, LIMIT_MAX) * 1000)
+    }
+}
+
+/// `GET sessions/{id}/replay`: the player's index of scenes and marks.
+pub(super) async fn index(
+    State(console): Shared,
+    visitor: Visitor,
+    Route(id): Route<String>,
+    Query(cut): Query<Cut>,
+) -> Answer {
+    let id = noun(SessionId::parse(&id))?;
+    let opened = console.opened(&visitor, &id).await?;
+    let scenes = console.scenes(&opened).await?;
+    let limit = cut.limit();
+    let idle = limit.map(|limit| format!("?idle={}", limit / 1000)).unwrap_or_default();
+    let url = |index: usize| format!("/console/api/sessions/{id}/replay/{index}{idle}");
+    let starts = scenes.starts(limit).into_iter().enumerate();
+    let segments: Vec<Value> =
+        starts.map(|(index, start)| json!({"start": seconds(start), "url": url(index)})).collect();
+    let marks: Vec<Value> =
+        scenes.marks(limit).into_iter().map(|(time, label)| json!([seconds(time), label])).collect();
+    let (cols, rows) = scenes.size();
+    Ok(Json(json!({
+        "version": 1,
+        "duration": seconds(scenes.duration_ms(limit)),
+        "term": {"cols": cols, "rows": rows},
+        "segments": segments,
+        "markers": marks,
+        "cuts": limit.map(|limit| scenes.cuts(limit)),
+        "sealed": opened.sealed,
+        "whole": scenes.end() == End::Whole,
+    })))
+}
+
+/// `GET sessions/{id}/replay/{scene}`: a screen and the events from there.
+pub(super) async fn scene(
+    State(console): Shared,
+    visitor: Visitor,
+    Route((id, number)): Route<(String, usize)>,
+    Query(cut): Query<Cut>,
+) -> Answer {
+    let id = noun(SessionId::parse(&id))?;
+    let opened = console.still_open(&visitor, &id).await?;
+    console.scenes(&opened).await?;
+    let read = tokio::task::spawn_blocking(move || {
+        let shown = opened.scenes.get().map(|scenes| scenes.scene(number, cut.limit()));
+        shown.transpose().map(Option::flatten)
+    });
+    let shown = read.await.map_err(|_| ApiError::gateway("the recording could not be read"))?;
+    let shown = shown.map_err(|error| unreadable(&error))?.ok_or(ConsoleError::NotFound)?;
+    let events: Vec<Value> = shown
+        .events
+        .iter()
+        .filter(|event| event.code != EventCode::Input)
+        .map(|event| json!([seconds(event.time_ms), event.code.as_char(), event.data]))
+        .collect();
+    let (cols, rows) = shown.size;
+    Ok(Json(json!({"snapshot": {"cols": cols, "rows": rows, "init": shown.screen}, "events": events})))
+}
+
+pub(super) fn unreadable(error: &ReplayError) -> ApiError {
+    tracing::warn!(%error, "a recording could not be read");
+    ApiError::client(Code::Validation, error.to_string())
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+fn private_file(folder: &Path, path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}

@@ -1,0 +1,115 @@
+//! Sessions: started, resumed, listed, shown and ended.
+
+use axum::Json;
+use axum::extract::{Path, Query, Request, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::answer::{Answer, ConsoleError, body, noun};
+use super::visitor::Visitor;
+use crate::error::{ApiError, Code};
+use crate::front_door::{one_session, session_json, session_request};
+use crate::lifecycle::{SessionQuery, Ticket};
+use crate::registry::{Filter, SessionRecord, Span, State as Stage};
+use crate::session::{SessionId, Target, clean_reason};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    state: Option<String>,
+    status: Option<String>,
+    target: Option<String>,
+    owner: Option<String>,
+    limit: Option<usize>,
+    token: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct End {
+    reason: Option<String>,
+}
+
+/// `GET sessions`: those that the person may see, newest first.
+pub(super) async fn sessions(
+    State(console): Shared,
+    visitor: Visitor,
+    Query(wanted): Query<Wanted>,
+) -> Answer {
+    let invalid = |sentence: &str| ConsoleError::from(ApiError::client(Code::Validation, sentence));
+    let span = match wanted.state.as_deref() {
+        None => None,
+        Some("active") => Some(Span::Active),
+        Some("history") => Some(Span::History),
+        Some(_) => return Err(invalid("state must be active or history")),
+    };
+    let state = match wanted.status.as_deref() {
+        None => None,
+        Some(word) => Some(Stage::parse(word).ok_or_else(|| invalid("the status is not one of SSM's"))?),
+    };
+    let target = wanted.target.as_deref().map(Target::parse).transpose();
+    let filter = Filter { span, state, target: noun(target)?, owner: wanted.owner, ..Filter::default() };
+    let query = SessionQuery { filter, limit: wanted.limit.unwrap_or(50), token: wanted.token };
+    let page = console.lifecycle.sessions(&visitor.asker, query).await?;
+    let rows: Vec<Value> = page.rows.iter().map(|record| row(record, &visitor)).collect();
+    Ok(Json(json!({"sessions": rows, "next": page.next})))
+}
+
+/// `GET sessions/{id}`: all that is known of one.
+pub(super) async fn session(State(console): Shared, visitor: Visitor, Path(id): Path<String>) -> Answer {
+    let record = console.lifecycle.session(&visitor.asker, &noun(SessionId::parse(&id))?).await?;
+    let mut json = one_session(&console.lifecycle, &record).await?;
+    add(&mut json, &record, &visitor);
+    Ok(Json(json))
+}
+
+/// `POST sessions`: as StartSession, with the same words.
+pub(super) async fn start(State(console): Shared, visitor: Visitor, request: Request) -> Answer {
+    let request = session_request(body(request).await?)?;
+    let ticket = console.lifecycle.start(&visitor.asker, request, None).await?;
+    Ok(Json(ticket_json(Some(&ticket))))
+}
+
+/// `POST sessions/{id}/resume`: a fresh token, none if it is over.
+pub(super) async fn resume(State(console): Shared, visitor: Visitor, Path(id): Path<String>) -> Answer {
+    let id = noun(SessionId::parse(&id))?;
+    let ticket = console.lifecycle.resume(&visitor.asker, &id).await?;
+    Ok(Json(ticket_json(ticket.as_ref())))
+}
+
+/// `POST sessions/{id}/end`: ends it, with the person's reason.
+pub(super) async fn end(
+    State(console): Shared,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer {
+    let id = noun(SessionId::parse(&id))?;
+    let End { reason } = body(request).await?;
+    let reason = reason.map(|reason| clean_reason(&reason)).filter(|reason| !reason.is_empty());
+    console.lifecycle.end(&visitor.asker, &id, reason.as_deref()).await?;
+    Ok(Json(json!({"session": id, "ended": true})))
+}
+
+fn row(record: &SessionRecord, visitor: &Visitor) -> Value {
+    let mut json = session_json(record);
+    add(&mut json, record, visitor);
+    json
+}
+
+fn add(json: &mut Value, record: &SessionRecord, visitor: &Visitor) {
+    if let Some(object) = json.as_object_mut() {
+        object.insert("target_name".to_owned(), json!(record.instance.name));
+        object.insert("mine".to_owned(), (record.principal.id == visitor.asker.principal.id).into());
+    }
+}
+
+fn ticket_json(ticket: Option<&Ticket>) -> Value {
+    match ticket {
+        Some(ticket) => {
+            json!({"session": ticket.session, "token": ticket.token, "stream_url": ticket.stream_url})
+        }
+        None => json!({"session": null}),
+    }
+}

@@ -1,0 +1,93 @@
+/** Signing in: by a link of the command line, or in a demo by picking. */
+import { useEffect, useState } from "preact/hooks";
+import { ApiError, post } from "../api";
+import { Copy, Failure } from "../parts";
+import { BASE, go } from "../route";
+import { clean } from "../words";
+
+interface Person {
+  name: string;
+  arn: string;
+  may: string;
+}
+
+/** What the address brought; it never leaves the browser but to sign in. */
+function brought(): { code?: string; demo?: string } {
+  const text = decodeURIComponent(location.hash.slice(1));
+  if (text.startsWith("demo=")) return { demo: text.slice(5) };
+  return text === "" ? {} : { code: text };
+}
+
+export function SignInPage({ ended, done }: { ended: boolean; done: () => void }) {
+  const [bring] = useState(brought);
+  const [people, setPeople] = useState<Person[]>();
+  const [error, setError] = useState<unknown>();
+  const arrived = (): void => {
+    if (location.pathname.startsWith(`${BASE}/enter`)) go("/targets", true);
+    done();
+  };
+  const enter = async (body: unknown): Promise<void> => {
+    setError(undefined);
+    try {
+      await post("/sign-in", body);
+      arrived();
+    } catch (caught) {
+      setError(caught);
+    }
+  };
+  useEffect(() => {
+    document.title = "Sign in · Postern";
+    // A code is used up at once; it stays in no history.
+    if (bring.code) {
+      history.replaceState(null, "", location.pathname);
+      void enter({ code: bring.code });
+    }
+    if (bring.demo) {
+      post<{ people: Person[] }>("/people", { key: bring.demo })
+        .then((answer) => setPeople(answer.people))
+        .catch((caught: unknown) => setError(caught instanceof ApiError ? caught : new Error("the demo did not answer")));
+    }
+  }, []);
+  return (
+    <main class="sign-in">
+      <div class="card">
+        <h1>
+          <img src="/console/icon.svg" alt="" width="32" height="32" /> Postern
+        </h1>
+        {ended && <p class="notice">You are not signed in any more. Sign in to go on.</p>}
+        {error !== undefined && <Failure error={error} />}
+        {bring.code && error === undefined && <p role="status">Signing in…</p>}
+        {people && (
+          <>
+            <p>This is a demo: who are you?</p>
+            <ul class="people">
+              {people.map((person) => (
+                <li>
+                  <button onClick={() => void enter({ key: bring.demo, name: person.name })}>
+                    <strong>{clean(person.name)}</strong>
+                    <span>{clean(person.may)}</span>
+                  </button>
+                </li>
+              ))}
+            </ul>
+          </>
+        )}
+        {!bring.code && !people && (
+          <>
+            <p>Your AWS identity opens this door. In a terminal, run</p>
+            <p class="line">
+              <code>postern console</code> <Copy text="postern console" label="the command" />
+            </p>
+            <p>and open the link that it prints. It works once, within two minutes, and only for you.</p>
+            <p class="dim">No profile yet? <code>postern configure --gateway {location.origin}</code> writes one.</p>
+          </>
+        )}
+        {bring.code && error !== undefined && (
+          <p>
+            Run <code>postern console</code> again for a new link.
+          </p>
+        )}
+      </div>
+    </main>
+  );
+}

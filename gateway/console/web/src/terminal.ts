@@ -1,0 +1,196 @@
+/** The terminal of a shell: xterm.js on a data channel. */
+import { FitAddon } from "@xterm/addon-fit";
+import { SearchAddon } from "@xterm/addon-search";
+import { WebLinksAddon } from "@xterm/addon-web-links";
+import { WebglAddon } from "@xterm/addon-webgl";
+import { Terminal } from "@xterm/xterm";
+import "@xterm/xterm/css/xterm.css";
+import { Channel, type Status, type Ticket } from "./channel/channel";
+import type { Memory } from "./channel/conversation";
+import { colours } from "./colours";
+
+const FONT_KEY = "postern-font-size";
+const FONT = 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
+/** Lines that can be scrolled back to. */
+const SCROLLBACK = 10_000;
+
+export interface Snapshot {
+  cols: number;
+  rows: number;
+  screen: string;
+}
+
+export interface TerminalOptions {
+  session: string;
+  resume: () => Promise<Ticket>;
+  /** What the screen showed before that message, out of the recording. */
+  screen: (before: number) => Promise<Snapshot>;
+  status: (status: Status) => void;
+  title: (title: string) => void;
+}
+
+export interface TerminalHandle {
+  zoom: (by: number) => void;
+  find: (text: string, forward: boolean) => void;
+  focus: () => void;
+  retry: () => void;
+  close: () => void;
+}
+
+export async function openTerminal(place: HTMLElement, options: TerminalOptions): Promise<TerminalHandle> {
+  const memory = recall(options.session);
+  const ticket = await options.resume();
+  if (!ticket.token) {
+    options.status({ is: "over", text: "" });
+    return nothing();
+  }
+  const terminal = new Terminal({
+    fontFamily: FONT,
+    fontSize: Number(localStorage.getItem(FONT_KEY)) || 14,
+    scrollback: SCROLLBACK,
+    cursorBlink: true,
+    allowProposedApi: true,
+    rightClickSelectsWord: true,
+    macOptionIsMeta: true,
+    theme: colours(),
+    // A link opens in a tab that knows nothing of this one.
+    linkHandler: { activate: (_event, uri) => openLink(uri) },
+  });
+  const [fit, search] = [new FitAddon(), new SearchAddon()];
+  terminal.loadAddon(fit);
+  terminal.loadAddon(search);
+  terminal.loadAddon(new WebLinksAddon((_event, uri) => openLink(uri)));
+  terminal.open(place);
+  gpu(terminal);
+  fit.fit();
+  // The remote side may not read our clipboard nor write to it unasked.
+  terminal.parser.registerOscHandler(52, () => true);
+
+  if (memory) {
+    // The screen as the page before this one had shown it.
+    const snapshot = await options.screen(memory.expected).catch(() => undefined);
+    if (snapshot) {
+      terminal.resize(snapshot.cols, snapshot.rows);
+      await new Promise<void>((done) => terminal.write(snapshot.screen, done));
+      fit.fit();
+    }
+  }
+
+  const encoder = new TextEncoder();
+  const channel = new Channel(
+    ticket,
+    { cols: terminal.cols, rows: terminal.rows },
+    {
+      resume: options.resume,
+      status: (status) => {
+        if (status.is === "over") {
+          forget(options.session);
+          terminal.options.cursorBlink = false;
+          terminal.write(`\r\n\x1b[0m\x1b[2m[${plain(status.text) || "the session is over"}]\x1b[0m\r\n`);
+        }
+        options.status(status);
+      },
+      event: (event) => {
+        if (event.kind === "output") terminal.write(event.bytes, event.done);
+        else if (event.kind === "message") terminal.write(`${event.text.split("\n").map(plain).join("\r\n")}\r\n`);
+      },
+    },
+    memory,
+  );
+  terminal.onData((text) => void channel.type(encoder.encode(text)));
+  terminal.onBinary((text) => void channel.type(Uint8Array.from(text, (c) => c.charCodeAt(0))));
+  terminal.onResize((size) => channel.resize(size));
+  terminal.onTitleChange((title) => options.title(plain(title)));
+  terminal.attachCustomKeyEventHandler((event) => !isOurs(event, terminal));
+
+  const observer = new ResizeObserver(() => fit.fit());
+  observer.observe(place);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const recolour = (): void => void (terminal.options.theme = colours());
+  dark.addEventListener("change", recolour);
+  const keep = (): void => sessionStorage.setItem(key(options.session), JSON.stringify(channel.memory()));
+  window.addEventListener("pagehide", keep);
+  terminal.focus();
+  // Tests and assistive scripts read the text here; it is nobody else's.
+  Object.assign(place, { terminal });
+
+  return {
+    zoom: (by) => {
+      const size = Math.min(32, Math.max(8, (terminal.options.fontSize ?? 14) + by));
+      terminal.options.fontSize = size;
+      localStorage.setItem(FONT_KEY, String(size));
+      fit.fit();
+    },
+    find: (text, forward) => void (forward ? search.findNext(text) : search.findPrevious(text)),
+    focus: () => terminal.focus(),
+    retry: () => channel.retry(),
+    close: () => {
+      keep();
+      window.removeEventListener("pagehide", keep);
+      dark.removeEventListener("change", recolour);
+      observer.disconnect();
+      channel.leave();
+      terminal.dispose();
+    },
+  };
+}
+
+/** A GPU draws it where there is one; else the page does. */
+function gpu(terminal: Terminal): void {
+  // One that is only pretended is slower than the page's own drawing.
+  const real = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+  if (!real) return;
+  try {
+    const webgl = new WebglAddon();
+    webgl.onContextLoss(() => webgl.dispose());
+    terminal.loadAddon(webgl);
+  } catch {
+    // Without it the terminal is drawn with elements.
+  }
+}
+
+/** Copy and paste as terminals have them; true: not for the session. */
+function isOurs(event: KeyboardEvent, terminal: Terminal): boolean {
+  if (event.type !== "keydown") return false;
+  const control = event.ctrlKey && event.shiftKey;
+  if (control && event.code === "KeyC" && terminal.hasSelection()) {
+    event.preventDefault();
+    void navigator.clipboard.writeText(terminal.getSelection());
+    return true;
+  }
+  // The browser's own paste event brings it, bracketed if the program asked.
+  return control && event.code === "KeyV";
+}
+
+function openLink(uri: string): void {
+  if (!/^https?:\/\//i.test(uri)) return;
+  window.open(uri, "_blank", "noopener,noreferrer");
+}
+
+/** Text of the gateway or a program without what a terminal obeys. */
+function plain(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "");
+}
+
+const key = (session: string): string => `postern-channel-${session}`;
+
+function recall(session: string): (Memory & { clientId: string }) | undefined {
+  const text = sessionStorage.getItem(key(session));
+  if (!text) return undefined;
+  // Used once: a copied tab must not speak with the same numbers.
+  sessionStorage.removeItem(key(session));
+  try {
+    return JSON.parse(text) as Memory & { clientId: string };
+  } catch {
+    return undefined;
+  }
+}
+
+function forget(session: string): void {
+  sessionStorage.removeItem(key(session));
+}
+
+function nothing(): TerminalHandle {
+  const none = (): void => {};
+  return { zoom: none, find: none, focus: none, retry: none, close: none };
+}

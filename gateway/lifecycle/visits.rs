@@ -1,0 +1,99 @@
+//! Browsers that are signed in: from a proved identity, until its keys end.
+
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::Lifecycle;
+use crate::error::{ApiError, Code};
+use crate::registry::{Revoked, Visit};
+use crate::session::{Principal, now_ms};
+
+/// How long a code waits for its browser, milliseconds.
+const CODE_GOOD_MS: u64 = 2 * 60 * 1000;
+/// Random bytes of a code and of what a browser keeps.
+const SECRET_BYTES: usize = 32;
+/// Longest secret that is looked up, characters.
+const SECRET_MAX: usize = 64;
+
+impl Lifecycle {
+    /// A code that signs one browser in, once, within two minutes.
+    ///
+    /// The browser is signed in as long as the keys that asked for it live.
+    pub async fn visit_code(&self, principal: &Principal, until_ms: u64) -> Result<String, ApiError> {
+        if self.is_shut_out(principal) {
+            return Err(shut_out());
+        }
+        let code = secret()?;
+        let visit = Visit { principal: principal.clone(), until_ms };
+        self.rooms.registry.add_visit_code(&known_as(&code), &visit, now_ms() + CODE_GOOD_MS).await?;
+        Ok(code)
+    }
+
+    /// Signs a browser in with a code; gives what the browser keeps.
+    pub async fn visit_with(&self, code: &str) -> Result<(String, Visit), ApiError> {
+        let found = match code.len() <= SECRET_MAX {
+            true => self.rooms.registry.take_visit_code(&known_as(code), now_ms()).await?,
+            false => None,
+        };
+        let sentence = "this link was used or is too old; run `postern console` again";
+        let visit = found.ok_or_else(|| ApiError::client(Code::AccessDenied, sentence))?;
+        Ok((self.visit_as(&visit).await?, visit))
+    }
+
+    /// Signs a browser in; gives what the browser keeps.
+    pub async fn visit_as(&self, visit: &Visit) -> Result<String, ApiError> {
+        if self.is_shut_out(&visit.principal) {
+            return Err(shut_out());
+        }
+        let kept = secret()?;
+        self.rooms.registry.begin_visit(&known_as(&kept), visit, now_ms()).await?;
+        tracing::info!(principal = %visit.principal.arn, "a browser was signed in");
+        Ok(kept)
+    }
+
+    /// Who is signed in with what a browser kept; nobody who is shut out.
+    pub async fn visitor(&self, kept: &str) -> Result<Option<Visit>, ApiError> {
+        if kept.len() > SECRET_MAX {
+            return Ok(None);
+        }
+        let visit = self.rooms.registry.visit(&known_as(kept), now_ms()).await?;
+        Ok(visit.filter(|visit| !self.is_shut_out(&visit.principal)))
+    }
+
+    /// Signs a browser out, or all of that person's, on every node.
+    pub async fn end_visit(&self, kept: &str, everywhere: Option<&Principal>) -> Result<(), ApiError> {
+        match everywhere {
+            Some(principal) => self.rooms.registry.end_visits_of(&principal.id).await?,
+            None => self.rooms.registry.end_visit(&known_as(kept)).await?,
+        }
+        Ok(())
+    }
+
+    /// Whether a revocation names the person or their role.
+    fn is_shut_out(&self, principal: &Principal) -> bool {
+        self.revocations.load().iter().any(|revocation| match &revocation.revoked {
+            Revoked::Principal(name) => *name == principal.arn || *name == principal.id,
+            Revoked::Role(name) => {
+                principal.role.as_ref() == Some(name) || principal.role_arn().as_ref() == Some(name)
+            }
+            Revoked::Session(_) | Revoked::Target(_) => false,
+        })
+    }
+}
+
+/// What the database knows a secret as; it keeps no secret itself.
+fn known_as(secret: &str) -> String {
+    HEXLOWER.encode(digest(&SHA256, secret.as_bytes()).as_ref())
+}
+
+fn secret() -> Result<String, ApiError> {
+    let mut bytes = [0; SECRET_BYTES];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| ApiError::gateway("the gateway's system gives no randomness"))?;
+    Ok(BASE64URL_NOPAD.encode(&bytes))
+}
+
+fn shut_out() -> ApiError {
+    ApiError::client(Code::AccessDenied, "your access was revoked")
+}

@@ -1,0 +1,104 @@
+import { expect, test } from "./support/pages";
+import { complaints, demo, sessionOf, shell, shows, signIn, text, type } from "./support/person";
+
+test("one click opens a shell that takes keys and obeys the window", async ({ page }) => {
+  await signIn(page, "alice");
+  const tab = await shell(page);
+  const heard = complaints(tab);
+  await type(tab, "echo sum: $((40 + 2))");
+  await shows(tab, "sum: 42");
+  const columns = async (): Promise<number> => {
+    await type(tab, "stty size");
+    const found = /\n(\d+) (\d+)\s*\n/g;
+    let last = 0;
+    for (const match of (await text(tab)).matchAll(found)) last = Number(match[2]);
+    return last;
+  };
+  await expect.poll(columns).toBeGreaterThan(80);
+  const wide = await columns();
+  await tab.setViewportSize({ width: 640, height: 600 });
+  await expect.poll(columns).toBeLessThan(wide);
+  await type(tab, "exit");
+  await expect(tab.getByText("The session is over.")).toBeVisible();
+  expect(heard).toEqual([]);
+});
+
+test("a page that is loaded anew goes on where it was, screen and all", async ({ page }) => {
+  await signIn(page, "alice");
+  const tab = await shell(page);
+  await type(tab, "export KEPT=through; echo before-$KEPT");
+  await shows(tab, "before-through");
+  await tab.reload();
+  await shows(tab, "before-through");
+  await type(tab, "echo after-$KEPT");
+  await shows(tab, "after-through");
+  const lines = (await text(tab)).split("\n").filter((line) => line.startsWith("before-through"));
+  expect(lines).toHaveLength(1);
+  await type(tab, "exit");
+});
+
+test("a network that is gone for a while ends nothing and loses no key", async ({ page }) => {
+  await signIn(page, "alice");
+  const tab = await shell(page);
+  await type(tab, "echo one");
+  await shows(tab, /\none\s*\n/);
+  await tab.context().setOffline(true);
+  await expect(tab.getByText("the session goes on and is taken up again")).toBeVisible();
+  await type(tab, "echo typed while away");
+  await tab.context().setOffline(false);
+  await shows(tab, /\ntyped while away\s*\n/);
+  await expect(tab.getByText("Connected")).toBeVisible();
+  await type(tab, "exit");
+});
+
+test("a flood does not freeze the tab, and Ctrl-C ends it", async ({ page }) => {
+  test.setTimeout(120_000);
+  await signIn(page, "alice");
+  const tab = await shell(page);
+  await type(tab, "yes 0123456789012345678901234567890123456789012345678901234567890123456789");
+  await shows(tab, "0123456789012345678901234567890123456789");
+  // The longest time for which the page did not come to its own work.
+  const longest = await tab.evaluate(async () => {
+    let [last, longest] = [performance.now(), 0];
+    const until = last + 4000;
+    while (last < until) {
+      await new Promise((next) => setTimeout(next, 5));
+      longest = Math.max(longest, performance.now() - last);
+      last = performance.now();
+    }
+    return longest;
+  });
+  expect(longest).toBeLessThan(2000);
+  await tab.keyboard.press("Control+c");
+  await type(tab, "echo calm again");
+  await expect.poll(async () => /\ncalm again\s*\n/.test(await text(tab)), { timeout: 60_000 }).toBe(true);
+  await type(tab, "exit");
+});
+
+test("a large paste arrives whole", async ({ page }) => {
+  await signIn(page, "alice");
+  const tab = await shell(page);
+  await type(tab, "stty -echo; wc -c; stty echo");
+  const bytes = 200_000;
+  await tab.evaluate((bytes) => {
+    const line = `${"x".repeat(99)}\n`;
+    const area = document.querySelector(".xterm-helper-textarea");
+    const data = new DataTransfer();
+    data.setData("text/plain", line.repeat(bytes / line.length));
+    area?.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+  }, bytes);
+  await tab.waitForTimeout(500);
+  await tab.keyboard.press("Control+d");
+  await shows(tab, new RegExp(`\\n${bytes}\\s*\\n`));
+  await type(tab, "exit");
+});
+
+test("the shell's session is listed, and its address is its own", async ({ page }) => {
+  await signIn(page, "alice");
+  const tab = await shell(page);
+  await page.getByRole("link", { name: "Sessions" }).click();
+  await expect(page.getByRole("link", { name: `Watch ${sessionOf(tab)}` })).toBeVisible();
+  await page.goto(`${demo().endpoint}/console/sessions/${sessionOf(tab)}`);
+  await expect(page.getByRole("heading", { name: /alice on web-dev/ })).toBeVisible();
+  await type(tab, "exit");
+});
