@@ -176,7 +176,6 @@ impl Gateway {
             recording_keys: recording_keys_json,
         });
         let routes = router(front).merge(console_routes(&config, &public_url, &lifecycle, signing_keys));
-        let on_stop = config.sessions.on_stop;
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
         let listeners = vec![
@@ -194,7 +193,7 @@ impl Gateway {
             registry,
             catalogue,
             shipper,
-            on_stop,
+            on_stop: config.sessions.on_stop,
             stop,
             listeners,
         })
