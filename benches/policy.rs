@@ -1,10 +1,11 @@
-//! What a decision costs: 10, 100 and 1,000 policies, and loading them.
+//! What a decision costs: 100 to 10,000 policies, all sessions, loading.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     missing_docs,
     reason = "a bench that cannot set up has nothing to measure"
 )]
@@ -12,8 +13,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use postern::policy::{Action, Asked, Policy, Question, Resource};
 use postern::session::{AuthMethod, Facts, Instance, Principal, Target};
 use tempfile::TempDir;
@@ -87,7 +89,7 @@ fn decisions(c: &mut Criterion) {
     let now = OffsetDateTime::UNIX_EPOCH;
     let context =
         Asked { reason: Some("OPS-17"), source_ip: Some([198, 51, 100, 7].into()), ..Asked::default() };
-    for policies in [10, 100, 1_000] {
+    for policies in [10, 100, 1_000, 10_000] {
         let dir = folder(policies);
         let policy = Policy::load(dir.path()).unwrap_or_else(|error| panic!("{error}"));
         for (name, action) in [("shell", Action::StartShell), ("list", Action::ListTargets)] {
@@ -112,5 +114,73 @@ fn loading(c: &mut Criterion) {
     group.finish();
 }
 
+/// The 99th percentile of single decisions, against what is promised.
+fn percentiles() {
+    let (principal, instance) = (principal(), instance());
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let context =
+        Asked { reason: Some("OPS-17"), source_ip: Some([198, 51, 100, 7].into()), ..Asked::default() };
+    for (policies, promised) in [(100, 100), (1_000, 1_000), (10_000, 5_000)] {
+        let dir = folder(policies);
+        let policy = Policy::load(dir.path()).unwrap_or_else(|error| panic!("{error}"));
+        let resource = Resource::Instance(&instance);
+        let question = Question { principal: &principal, action: Action::StartShell, resource, context };
+        let mut times: Vec<Duration> = (0..5_000)
+            .map(|_| {
+                let began = Instant::now();
+                assert!(black_box(policy.decide(black_box(&question), now)).allowed);
+                began.elapsed()
+            })
+            .collect();
+        times.sort();
+        let at = |part: usize| times[times.len() * part / 100].as_micros();
+        println!(
+            "decide {policies} policies: p50 {} us, p99 {} us (promised: {promised} us)",
+            at(50),
+            at(99)
+        );
+    }
+}
+
+/// All of 10,000 sessions asked about again on two threads.
+fn sessions() {
+    const SESSIONS: usize = 10_000;
+    let dir = folder(300);
+    let policy = Policy::load(dir.path()).unwrap_or_else(|error| panic!("{error}"));
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let people: Vec<_> = (0..SESSIONS)
+        .map(|n| {
+            let (team, who) = (n % 100, format!("person-{n}"));
+            let arn = format!("arn:aws:sts::000000000000:assumed-role/Team{team}/{who}");
+            let role = Some(format!("Team{team}"));
+            let mut machine = instance();
+            machine.target = Target::parse(&format!("i-{n:017x}")).expect("a target");
+            machine.tags.insert("team".into(), team.to_string());
+            (Principal { id: format!("AROA{team}:{who}"), arn, name: who, role, ..principal() }, machine)
+        })
+        .collect();
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for share in people.chunks(SESSIONS / 2) {
+            let policy = &policy;
+            scope.spawn(move || {
+                for (principal, instance) in share {
+                    let resource = Resource::Instance(instance);
+                    let context = Asked { reason: Some("OPS-17"), ..Asked::default() };
+                    let question = Question { principal, action: Action::StartShell, resource, context };
+                    assert!(black_box(policy.decide(&question, now)).allowed);
+                }
+            });
+        }
+    });
+    println!("{SESSIONS} sessions asked again in {:?} on two threads (promised: 2 s)", began.elapsed());
+}
+
 criterion_group!(benches, decisions, loading);
-criterion_main!(benches);
+
+fn main() {
+    percentiles();
+    sessions();
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -3,7 +3,7 @@
 use postern::asciicast::EventCode;
 use serde_json::json;
 
-use crate::support::{CLOSED, DEV, House, PROD, Recorded, Terminal, Ticket};
+use crate::support::{CLOSED, Call, DEV, House, PROD, Recorded, Terminal, Ticket};
 
 const BANNER: &str = "Production. This session is recorded.";
 
@@ -34,6 +34,19 @@ async fn a_machine_that_wants_a_reason_gets_one() {
     let asked = json!({"Target": PROD, "Reason": "disk \u{1b}]0;full\u{7}"});
     let ticket = Ticket::of(&alice.api("StartSession", &asked).await.ok()).unwrap();
     assert_eq!(alice.session(&ticket.session).await["reason"], "disk ]0;full");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_would_be_refused_hears_what_they_could_do() {
+    let house = House::start().await;
+    let (alice, dave) = (house.alice().await, house.sign_in("dave").await);
+    let path = format!("/v1/access?target={PROD}");
+    let told = alice.call(Call::get(&path)).await.ok();
+    assert_eq!((&told["allowed"], &told["hints"]), (&json!(false), &json!(["give a reason"])));
+    // Dave would need a group, and does not learn of which.
+    let told = dave.call(Call::get(&path)).await.ok();
+    assert_eq!((&told["allowed"], &told["hints"]), (&json!(false), &json!([])));
+    assert!(!told.to_string().contains("developers"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,6 +21,7 @@ mod handshakes;
 mod hidden_input;
 mod keys;
 mod kms;
+mod ledger;
 mod lost_acknowledge;
 mod oidc;
 mod operations;

@@ -312,6 +312,16 @@ async fn found(gateway: &Gateway, wanted: Option<&Wanted>) -> Result<Option<Targ
     }
 }
 
+/// What the person can do, or whom to ask.
+fn advice(answer: &Value) -> String {
+    let hints = answer.get("hints").and_then(Value::as_array).into_iter().flatten();
+    let hints: Vec<&str> = hints.filter_map(Value::as_str).collect();
+    match hints.is_empty() {
+        true => "ask for access, or for the policy to be changed".to_owned(),
+        false => printable(&hints.join(", and ")),
+    }
+}
+
 /// What would happen to StartSession, without a session.
 async fn dry_run(gateway: &Gateway, target: Option<&Target>) -> Check {
     let name = "session";
@@ -324,7 +334,7 @@ async fn dry_run(gateway: &Gateway, target: Option<&Target>) -> Check {
             format!("{} {}: {sentence}", if allowed { "allowed on" } else { "denied on" }, target.as_str());
         return match allowed {
             true => Check::ok(name, found),
-            false => Check::fail(name, found, "ask for access, or for the policy to be changed"),
+            false => Check::fail(name, found, advice(&answer)),
         };
     }
     match gateway.instances().await {

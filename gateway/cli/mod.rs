@@ -10,6 +10,8 @@ pub mod connect;
 pub mod console;
 /// `postern credentials`: keys for the AWS CLI.
 pub mod credentials;
+/// `postern decisions` and `postern audit`: what was decided.
+pub mod decisions;
 /// `postern demo`: everything on one machine.
 pub mod demo;
 /// `postern doctor`: checks the way to the gateway.
@@ -49,7 +51,7 @@ pub mod verify;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -128,6 +130,10 @@ enum Command {
     Sessions(sessions::Args),
     /// Shut a person, a role, a session or a machine out, at once
     Revoke(revoke::Args),
+    /// List, show and export what policy decided
+    Decisions(decisions::Args),
+    /// Follow any id from the person to the recording
+    Audit(decisions::AuditArgs),
     /// Play a recording, or write it to a file
     Replay(recording::Args),
     /// Find text or commands in recordings
@@ -141,33 +147,11 @@ enum Command {
     Keys(keys::Command),
     /// Work on a policy folder
     #[command(subcommand)]
-    Policy(PolicyCommand),
+    Policy(Box<policy::Command>),
     /// Check profile, TLS, clock, sign-in and plugin, and say what to do
     Doctor(doctor::Args),
     /// Print completions for a shell
     Completions(completions::Args),
-}
-
-#[derive(Debug, Subcommand)]
-enum PolicyCommand {
-    /// Check that a gateway would load the folder
-    Check {
-        /// The folder with `*.cedar` files.
-        #[arg(default_value = "policies")]
-        dir: PathBuf,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Run the folder's own cases, `tests/*.json`
-    Test {
-        /// The folder with `*.cedar` files and `tests/`.
-        #[arg(default_value = "policies")]
-        dir: PathBuf,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// Runs the program and says how it went.
@@ -201,13 +185,14 @@ impl Command {
             Self::Targets(args) => block_on(targets::run(args)),
             Self::Sessions(args) => block_on(sessions::run(args)),
             Self::Revoke(args) => block_on(revoke::run(args)),
+            Self::Decisions(args) => block_on(decisions::run(args)),
+            Self::Audit(args) => block_on(decisions::audit(args)),
             Self::Replay(args) => recording::replay(args),
             Self::Search(args) => block_on(search::run(args)),
             Self::Index(args) => block_on(search::index(args)),
             Self::Verify(args) => verify::run(args),
             Self::Keys(command) => keys::run(command),
-            Self::Policy(PolicyCommand::Check { dir, json }) => policy::check(&dir, json),
-            Self::Policy(PolicyCommand::Test { dir, json }) => policy::test(&dir, json),
+            Self::Policy(command) => block_on(policy::run(*command)),
             Self::Doctor(args) => block_on(doctor::run(args)),
             Self::Completions(args) => completions::run(&args),
         }

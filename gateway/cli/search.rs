@@ -257,7 +257,7 @@ pub(super) fn offset(ms: u64) -> String {
 }
 
 /// A moment in ms since the Unix epoch: a date, a time, or how long ago.
-fn parse_when(text: &str) -> anyhow::Result<u64> {
+pub(super) fn parse_when(text: &str) -> anyhow::Result<u64> {
     let units = [("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
     for (unit, seconds) in units {
         if let Some(count) = text.strip_suffix(unit).and_then(|count| count.parse::<u64>().ok()) {

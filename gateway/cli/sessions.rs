@@ -224,7 +224,7 @@ async fn show_connections(
     }
 }
 
-fn lines(name: &str, value: &Value) -> Vec<String> {
+pub(super) fn lines(name: &str, value: &Value) -> Vec<String> {
     match value {
         Value::Object(fields) => fields
             .iter()

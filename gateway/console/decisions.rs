@@ -33,6 +33,7 @@ pub(super) async fn decisions(
         owner: wanted.owner,
         target: noun(wanted.target.as_deref().map(Target::parse).transpose())?,
         allowed: wanted.allowed,
+        ..DecisionFilter::default()
     };
     let page = (wanted.limit.unwrap_or(50), wanted.token);
     let page = console.lifecycle.decisions(&visitor.asker, &filter, page).await?;

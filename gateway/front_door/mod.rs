@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod call;
+mod ledger;
 mod listener;
 mod login;
 mod oidc;
@@ -77,6 +78,9 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/revocations/{id}/lift", post(revocations::lift))
         .route("/v1/shadow-sessions", get(shadows::list))
         .route("/v1/search", post(search::search))
+        .route("/v1/decisions", get(ledger::decisions))
+        .route("/v1/decisions/{id}", get(ledger::decision))
+        .route("/v1/audit", get(ledger::audit))
         .route("/v1/recording-keys", get(rest::recording_keys))
         .route("/healthz", get(admin::healthz))
         .fallback(api::not_found)

@@ -66,7 +66,12 @@ pub(super) async fn access(
             reason: query.reason.map(|reason| clean_reason(&reason)),
         };
         let decision = front.lifecycle.would_admit(&call.asker, &request).await?;
+        let hints = match decision.allowed {
+            true => Vec::new(),
+            false => front.lifecycle.hints(&call.asker, &request).await?,
+        };
         Ok(json!({
+            "hints": hints,
             "allowed": decision.allowed,
             "sentence": decision.sentence,
             "policies": decision.policies,

@@ -10,7 +10,9 @@ use super::live::Live;
 use crate::broker::{BrokerError, Plan};
 use crate::error::{ApiError, Blame, Code};
 use crate::metrics::Metrics;
-use crate::policy::{Action, Asked, Decision, OWN_NAME, Obligations, Question, Resource, is_system_user};
+use crate::policy::{
+    Action, Asked, Decision, Inquiry, OWN_NAME, Obligations, Question, Resource, is_system_user,
+};
 use crate::recorder::Recorder;
 use crate::registry::{DecisionRecord, SessionRecord, State};
 use crate::relay::Rules;
@@ -57,6 +59,28 @@ impl Lifecycle {
     pub async fn would_admit(&self, asker: &Asker, request: &SessionRequest) -> Result<Decision, ApiError> {
         let (instance, plan) = self.subject_of(asker, request).await?;
         Ok(self.decide(&start_question(asker, request, (&instance, &plan))))
+    }
+
+    /// What the caller could do so that it would; empty if nothing.
+    ///
+    /// It is in words that tell them nothing they do not know.
+    pub async fn hints(
+        &self,
+        asker: &Asker,
+        request: &SessionRequest,
+    ) -> Result<Vec<&'static str>, ApiError> {
+        let (instance, plan) = self.subject_of(asker, request).await?;
+        let question = start_question(asker, request, (&instance, &plan));
+        // It is asked again up to some hundred times: not by many at once,
+        // and not beside the relays.
+        let Ok(_turn) = self.searches.try_acquire() else { return Ok(Vec::new()) };
+        if self.revoked(&question).is_some() {
+            return Ok(Vec::new());
+        }
+        let (set, inquiry) = (self.rooms.policy.set(), Inquiry::of(&question));
+        let (principal, now) = (asker.principal.clone(), OffsetDateTime::now_utc());
+        let hints = tokio::task::spawn_blocking(move || set.hints(&inquiry.question(&principal), now));
+        Ok(hints.await.unwrap_or_default())
     }
 
     /// May they do this to a running session?
@@ -157,8 +181,11 @@ impl Lifecycle {
 
     /// What stands before the policies, then the policies.
     pub(super) fn answer(&self, question: &Question<'_>) -> Decision {
+        let began = std::time::Instant::now();
         let policies = || self.rooms.policy.set().decide(question, OffsetDateTime::now_utc());
-        self.revoked(question).unwrap_or_else(policies)
+        let mut decision = self.revoked(question).unwrap_or_else(policies);
+        decision.took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        decision
     }
 
     pub(super) fn decision_record(
@@ -181,6 +208,11 @@ impl Lifecycle {
             sentence: decision.sentence.clone(),
             policy_digest: decision.policy_set.clone(),
             source_ip: Some(asker.source_ip.to_string()),
+            request: serde_json::to_value(Inquiry::of(question)).ok(),
+            obligations: decision.allowed.then(|| serde_json::to_value(&decision.obligations).ok()).flatten(),
+            took_us: Some(decision.took_us),
+            node: Some(self.settings.node.clone()),
+            started: None,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod admission;
 mod adoption;
+mod audit;
 mod client_stream;
 mod following;
 mod indexing;
@@ -60,6 +61,7 @@ use crate::shipper::Shipper;
 use crate::store::Store;
 
 pub use self::admission::Asker;
+pub use self::audit::Chain;
 pub use self::client_stream::ClientStream;
 pub use self::following::Following;
 pub use self::keeping::{Kept, Retention};

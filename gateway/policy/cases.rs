@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cedar_policy::{Authorizer, Context, Decision as Verdict, Entities, EntityUid, Request};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::problem::{PolicyError, with_causes};
-use super::{Action, Policy};
+use super::Policy;
+use super::problem::PolicyError;
+use super::situation::{Requested, Situation};
 
 /// The folder of the cases, within the policy folder.
 const FOLDER: &str = "tests";
@@ -20,7 +20,7 @@ const FILE_MAX: u64 = 16 << 20;
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
-    request: Asked,
+    request: Requested,
     /// Entities, or a file with them, relative to the case's file.
     entities: Value,
     decision: Expected,
@@ -28,15 +28,6 @@ struct Case {
     reason: Option<Vec<String>>,
     #[serde(default)]
     num_errors: usize,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    principal: String,
-    action: String,
-    resource: String,
-    context: Value,
 }
 
 #[derive(Debug, Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -114,32 +105,21 @@ pub(super) fn run_file(
 }
 
 fn check(policy: &Policy, path: &Path, case: &Case) -> Result<(), String> {
-    let uid = |text: &str| text.parse::<EntityUid>().map_err(|error| format!("{text}: {error}"));
-    let action = uid(&case.request.action)?;
-    let context = Context::from_json_value(case.request.context.clone(), Some((&policy.schema, &action)))
-        .map_err(|error| with_causes(&error))?;
-    let (principal, resource) = (uid(&case.request.principal)?, uid(&case.request.resource)?);
-    let asked = Request::new(principal, action.clone(), resource, context, Some(&policy.schema))
-        .map_err(|error| with_causes(&error))?;
     let entities = match &case.entities {
         Value::String(name) => {
             let file = path.parent().unwrap_or(path).join(name);
-            read(&file).map_err(|error| error.to_string())?
+            let text = read(&file).map_err(|error| error.to_string())?;
+            serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?
         }
-        inline => inline.to_string(),
+        inline => inline.clone(),
     };
-    let entities =
-        Entities::from_json_str(&entities, Some(&policy.schema)).map_err(|error| with_causes(&error))?;
-    let name = action.id().unescaped();
-    let known = Action::ALL.into_iter().find(|known| known.as_str() == name);
-    let slice = known.and_then(|action| policy.slices.of(action));
-    let slice = slice.ok_or_else(|| format!("{action} is not an action of this gateway"))?;
-    let answer = Authorizer::new().is_authorized(&asked, &slice.policies, &entities);
-    let mut reason: Vec<_> = answer.diagnostics().reason().map(ToString::to_string).collect();
-    reason.sort();
-    let (expected, came) = (case.decision, answer.decision());
-    if (expected == Expected::Allow) != (came == Verdict::Allow) {
-        let (expected, came) = if came == Verdict::Allow { ("deny", "allow") } else { ("allow", "deny") };
+    let Value::Array(entities) = entities else { return Err("the entities are no list".to_owned()) };
+    let situation = Situation { request: case.request.clone(), entities };
+    let judgement = policy.said(&policy.ready(&situation)?)?.judgement;
+    let reason = judgement.determining;
+    let came = judgement.allowed;
+    if (case.decision == Expected::Allow) != came {
+        let (expected, came) = if came { ("deny", "allow") } else { ("allow", "deny") };
         return Err(format!("expected {expected}, came {came} by {reason:?}"));
     }
     let mut wanted = case.reason.clone().unwrap_or_else(|| reason.clone());
@@ -147,7 +127,7 @@ fn check(policy: &Policy, path: &Path, case: &Case) -> Result<(), String> {
     if reason != wanted {
         return Err(format!("expected to be decided by {wanted:?}, was decided by {reason:?}"));
     }
-    match answer.diagnostics().errors().count() {
+    match judgement.failed.len() {
         errors if errors == case.num_errors => Ok(()),
         errors => Err(format!("expected {} evaluation errors, came {errors}", case.num_errors)),
     }

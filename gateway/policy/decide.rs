@@ -1,12 +1,13 @@
 //! A question becomes a decision; what cannot be answered is a denial.
 
-use cedar_policy::{Authorizer, Decision as Verdict, Diagnostics, PolicyId};
+use cedar_policy::{Entities, Request};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::entities::Unanswerable;
 use super::sentence::Outcome;
+use super::slices::{Judgement, Slice};
 use super::{Action, Obligations, Policy, Question};
 
 /// What the policy says to one question.
@@ -26,6 +27,9 @@ pub struct Decision {
     pub obligations: Obligations,
     /// The digest of the policy set that decided.
     pub policy_set: String,
+    /// How long it took, microseconds; whoever asked has the clock.
+    #[serde(default)]
+    pub took_us: u64,
 }
 
 impl Decision {
@@ -33,7 +37,7 @@ impl Decision {
     pub fn denial(action: Action, by: String, sentence: String, policy_set: String) -> Self {
         let (id, policies) = (Uuid::new_v4().to_string(), vec![by]);
         let obligations = Obligations::default();
-        Self { id, allowed: false, action, policies, sentence, obligations, policy_set }
+        Self { id, allowed: false, action, policies, sentence, obligations, policy_set, took_us: 0 }
     }
 }
 
@@ -60,6 +64,7 @@ impl Policy {
             sentence,
             obligations,
             policy_set: self.digest.clone(),
+            took_us: 0,
         }
     }
 
@@ -69,23 +74,31 @@ impl Policy {
             return Ok(Outcome::NotPermitted);
         };
         let entities = self.vocabulary.entities(question, &self.groups, &slice.action, &self.schema)?;
-        let response = Authorizer::new().is_authorized(&request, &slice.policies, &entities);
-        let determining = ids(response.diagnostics().reason());
-        let failed = failed(response.diagnostics());
-        Ok(match response.decision() {
-            Verdict::Deny if !determining.is_empty() => {
+        let Judgement { allowed, determining, failed } = self.judge(slice, &request, &entities)?;
+        Ok(match allowed {
+            false if !determining.is_empty() => {
                 let message = self.message(&determining);
                 Outcome::Forbidden(determining, message)
             }
             // Cedar skips a forbid that errs and would allow.
             _ if !failed.is_empty() => Outcome::Failed(failed),
-            Verdict::Deny => Outcome::NotPermitted,
-            Verdict::Allow if self.lacks_reason(question, &determining) => {
+            false => Outcome::NotPermitted,
+            true if self.lacks_reason(question, &determining) => {
                 let message = self.message(&determining);
                 Outcome::NeedsReason(determining, message)
             }
-            Verdict::Allow => Outcome::Permitted(determining),
+            true => Outcome::Permitted(determining),
         })
+    }
+
+    /// What the policies of both schemas say.
+    pub(super) fn judge(
+        &self,
+        slice: &Slice,
+        request: &Request,
+        entities: &Entities,
+    ) -> Result<Judgement, Unanswerable> {
+        Ok(slice.judge(request, entities).and(self.jitna.judge_own(request, entities)?))
     }
 
     /// Only the start of a session can carry a reason.
@@ -96,7 +109,7 @@ impl Policy {
     }
 
     /// The strictest of what the permits oblige to.
-    fn owed(&self, permits: &[String]) -> Obligations {
+    pub(super) fn owed(&self, permits: &[String]) -> Obligations {
         let mut all =
             permits.iter().filter_map(|id| self.annotations.get(id)).map(|found| &found.obligations);
         let first = all.next().cloned().unwrap_or_default();
@@ -104,19 +117,7 @@ impl Policy {
     }
 
     /// The first message among the policies.
-    fn message(&self, ids: &[String]) -> Option<String> {
+    pub(super) fn message(&self, ids: &[String]) -> Option<String> {
         ids.iter().find_map(|id| self.annotations.get(id)?.message.clone())
     }
-}
-
-fn ids<'a>(found: impl Iterator<Item = &'a PolicyId>) -> Vec<String> {
-    let mut ids: Vec<String> = found.map(ToString::to_string).collect();
-    ids.sort();
-    ids
-}
-
-fn failed(diagnostics: &Diagnostics) -> Vec<String> {
-    ids(diagnostics.errors().map(|error| match error {
-        cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
-    }))
 }

@@ -135,6 +135,18 @@ impl Groups {
         all.into_iter().filter_map(|index| self.names.get(index)).map(String::as_str).collect()
     }
 
+    /// Every member, in the words of the files, sorted.
+    pub fn members(&self) -> Vec<String> {
+        let patterns = self.patterns.iter().map(|(pattern, _)| pattern.0.join(":"));
+        let all: BTreeSet<String> = self.exact.keys().cloned().chain(patterns).collect();
+        all.into_iter().collect()
+    }
+
+    /// Whether there is a group of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
+
     fn index_of(&mut self, name: &str) -> usize {
         if let Some(index) = self.names.iter().position(|known| known == name) {
             return index;

@@ -1,19 +1,21 @@
 //! A policy folder becomes a policy: read, parsed, strictly validated.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
 use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
 use ring::digest;
 
-use super::Policy;
 use super::entities::Vocabulary;
 use super::groups::Groups;
+use super::jitna::{self, Jitna};
+use super::lint::lint;
 use super::obligations::Annotations;
 use super::probe::probe;
 use super::problem::{File, PolicyError, Problem};
 use super::slices::Slices;
+use super::{Policy, Source};
 
 /// The schema of this version, used if the folder has none.
 pub(super) const SCHEMA: &str = include_str!("../../policies/schema.cedarschema");
@@ -30,13 +32,38 @@ const ID_MAX: usize = 64;
 
 /// Reads and checks a folder; nothing of it is used unless all of it is right.
 pub(super) fn load(dir: &Path) -> Result<Policy, PolicyError> {
+    build(&files(dir)?).map_err(PolicyError::Invalid)
+}
+
+/// The same, with what is odd in it but not wrong.
+pub(super) fn load_and_lint(
+    dir: &Path,
+    now: time::OffsetDateTime,
+) -> Result<(Policy, Vec<Problem>), PolicyError> {
+    let files = files(dir)?;
+    let policy = build(&files).map_err(PolicyError::Invalid)?;
+    let found = lint(&policy, &files, now);
+    Ok((policy, found))
+}
+
+fn files(dir: &Path) -> Result<Vec<File>, PolicyError> {
     let mut files = Vec::new();
     read_folder(dir, "", 0, &mut files)?;
     if !files.iter().any(|file| file.name == SCHEMA_FILE) {
         files.push(File { name: SCHEMA_FILE.to_owned(), text: SCHEMA.to_owned() });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
-    build(&files).map_err(PolicyError::Invalid)
+    Ok(files)
+}
+
+/// The names of a folder's policy files, below the folder, in order.
+pub(super) fn policy_files(dir: &Path) -> Result<Vec<String>, PolicyError> {
+    let mut files = Vec::new();
+    read_folder(dir, "", 0, &mut files)?;
+    let mut names: Vec<_> = files.into_iter().map(|file| file.name).collect();
+    names.retain(|name| name.ends_with(".cedar"));
+    names.sort();
+    Ok(names)
 }
 
 fn unreadable(path: &Path, why: impl ToString) -> PolicyError {
@@ -81,7 +108,8 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
     let actions = schema.action_entities().map_err(|e| failed(&e))?;
     probe(schema_file, &schema, &vocabulary, &actions)?;
 
-    let mut reader = Reader::new(Validator::new(schema.clone()));
+    let aws = jitna::schema().map_err(|e| failed(&*e))?;
+    let mut reader = Reader::new(Validator::new(schema.clone()), Validator::new(aws.clone()));
     for file in files {
         if file.name.ends_with(".cedar") {
             reader.read_policies(file);
@@ -99,11 +127,14 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
         return Err(reader.problems);
     }
     let slices = Slices::new(&reader.policies, &actions, &vocabulary).map_err(|e| failed(&*e))?;
+    let jitna = Jitna::new(reader.aws_policies, aws).map_err(|e| failed(&*e))?;
     Ok(Policy {
         digest: digest_of(files),
-        count: reader.policies.num_of_policies(),
+        count: reader.policies.num_of_policies() + jitna.policies().num_of_policies(),
         slices,
+        jitna,
         annotations: reader.annotations,
+        sources: reader.sources,
         warnings: reader.warnings,
         groups: reader.groups,
         vocabulary,
@@ -115,21 +146,25 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
 struct Reader {
     validator: Validator,
     policies: PolicySet,
+    aws_validator: Validator,
+    aws_policies: PolicySet,
     annotations: HashMap<String, Annotations>,
-    /// Where each id was met first.
-    places: HashMap<String, String>,
+    /// Where each id was met first, and how it reads there.
+    sources: BTreeMap<String, Source>,
     groups: Groups,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
 
 impl Reader {
-    fn new(validator: Validator) -> Self {
+    fn new(validator: Validator, aws_validator: Validator) -> Self {
         Self {
             validator,
             policies: PolicySet::new(),
+            aws_validator,
+            aws_policies: PolicySet::new(),
             annotations: HashMap::new(),
-            places: HashMap::new(),
+            sources: BTreeMap::new(),
             groups: Groups::default(),
             problems: Vec::new(),
             warnings: Vec::new(),
@@ -142,7 +177,13 @@ impl Reader {
             Ok(set) => set,
             Err(errors) => return self.problems.push(Problem::of(file, &errors)),
         };
-        self.validate(file, &set);
+        let parts = |aws: bool| set.policies().filter(move |policy| jitna::is_policy(policy) == aws);
+        for aws in [false, true] {
+            match PolicySet::from_policies(parts(aws).cloned()) {
+                Ok(part) => self.validate(file, &part, aws),
+                Err(error) => self.problems.push(Problem::of(file, &error)),
+            }
+        }
         for template in set.templates() {
             let help = "write the principal and the resource in place of ?principal and ?resource";
             let span = template.as_ref().loc().map_or((0..0).into(), |loc| loc.span);
@@ -156,8 +197,9 @@ impl Reader {
     }
 
     /// A warning that means the author meant something else is an error.
-    fn validate(&mut self, file: &File, set: &PolicySet) {
-        let result = self.validator.validate(set, ValidationMode::Strict);
+    fn validate(&mut self, file: &File, set: &PolicySet, aws: bool) {
+        let validator = if aws { &self.aws_validator } else { &self.validator };
+        let result = validator.validate(set, ValidationMode::Strict);
         self.problems.extend(result.validation_errors().map(|error| Problem::of(file, error)));
         for warning in result.validation_warnings() {
             let problem = Problem::of(file, warning);
@@ -173,21 +215,34 @@ impl Reader {
     fn add(&mut self, file: &File, policy: &cedar_policy::Policy) {
         let span = policy.as_ref().loc().map_or((0..0).into(), |loc| loc.span);
         let head = (span.offset(), 0);
-        let Some(id) = policy.annotation("id").filter(|id| valid_id(id)) else {
-            let help =
-                format!("put @id(\"prod-needs-oncall\") before it: 1 to {ID_MAX} of a-z A-Z 0-9 . _ / -");
-            return self.problems.push(Problem::at(file, head, "this policy has no valid @id").help(help));
-        };
         let line = file.text.get(..span.offset()).map_or(1, |before| before.matches('\n').count() + 1);
-        let place = format!("{}:{line}", file.name);
-        if let Some(first) = self.places.insert(id.to_owned(), place) {
+        let aws = jitna::is_policy(policy);
+        let id = match policy.annotation("id") {
+            Some(id) if valid_id(id) => id.to_owned(),
+            // AWS's have none, and are taken as they are.
+            None if aws => placed_id(&file.name, line),
+            _ => {
+                let help =
+                    format!("put @id(\"prod-needs-oncall\") before it: 1 to {ID_MAX} of a-z A-Z 0-9 . _ / -");
+                return self
+                    .problems
+                    .push(Problem::at(file, head, "this policy has no valid @id").help(help));
+            }
+        };
+        if let Some(first) = self.sources.get(&id) {
             let why = format!("@id(\"{id}\") is taken");
-            let help = format!("it is the policy of {first}; every policy needs an id of its own");
+            let help = format!(
+                "it is the policy of {}:{}; every policy needs an id of its own",
+                first.file, first.line
+            );
             return self.problems.push(Problem::at(file, head, why).help(help));
         }
+        let text = file.text.get(span.offset()..span.offset() + span.len()).unwrap_or_default();
+        self.sources.insert(id.clone(), Source { file: file.name.clone(), line, text: text.to_owned() });
         let annotations = self.read_annotations(file, policy);
-        self.annotations.insert(id.to_owned(), annotations);
-        if let Err(error) = self.policies.add(policy.new_id(PolicyId::new(id))) {
+        self.annotations.insert(id.clone(), annotations);
+        let set = if aws { &mut self.aws_policies } else { &mut self.policies };
+        if let Err(error) = set.add(policy.new_id(PolicyId::new(id))) {
             self.problems.push(Problem::of(file, &error));
         }
     }
@@ -207,6 +262,13 @@ impl Reader {
         }
         annotations
     }
+}
+
+/// The id of a policy that has none: where it is.
+fn placed_id(file: &str, line: usize) -> String {
+    let plain = |c: char| if valid_id(&c.to_string()) { c } else { '-' };
+    let place = format!("{}-{line}", file.chars().map(plain).collect::<String>());
+    place.get(place.len().saturating_sub(ID_MAX)..).unwrap_or_default().to_owned()
 }
 
 fn valid_id(id: &str) -> bool {

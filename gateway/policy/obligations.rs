@@ -75,6 +75,8 @@ fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
 pub(super) struct Annotations {
     pub obligations: Obligations,
     pub message: Option<String>,
+    /// Lints that are meant so here.
+    pub allow: Vec<String>,
     /// An obligation was named, which only a permit may do.
     pub obliges: bool,
 }
@@ -94,6 +96,7 @@ impl Annotations {
                 self.message = Some(text(key, value)?);
                 return Ok(());
             }
+            "allow" => return self.take_allow(value),
             _ => self.obliges = true,
         }
         let owed = &mut self.obligations;
@@ -114,11 +117,31 @@ impl Annotations {
     }
 }
 
+impl Annotations {
+    /// Lints are named, one or several with commas.
+    fn take_allow(&mut self, value: &str) -> Result<(), Refusal> {
+        for name in value.split(',').map(str::trim) {
+            if !LINTS.contains(&name) {
+                return refusal(
+                    format!("@allow cannot be {name:?}"),
+                    &format!("write @allow with one of {}", LINTS.join(", ")),
+                );
+            }
+            self.allow.push(name.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What `policy check` finds odd and a policy may be meant to be.
+pub(super) const LINTS: [&str; 3] = ["shadowed", "never_matching", "over_broad"];
+
 /// Every annotation that a policy may have.
 const KNOWN: [&str; 13] = [
     "id",
     "description",
     "message",
+    "allow",
     "record",
     "input",
     "idle_timeout",

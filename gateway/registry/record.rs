@@ -128,6 +128,21 @@ pub struct DecisionRecord {
     pub policy_digest: String,
     /// The address the caller came from.
     pub source_ip: Option<String>,
+    /// All that was asked, in the policy's own form, to be asked again.
+    #[serde(default)]
+    pub request: Option<serde_json::Value>,
+    /// What a permit obliged the gateway to, in the policy's own form.
+    #[serde(default)]
+    pub obligations: Option<serde_json::Value>,
+    /// How long the answer took, microseconds.
+    #[serde(default)]
+    pub took_us: Option<u64>,
+    /// The node that decided.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// The session that it let begin; known once that has begun.
+    #[serde(default)]
+    pub started: Option<SessionId>,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS, VISITS];
+const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS, VISITS, LEDGER];
 
 /// Sessions and decisions.
 pub(super) const FIRST: &[&str] = &[
@@ -108,6 +108,25 @@ const VISITS: &[&str] = &[
         principal TEXT NOT NULL,
         good_until_ms BIGINT NOT NULL,
         until_ms BIGINT NOT NULL)",
+];
+
+/// What was asked and what came of it, and each way from one to the other.
+///
+/// Decisions of an earlier version are not shipped: they lack the request.
+const LEDGER: &[&str] = &[
+    "ALTER TABLE decisions ADD COLUMN request TEXT",
+    "ALTER TABLE decisions ADD COLUMN obligations TEXT",
+    "ALTER TABLE decisions ADD COLUMN took_us BIGINT",
+    "ALTER TABLE decisions ADD COLUMN node TEXT",
+    "ALTER TABLE decisions ADD COLUMN shipped_ms BIGINT",
+    "UPDATE decisions SET shipped_ms = 0",
+    "CREATE INDEX decisions_to_ship ON decisions (node, at_ms, id) WHERE shipped_ms IS NULL",
+    "CREATE INDEX decisions_of_target ON decisions (target, at_ms, id)",
+    "ALTER TABLE sessions ADD COLUMN source_identity TEXT",
+    "CREATE INDEX sessions_of_decision ON sessions (decision_id)",
+    "CREATE INDEX sessions_of_upstream ON sessions (upstream_id)",
+    "CREATE INDEX sessions_of_recording ON sessions (recording_sha256)",
+    "CREATE INDEX sessions_of_source ON sessions (source_identity, started_ms, id)",
 ];
 
 /// Applies the steps the file lacks; refuses a file from the future.

@@ -11,7 +11,7 @@ use sqlx::{QueryBuilder, Row};
 
 use super::page::{Cut, Page};
 use super::{Registry, RegistryError, SessionRecord, State};
-use crate::session::{Document, SessionId, Target};
+use crate::session::{Document, SessionId, Target, sanitised_name};
 
 /// Which sessions `DescribeSessions` lists: its two `State` values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,22 @@ impl Registry {
         Ok(cut.page(rows, |row| (row.started_ms, row.id.as_str())))
     }
 
+    /// The sessions that an id of any kind leads to, newest first.
+    ///
+    /// It may be the gateway's or AWS's session id, the digest of a
+    /// recording, the id of the decision that let it begin, or a source
+    /// identity, which may have many.
+    pub async fn sessions_by(&self, id: &str, most: u32) -> Result<Vec<SessionRecord>, RegistryError> {
+        let statement = "SELECT * FROM sessions WHERE id IN ( \
+             SELECT id FROM sessions WHERE id = $1 UNION SELECT id FROM sessions WHERE upstream_id = $1 \
+             UNION SELECT id FROM sessions WHERE recording_sha256 = $1 \
+             UNION SELECT id FROM sessions WHERE decision_id = $1 \
+             UNION SELECT id FROM sessions WHERE source_identity = $1) \
+             ORDER BY started_ms DESC, id DESC LIMIT $2";
+        let rows = sqlx::query(statement).bind(id).bind(i64::from(most)).fetch_all(&self.reader).await?;
+        rows.iter().map(read).collect()
+    }
+
     /// How many sessions are not over.
     pub async fn active(&self) -> Result<u64, RegistryError> {
         let statement = "SELECT COUNT(*) FROM sessions WHERE state NOT IN ('Terminated', 'Failed')";
@@ -153,8 +169,8 @@ impl Registry {
 pub(super) fn insert(session: &SessionRecord) -> Query<'_, Sqlite, SqliteArguments> {
     let statement = "INSERT INTO sessions (id, principal, owner, target, document, kind, reason, state, \
          started_ms, ended_ms, end_reason, upstream_id, decision_id, node, recording_sha256, bytes_in, \
-         bytes_out, instance, state_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-         $15, $16, $17, $18, $9)";
+         bytes_out, instance, state_ms, source_identity) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+         $11, $12, $13, $14, $15, $16, $17, $18, $9, $19)";
     sqlx::query(statement)
         .bind(session.id.as_str())
         .bind(json(&session.principal))
@@ -174,6 +190,7 @@ pub(super) fn insert(session: &SessionRecord) -> Query<'_, Sqlite, SqliteArgumen
         .bind(signed(session.bytes_in))
         .bind(signed(session.bytes_out))
         .bind(json(&session.instance))
+        .bind(sanitised_name(&session.principal.name))
 }
 
 fn select(filter: &Filter) -> QueryBuilder<Sqlite> {

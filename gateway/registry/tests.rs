@@ -99,6 +99,11 @@ fn decision(id: &str, at_ms: u64) -> DecisionRecord {
         sentence: "ops-shell permits".into(),
         policy_digest: "sha256:00".into(),
         source_ip: Some("192.0.2.7".into()),
+        request: Some(serde_json::json!({"action": "startShell"})),
+        obligations: Some(serde_json::json!({"record": "disk"})),
+        took_us: Some(42),
+        node: Some("node-a".into()),
+        started: None,
     }
 }
 

@@ -203,7 +203,7 @@ impl Carrier {
 }
 
 /// Events that AWS did not take for their time, with one that it takes.
-fn retimed(mut rejected: Vec<LogEvent>) -> Vec<LogEvent> {
+pub(super) fn retimed(mut rejected: Vec<LogEvent>) -> Vec<LogEvent> {
     let now = now();
     for event in &mut rejected {
         event.at_ms = if event.at_ms > now - TOO_NEW_MS / 2 { now - TOO_NEW_MS } else { now };

@@ -85,6 +85,10 @@ impl Depot {
         self.config.recording
     }
 
+    pub(super) fn ships_transcripts(&self) -> bool {
+        self.config.transcript
+    }
+
     pub(super) fn retention_days(&self) -> Option<u32> {
         Some(self.retention.load(Ordering::Relaxed)).filter(|days| *days > 0)
     }

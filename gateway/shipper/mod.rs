@@ -17,6 +17,7 @@ mod event;
 mod group;
 mod maker;
 mod pace;
+mod policy;
 mod post;
 mod read_back;
 mod readable;
@@ -32,6 +33,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use config::{AtLimit, LogClass, ShipperConfig};
 pub use error::{ShipperError, Trouble};
+pub use policy::PolicyEvent;
 pub use read_back::{Copy, Reader};
 pub use rebuild::RebuildError;
 

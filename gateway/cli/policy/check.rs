@@ -1,12 +1,31 @@
-//! `postern policy …`: works on a folder, without a gateway.
+//! `postern policy check` and `test`: would a gateway take the folder?
 
 use std::io::{IsTerminal, Write, stderr, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use crate::policy::{Place, Policy, PolicyError, Problem};
+
+/// What `postern policy check` can be told.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Odd, but valid: shadowed (another policy makes it needless), never_matching, over_broad.\n\
+    @allow(\"over_broad\") on a policy says that it is meant so."
+)]
+pub struct Args {
+    /// The folder with `*.cedar` files.
+    #[arg(default_value = "policies")]
+    dir: PathBuf,
+    /// Exit 1 if anything is odd.
+    #[arg(long)]
+    deny_warnings: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
 
 /// What `postern policy check --json` prints.
 #[derive(Debug, Serialize)]
@@ -21,20 +40,26 @@ struct Checked {
 /// Loads a policy folder as the gateway would and says what is wrong.
 ///
 /// Exits 0 if the gateway would take it, 1 if not.
-pub fn check(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let loaded = Policy::load(dir);
-    let exit = if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    if json {
+pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
+    let dir = &args.dir;
+    let loaded = Policy::load_and_lint(dir, OffsetDateTime::now_utc());
+    let checked = summary(&loaded);
+    let fails = !checked.ok || args.deny_warnings && !checked.warnings.is_empty();
+    let exit = if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    if args.json {
         let mut out = stdout().lock();
-        serde_json::to_writer_pretty(&mut out, &summary(&loaded))?;
+        serde_json::to_writer_pretty(&mut out, &checked)?;
         writeln!(out)?;
         return Ok(exit);
     }
     match loaded {
-        Ok(policy) => {
+        Ok((policy, _)) => {
             let mut out = stdout().lock();
-            for warning in policy.warnings() {
-                writeln!(out, "warning: {}", warning.place())?;
+            for warning in &checked.warnings {
+                writeln!(out, "warning: {warning}")?;
+                if let Some(help) = &warning.help {
+                    writeln!(out, "         help: {help}")?;
+                }
             }
             let word = if policy.len() == 1 { "policy" } else { "policies" };
             writeln!(out, "{}: {} {word}, valid", dir.display(), policy.len())?;
@@ -75,18 +100,18 @@ pub fn test(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(exit)
 }
 
-fn summary(loaded: &Result<Policy, PolicyError>) -> Checked {
-    let places = |problems: &[Problem]| problems.iter().map(Problem::place).collect();
+fn summary(loaded: &Result<(Policy, Vec<Problem>), PolicyError>) -> Checked {
+    let places = |problems: &[Problem]| -> Vec<Place> { problems.iter().map(Problem::place).collect() };
     match loaded {
-        Ok(policy) => Checked {
+        Ok((policy, odd)) => Checked {
             ok: true,
             policies: policy.len(),
             digest: Some(policy.digest().to_owned()),
             problems: Vec::new(),
-            warnings: places(policy.warnings()),
+            warnings: [places(policy.warnings()), places(odd)].concat(),
         },
         Err(error) => {
-            let mut problems: Vec<Place> = places(error.problems());
+            let mut problems = places(error.problems());
             if problems.is_empty() {
                 problems.push(Place { message: error.to_string(), ..Place::default() });
             }
@@ -108,7 +133,7 @@ mod tests {
     #[test]
     fn a_valid_folder_has_a_digest_and_no_problems() {
         let dir = folder("@id(\"a\") permit (principal, action, resource);");
-        let checked = summary(&Policy::load(dir.path()));
+        let checked = summary(&Policy::load_and_lint(dir.path(), OffsetDateTime::UNIX_EPOCH));
         assert!(checked.ok && checked.policies == 1 && checked.problems.is_empty());
         assert_eq!(checked.digest.map(|digest| digest.len()), Some(64));
     }
@@ -118,7 +143,7 @@ mod tests {
         let dir = folder(
             "@id(\"a\") @x permit (principal, action, resource);\npermit (principal, action, resource);",
         );
-        let checked = summary(&Policy::load(dir.path()));
+        let checked = summary(&Policy::load_and_lint(dir.path(), OffsetDateTime::UNIX_EPOCH));
         assert!(!checked.ok && checked.digest.is_none());
         let lines: Vec<_> = checked.problems.iter().map(|place| place.line).collect();
         assert_eq!(lines, [Some(1), Some(2)]);
@@ -127,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_a_problem_too() {
-        let checked = summary(&Policy::load(Path::new("/nonexistent")));
+        let checked = summary(&Policy::load_and_lint(Path::new("/nonexistent"), OffsetDateTime::UNIX_EPOCH));
         assert!(!checked.ok && checked.problems.len() == 1);
     }
 }

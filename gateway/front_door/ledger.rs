@@ -1,0 +1,118 @@
+//! The decisions, and the chain from a person to a recording.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::call::Call;
+use super::rest::{noun, respond};
+use super::{Front, Peer};
+use crate::error::{ApiError, Code};
+use crate::registry::DecisionFilter;
+use crate::session::{SessionId, Target};
+
+/// Decisions of one page, if the caller does not say.
+const LIMIT: usize = 100;
+/// Longest id that is looked up: a digest, an AWS id, an ARN's name.
+const ID_MAX: usize = 256;
+
+/// The query of `GET /v1/decisions`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DecisionsQuery {
+    /// The ARN of whoever asked; `me` is the caller.
+    principal: Option<String>,
+    target: Option<String>,
+    session: Option<String>,
+    result: Option<String>,
+    since_ms: Option<u64>,
+    until_ms: Option<u64>,
+    limit: Option<usize>,
+    token: Option<String>,
+}
+
+/// The query of `GET /v1/audit`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditQuery {
+    id: String,
+}
+
+/// `GET /v1/decisions`: a page of decisions, newest first.
+pub(super) async fn decisions(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<DecisionsQuery>, QueryRejection>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        let Query(query) = query.map_err(invalid)?;
+        let owner = match query.principal.as_deref() {
+            Some("me") => Some(call.asker.principal.arn.clone()),
+            other => other.map(str::to_owned),
+        };
+        let allowed = match query.result.as_deref() {
+            None => None,
+            Some("allow") => Some(true),
+            Some("deny") => Some(false),
+            Some(_) => return Err(ApiError::client(Code::Validation, "result must be allow or deny")),
+        };
+        let filter = DecisionFilter {
+            session: query.session.as_deref().map(|id| noun(SessionId::parse(id))).transpose()?,
+            owner,
+            target: query.target.as_deref().map(|id| noun(Target::parse(id))).transpose()?,
+            allowed,
+            since_ms: query.since_ms,
+            until_ms: query.until_ms,
+        };
+        let page = (query.limit.unwrap_or(LIMIT), query.token.as_deref());
+        let page = front.lifecycle.all_decisions(&call.asker, &filter, page).await?;
+        Ok(json!({"decisions": page.rows, "next": page.next}))
+    };
+    respond(work.await)
+}
+
+/// `GET /v1/decisions/{id}`: one decision with all that was asked.
+pub(super) async fn decision(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        Ok(json!(front.lifecycle.decision(&call.asker, checked(&id)?).await?))
+    };
+    respond(work.await)
+}
+
+/// `GET /v1/audit?id=`: what an id of any kind leads to.
+pub(super) async fn audit(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<AuditQuery>, QueryRejection>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let call = Call::verify(&front, peer, request).await?;
+        let Query(query) = query.map_err(invalid)?;
+        let chains = front.lifecycle.audit(&call.asker, checked(&query.id)?).await?;
+        Ok(json!({"chains": chains}))
+    };
+    respond(work.await)
+}
+
+fn invalid(error: QueryRejection) -> ApiError {
+    ApiError::client(Code::Validation, error.to_string())
+}
+
+fn checked(id: &str) -> Result<&str, ApiError> {
+    let fits = !id.is_empty() && id.len() <= ID_MAX && !id.chars().any(char::is_control);
+    if fits { Ok(id) } else { Err(ApiError::client(Code::Validation, "this is not an id of anything")) }
+}
