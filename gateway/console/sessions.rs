@@ -5,9 +5,9 @@ use axum::extract::{Path, Query, Request, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Console, Shared};
 use super::answer::{Answer, ConsoleError, body, noun};
 use super::visitor::Visitor;
+use super::{Console, Shared};
 use crate::error::{ApiError, Code};
 use crate::front_door::{one_session, session_json, session_request};
 use crate::lifecycle::{SessionQuery, Ticket};

@@ -4,8 +4,8 @@ use super::Lifecycle;
 use super::admission::Asker;
 use crate::error::ApiError;
 use crate::policy::{Action, Resource, Standing};
-use crate::replay::Outline;
 use crate::registry::{DecisionFilter, DecisionRecord, Page, SessionRecord};
+use crate::replay::Outline;
 use crate::session::SessionId;
 
 /// Rows looked at for one page that policy thins out.

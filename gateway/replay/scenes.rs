@@ -98,7 +98,8 @@ impl Scenes {
         let clock = self.clock(limit);
         let next = self.outline.scenes.get(index + 1).map(|next| next.start_ms);
         let until = next.unwrap_or(u64::MAX);
-        let mut marks = self.outline.marks.iter().filter(|(time_ms, _)| (scene.start_ms..until).contains(time_ms));
+        let mut marks =
+            self.outline.marks.iter().filter(|(time_ms, _)| (scene.start_ms..until).contains(time_ms));
         let mut mark = marks.next();
         let mut events = vec![nothing(clock.at(scene.start_ms))];
         let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
