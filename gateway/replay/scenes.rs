@@ -178,6 +178,7 @@ mod tests {
     use std::fmt::Write;
 
     use super::*;
+    use crate::transcript::terminal;
 
     fn recording(lines: &[String]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
