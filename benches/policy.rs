@@ -15,7 +15,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use postern::policy::{Action, Asked, Policy, Question, Resource};
-use postern::session::{AuthMethod, Instance, Principal, Target};
+use postern::session::{AuthMethod, Facts, Instance, Principal, Target};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -64,6 +64,7 @@ fn principal() -> Principal {
         role: Some("Team0".into()),
         method: AuthMethod::StsProof,
         authenticated_at: 0,
+        facts: Facts::default(),
     }
 }
 

@@ -41,7 +41,7 @@ use cedar_policy::Schema;
 
 pub use cases::CaseResult;
 pub use decide::Decision;
-pub use obligations::Obligations;
+pub use obligations::{OWN_NAME, Obligations, is_system_user};
 pub use problem::{Place, PolicyError, Problem};
 pub use question::{Action, Asked, Question, Resource, Running};
 pub use standing::Standing;
