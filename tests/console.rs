@@ -76,6 +76,7 @@ async fn a_link_signs_one_browser_in_once_as_who_was_proved() {
         let answer = enter(&house, &wrong).await;
         assert_eq!((answer.status, answer.cookies.len()), (403, 0), "{}", answer.text());
     }
+    assert_eq!(Call::get("/console/api/ways").send(&house.door).await.ok(), json!({"provider": false}));
     let unsigned = Call::post("/v1/login/browser", &json!({})).send(&house.door).await;
     assert_eq!(unsigned.status, 400);
 }
