@@ -17,7 +17,7 @@ use crate::broker::{BrokerError, Fleet};
 use crate::catalogue::{Catalogue, CatalogueError, FILE_NAME};
 use crate::client::ClientError;
 use crate::config::{Config, ConfigError, OnStop};
-use crate::console::{self, Console};
+use crate::console::{self, Console, ConsoleConfig};
 use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
 use crate::lifecycle::{Lifecycle, Retention, Rooms, Settings, Shadows};
@@ -263,7 +263,8 @@ fn console_routes(
     if !config.console.enabled {
         return axum::Router::new();
     }
-    let at = (config.console.clone(), public_url.to_owned());
+    let provider = config.identity.oidc.is_some();
+    let at = (ConsoleConfig { provider, ..config.console.clone() }, public_url.to_owned());
     let folder = config.state_directory.join("console");
     console::routes(Console::new(Arc::clone(lifecycle), at, keys, folder))
 }

@@ -57,6 +57,7 @@ fn is_signed_in(answer: &Answer) -> bool {
 async fn a_browser_signs_in_once_with_what_it_began() {
     let provider = Provider::start().await;
     let house = house(&provider, |_| {}).await;
+    assert_eq!(Call::get("/console/api/ways").send(&house.door).await.ok(), json!({"provider": true}));
     let answer = Call::get("/v1/login/oidc").send(&house.door).await;
     let cookie = raw_header(&answer, "set-cookie");
     for word in ["__Host-postern-sign-in=", "; Secure", "; HttpOnly", "; SameSite=Lax", "; Path=/;"] {

@@ -9,12 +9,16 @@ use tokio::sync::mpsc;
 use super::block::{Block, Packed};
 use super::{Catalogue, CatalogueError};
 use crate::asciicast::Header;
-use crate::replay::{End, ReplayError, Timeline, holds_flows};
+use crate::replay::{End, Outline, Outliner, ReplayError, Timeline, holds_flows};
 use crate::session::{SessionId, printable};
 use crate::transcript::{Command, Seen, Transcript};
 
 /// Blocks that wait for SQLite while the next are read.
 const AHEAD: usize = 8;
+/// Scenes from which on an outline is kept: some 8 MB of output.
+const SCENES_KEPT: usize = 20;
+/// Compression of outlines; screens are much alike.
+const LEVEL: i32 = 3;
 /// Commands of one recording that are kept: a week of typing.
 const COMMANDS_MAX: usize = 100_000;
 
@@ -57,6 +61,13 @@ impl Catalogue {
         for command in &read.commands {
             add_command(recording, command, &mut transaction).await?;
         }
+        if let Some(outline) = &read.outline {
+            sqlx::query("INSERT INTO outlines (recording, packed) VALUES ($1, $2)")
+                .bind(recording)
+                .bind(outline)
+                .execute(&mut *transaction)
+                .await?;
+        }
         sqlx::query(
             "UPDATE recordings SET principal = $2, target = $3, started_ms = $4, duration_ms = $5, \
              whole = $6 WHERE id = $1",
@@ -72,6 +83,19 @@ impl Catalogue {
         Ok(transaction.commit().await?)
     }
 
+    /// Where the scenes of a whole recording begin, if it is a long one.
+    ///
+    /// What cannot be read any more is left out: it can be found again.
+    pub async fn outline(&self, session: &SessionId) -> Result<Option<Outline>, CatalogueError> {
+        let statement = "SELECT packed FROM outlines o JOIN recordings r ON r.id = o.recording \
+             WHERE r.session = $1 AND r.whole";
+        let found: Option<Vec<u8>> =
+            sqlx::query_scalar(statement).bind(session.as_str()).fetch_optional(&self.reader).await?;
+        let Some(packed) = found else { return Ok(None) };
+        let text = zstd::stream::decode_all(packed.as_slice());
+        Ok(text.ok().and_then(|text| serde_json::from_slice(&text).ok()))
+    }
+
     /// Forgets a recording.
     pub async fn remove(&self, session: &SessionId) -> Result<(), CatalogueError> {
         let mut transaction = self.writer.begin().await?;
@@ -85,6 +109,7 @@ async fn remove(session: &SessionId, on: &mut SqliteConnection) -> Result<(), Ca
         "DELETE FROM words WHERE rowid IN (SELECT b.id FROM blocks b JOIN recordings r ON r.id = b.recording \
          WHERE r.session = $1)",
         "DELETE FROM blocks WHERE recording IN (SELECT id FROM recordings WHERE session = $1)",
+        "DELETE FROM outlines WHERE recording IN (SELECT id FROM recordings WHERE session = $1)",
         "DELETE FROM commands WHERE recording IN (SELECT id FROM recordings WHERE session = $1)",
         "DELETE FROM recordings WHERE session = $1",
     ] {
@@ -136,6 +161,8 @@ struct Read {
     duration_ms: u64,
     whole: bool,
     commands: Vec<Command>,
+    /// Its outline, packed; none if a pass finds it in a moment.
+    outline: Option<Vec<u8>>,
 }
 
 type Blocks = mpsc::Sender<(Packed, String)>;
@@ -147,16 +174,35 @@ fn read(path: &Path, blocks: &Blocks) -> Result<Read, ReplayError> {
     let transcript = Transcript::of(&header);
     let mut transcript = transcript.map_err(|error| ReplayError::NotARecording(error.to_string()))?;
     let (mut block, mut commands, mut duration_ms) = (Block::default(), Vec::new(), 0);
+    let mut outliner = Outliner::begin(&timeline, &transcript);
+    let mut outline = None;
     if !holds_flows(&header) {
-        while let Some(event) = timeline.next_event()? {
+        loop {
+            let place = timeline.place();
+            let Some(event) = timeline.next_event()? else { break };
             duration_ms = event.time_ms;
+            outliner.before(&event, place, &transcript);
             transcript.event(&event);
-            take(transcript.take(), (&mut block, &mut commands), blocks)?;
+            let seen = transcript.take();
+            outliner.commands(&seen.commands);
+            take(seen, (&mut block, &mut commands), blocks)?;
         }
-        take(transcript.finish(), (&mut block, &mut commands), blocks)?;
+        let seen = transcript.finish();
+        outliner.commands(&seen.commands);
+        take(seen, (&mut block, &mut commands), blocks)?;
         send(&mut block, blocks)?;
+        outline = packed(&outliner.done(&mut timeline))?;
     }
-    Ok(Read { header, duration_ms, whole: timeline.end() == End::Whole, commands })
+    Ok(Read { header, duration_ms, whole: timeline.end() == End::Whole, commands, outline })
+}
+
+/// The outline of a recording that is not read through in a moment.
+fn packed(outline: &Outline) -> Result<Option<Vec<u8>>, ReplayError> {
+    if outline.scenes() < SCENES_KEPT {
+        return Ok(None);
+    }
+    let text = serde_json::to_vec(outline).map_err(|error| ReplayError::Write(error.into()))?;
+    zstd::stream::encode_all(text.as_slice(), LEVEL).map(Some).map_err(ReplayError::Write)
 }
 
 fn take(

@@ -35,7 +35,7 @@ const ACQUIRE: Duration = Duration::from_secs(30);
 /// Searches at once; more of them wait for each other.
 const READERS: u32 = 4;
 /// Changes with the tables; another number makes the file anew.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// `detail=none` keeps block numbers only; which line it is, a look tells.
 const TABLES: &[&str] = &[
@@ -60,6 +60,9 @@ const TABLES: &[&str] = &[
         source TEXT NOT NULL,
         text TEXT NOT NULL)",
     "CREATE INDEX commands_of ON commands (recording)",
+    "CREATE TABLE outlines (
+        recording INTEGER PRIMARY KEY REFERENCES recordings (id),
+        packed BLOB NOT NULL)",
     "CREATE VIRTUAL TABLE words USING fts5 (text, content='', contentless_delete=1, \
         detail='none', tokenize='trigram')",
 ];
@@ -150,7 +153,7 @@ async fn make_tables(pool: &SqlitePool, anew: bool) -> Result<(), CatalogueError
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
     if anew || found != VERSION {
-        for table in ["words", "commands", "blocks", "recordings"] {
+        for table in ["words", "commands", "outlines", "blocks", "recordings"] {
             let drop = sqlx::AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"));
             sqlx::query(drop).execute(&mut *transaction).await?;
         }

@@ -178,3 +178,27 @@ fn what_cannot_be_searched_for_is_said() {
     assert!(Pattern::text("").is_err());
     assert_eq!(Pattern::regex("(root|admin) logged in").unwrap().words().unwrap().matches("AND").count(), 7);
 }
+
+#[tokio::test]
+async fn a_long_recording_is_opened_by_its_outline_as_by_a_pass_through_it() {
+    use crate::replay::Scenes;
+
+    let line = "x".repeat(40_000);
+    let events: Vec<(u64, char, &str)> = (0..300).map(|n| (n * 50, 'o', line.as_str())).collect();
+    let short: Events<'_> = &[(0, 'o', "short")];
+    let (catalogue, folder) = catalogue(&[("long", &events), ("short", short)]).await;
+    let id = |name| SessionId::parse(name).unwrap();
+    let outline = catalogue.outline(&id("long")).await.unwrap().unwrap();
+    assert!(catalogue.outline(&id("short")).await.unwrap().is_none(), "a pass finds that in a moment");
+
+    let path = folder.path().join("long.cast");
+    let (found, known) = (Scenes::of(&path).unwrap(), Scenes::with(&path, outline).unwrap());
+    let starts = found.starts(None);
+    assert!(starts.len() > 20, "{}", starts.len());
+    assert_eq!(known.starts(None), starts);
+    for index in [starts.len() - 1, 0, starts.len() / 2] {
+        assert_eq!(known.scene(index, None).unwrap(), found.scene(index, None).unwrap());
+    }
+    catalogue.remove(&id("long")).await.unwrap();
+    assert!(catalogue.outline(&id("long")).await.unwrap().is_none());
+}

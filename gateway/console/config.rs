@@ -14,11 +14,14 @@ pub struct ConsoleConfig {
     /// Whom one may be without a proof; no file can say so, only a demo.
     #[serde(skip)]
     pub people: Option<People>,
+    /// Whether people sign in at the company's identity provider too.
+    #[serde(skip)]
+    pub provider: bool,
 }
 
 impl Default for ConsoleConfig {
     fn default() -> Self {
-        Self { enabled: true, people: None }
+        Self { enabled: true, people: None, provider: false }
     }
 }
 

@@ -39,6 +39,7 @@ pub struct Console {
     origin: String,
     keys: Vec<PublicKey>,
     people: Option<People>,
+    provider: bool,
     replays: Replays,
 }
 
@@ -56,7 +57,8 @@ impl Console {
             tracing::warn!("the console's pages are not in this program: `make console` builds them");
         }
         let replays = Replays::new(folder);
-        Arc::new(Self { lifecycle, origin, keys, people: config.people, replays })
+        let (people, provider) = (config.people, config.provider);
+        Arc::new(Self { lifecycle, origin, keys, people, provider, replays })
     }
 }
 
@@ -66,6 +68,7 @@ type Shared = axum::extract::State<Arc<Console>>;
 pub fn routes(console: Arc<Console>) -> Router {
     let policy = content_policy(&console.origin);
     let api = Router::new()
+        .route("/ways", get(sign_in::ways))
         .route("/people", post(sign_in::people))
         .route("/sign-in", post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))

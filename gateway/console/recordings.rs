@@ -103,6 +103,8 @@ pub(super) async fn download(
         "pcapng" => ("pcapng", "application/octet-stream", Some(Format::Pcapng)),
         _ => return Err(ConsoleError::NotFound),
     };
+    // What is taken away is on record each time.
+    console.lifecycle.admitted_to_replay(&visitor.asker, &id).await?;
     let opened = console.opened(&visitor, &id).await?;
     let body = match format {
         None => {

@@ -24,6 +24,8 @@ use crate::shipper;
 
 /// Recordings kept open; the one unused longest makes room.
 const OPEN_MAX: usize = 24;
+/// Looks that are remembered, of everybody.
+const ADMITTED_MAX: usize = 1000;
 /// How long one is kept that nobody looks at.
 const UNUSED: Duration = Duration::from_secs(15 * 60);
 /// Passes over whole recordings at once: each keeps a core busy.
@@ -35,6 +37,8 @@ const LIMIT_MAX: u64 = 3600;
 pub(super) struct Replays {
     folder: PathBuf,
     open: Mutex<VecDeque<(SessionId, Instant, Arc<Opened>)>>,
+    /// Who was admitted to what, and when: one look is one decision on record.
+    admitted: Mutex<VecDeque<(SessionId, String, Instant)>>,
     passes: Semaphore,
 }
 
@@ -74,7 +78,7 @@ impl Replays {
     pub(super) fn new(folder: PathBuf) -> Self {
         // What a process left that was killed.
         let _ = std::fs::remove_dir_all(&folder);
-        Self { folder, open: Mutex::default(), passes: Semaphore::new(PASSES) }
+        Self { folder, open: Mutex::default(), admitted: Mutex::default(), passes: Semaphore::new(PASSES) }
     }
 
     fn cached(&self, id: &SessionId) -> Option<Arc<Opened>> {
@@ -96,14 +100,38 @@ impl Replays {
     }
 }
 
+impl Replays {
+    fn was_admitted(&self, id: &SessionId, principal: &str) -> bool {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        admitted.retain(|(.., at)| at.elapsed() < UNUSED);
+        admitted.iter().any(|(known, who, _)| known == id && who == principal)
+    }
+
+    fn admit(&self, id: &SessionId, principal: &str) {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        if admitted.len() >= ADMITTED_MAX {
+            admitted.pop_front();
+        }
+        admitted.push_back((id.clone(), principal.to_owned(), Instant::now()));
+    }
+}
+
 impl Console {
-    /// A recording for somebody who asks to see it: a decision on record.
+    /// A recording for somebody who asks to see it.
+    ///
+    /// Policy is asked every time; a person who goes on looking at the same
+    /// recording is on record once in a quarter of an hour.
     pub(super) async fn opened(
         &self,
         visitor: &Visitor,
         id: &SessionId,
     ) -> Result<Arc<Opened>, ConsoleError> {
-        self.lifecycle.admitted_to_replay(&visitor.asker, id).await?;
+        let principal = &visitor.asker.principal.id;
+        let goes_on = self.replays.was_admitted(id, principal);
+        if !goes_on || !self.lifecycle.may_replay(&visitor.asker, id).await? {
+            self.lifecycle.admitted_to_replay(&visitor.asker, id).await?;
+            self.replays.admit(id, principal);
+        }
         match self.replays.cached(id).filter(|opened| opened.sealed) {
             Some(opened) => Ok(opened),
             None => self.open(id).await,
@@ -144,8 +172,12 @@ impl Console {
         Ok(copy)
     }
 
-    async fn scenes<'a>(&self, opened: &'a Opened) -> Result<&'a Scenes, ConsoleError> {
+    async fn scenes<'a>(&self, id: &SessionId, opened: &'a Opened) -> Result<&'a Scenes, ConsoleError> {
         let pass = || async {
+            let known = if opened.sealed { self.lifecycle.outline(id).await } else { None };
+            if let Some(scenes) = known.and_then(|outline| Scenes::with(&opened.path, outline).ok()) {
+                return Ok(scenes);
+            }
             let busy = || ApiError::gateway("the gateway is being stopped");
             let _turn = self.replays.passes.acquire().await.map_err(|_| busy())?;
             let path = opened.path.clone();
@@ -178,7 +210,7 @@ pub(super) async fn index(
 ) -> Answer {
     let id = noun(SessionId::parse(&id))?;
     let opened = console.opened(&visitor, &id).await?;
-    let scenes = console.scenes(&opened).await?;
+    let scenes = console.scenes(&id, &opened).await?;
     let limit = cut.limit();
     let idle = limit.map(|limit| format!("?idle={}", limit / 1000)).unwrap_or_default();
     let url = |index: usize| format!("/console/api/sessions/{id}/replay/{index}{idle}");
@@ -209,7 +241,7 @@ pub(super) async fn scene(
 ) -> Answer {
     let id = noun(SessionId::parse(&id))?;
     let opened = console.still_open(&visitor, &id).await?;
-    console.scenes(&opened).await?;
+    console.scenes(&id, &opened).await?;
     let read = tokio::task::spawn_blocking(move || {
         let shown = opened.scenes.get().map(|scenes| scenes.scene(number, cut.limit()));
         shown.transpose().map(Option::flatten)

@@ -5,9 +5,9 @@ use axum::extract::{Path, Query, Request, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::answer::{Answer, ConsoleError, body, noun};
 use super::visitor::Visitor;
+use super::{Console, Shared};
 use crate::error::{ApiError, Code};
 use crate::front_door::{one_session, session_json, session_request};
 use crate::lifecycle::{SessionQuery, Ticket};
@@ -52,7 +52,7 @@ pub(super) async fn sessions(
     let filter = Filter { span, state, target: noun(target)?, owner: wanted.owner, ..Filter::default() };
     let query = SessionQuery { filter, limit: wanted.limit.unwrap_or(50), token: wanted.token };
     let page = console.lifecycle.sessions(&visitor.asker, query).await?;
-    let rows: Vec<Value> = page.rows.iter().map(|record| row(record, &visitor)).collect();
+    let rows: Vec<Value> = page.rows.iter().map(|record| row(&console, record, &visitor)).collect();
     Ok(Json(json!({"sessions": rows, "next": page.next})))
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn sessions(
 pub(super) async fn session(State(console): Shared, visitor: Visitor, Path(id): Path<String>) -> Answer {
     let record = console.lifecycle.session(&visitor.asker, &noun(SessionId::parse(&id))?).await?;
     let mut json = one_session(&console.lifecycle, &record).await?;
-    add(&mut json, &record, &visitor);
+    add(&mut json, &console, (&record, &visitor));
     Ok(Json(json))
 }
 
@@ -92,14 +92,15 @@ pub(super) async fn end(
     Ok(Json(json!({"session": id, "ended": true})))
 }
 
-fn row(record: &SessionRecord, visitor: &Visitor) -> Value {
+fn row(console: &Console, record: &SessionRecord, visitor: &Visitor) -> Value {
     let mut json = session_json(record);
-    add(&mut json, record, visitor);
+    add(&mut json, console, (record, visitor));
     json
 }
 
-fn add(json: &mut Value, record: &SessionRecord, visitor: &Visitor) {
+fn add(json: &mut Value, console: &Console, (record, visitor): (&SessionRecord, &Visitor)) {
     if let Some(object) = json.as_object_mut() {
+        object.insert("idle_ms".to_owned(), json!(console.lifecycle.idle_ms(&record.id)));
         object.insert("target_name".to_owned(), json!(record.instance.name));
         object.insert("mine".to_owned(), (record.principal.id == visitor.asker.principal.id).into());
     }

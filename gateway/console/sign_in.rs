@@ -38,6 +38,11 @@ pub(super) struct SignOut {
     everywhere: bool,
 }
 
+/// `GET ways`: how one signs in here besides by a link.
+pub(super) async fn ways(State(console): Shared) -> Json<Value> {
+    Json(json!({"provider": console.provider}))
+}
+
 /// `POST people`: whom one may be in a demo, for whoever has its key.
 pub(super) async fn people(State(console): Shared, headers: HeaderMap, request: Request) -> Answer {
     check_origin(&Method::POST, &headers, &console.origin)?;

@@ -15,7 +15,7 @@ use super::call::{Call, json as answer, read_body, refusal};
 use super::rest::respond;
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
-use crate::identity::{Issued, StsProof};
+use crate::identity::{Issued, StsProof, Use};
 
 /// `GET /v1/login/challenge`: 32 bytes to sign, once, within 2 minutes.
 pub(super) async fn challenge(State(front): State<Arc<Front>>, Extension(peer): Extension<Peer>) -> Response {
@@ -79,6 +79,11 @@ pub(super) async fn browser(
 ) -> Response {
     let work = async {
         let call = Call::verify(&front, peer, request).await?;
+        // Who captured a call must not sign a browser in with it.
+        if front.seen.take(&call.caller, OffsetDateTime::now_utc()) != Use::First {
+            let sentence = "this request was used before; sign a new one";
+            return Err(ApiError::client(Code::InvalidSignature, sentence));
+        }
         let until_ms = u64::try_from(call.caller.expires_at.unix_timestamp()).unwrap_or_default() * 1000;
         let code = front.lifecycle.visit_code(&call.asker.principal, until_ms).await?;
         // What follows the # stays in the browser: no log on the way has it.

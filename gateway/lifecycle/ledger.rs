@@ -5,6 +5,7 @@ use super::admission::Asker;
 use crate::error::ApiError;
 use crate::policy::{Action, Resource, Standing};
 use crate::registry::{DecisionFilter, DecisionRecord, Page, SessionRecord};
+use crate::replay::Outline;
 use crate::session::SessionId;
 
 /// Rows looked at for one page that policy thins out.
@@ -46,6 +47,14 @@ impl Lifecycle {
     /// Whether the caller may replay a recording; not written down.
     pub async fn may_replay(&self, asker: &Asker, id: &SessionId) -> Result<bool, ApiError> {
         Ok(self.replayable(asker, id).await?.is_some())
+    }
+
+    /// Where the scenes of a long recording begin, for who was admitted to it.
+    ///
+    /// Without it a pass through the recording finds them.
+    pub async fn outline(&self, id: &SessionId) -> Option<Outline> {
+        let found = self.rooms.catalogue.outline(id).await;
+        found.inspect_err(|error| tracing::warn!(session = %id, %error, "no outline")).ok().flatten()
     }
 
     /// Whether the caller administers the gateway; not written down.

@@ -88,6 +88,12 @@ impl Lifecycle {
         })
     }
 
+    /// How long nothing was moved in a running session, milliseconds.
+    pub fn idle_ms(&self, id: &SessionId) -> Option<u64> {
+        let live = self.live.get(id).filter(|live| !live.has_ended())?;
+        u64::try_from(live.running(std::time::Instant::now()).idle.as_millis()).ok()
+    }
+
     /// The machines that the caller may see.
     pub async fn instances(&self, asker: &Asker) -> Result<Vec<Instance>, ApiError> {
         let instances = self.rooms.broker.instances().await?;

@@ -50,6 +50,11 @@ impl Lines {
         Ok(self.buffer.get(from..end))
     }
 
+    /// What the file consists of, as far as it is known.
+    pub fn source(&mut self) -> &mut Source {
+        &mut self.source
+    }
+
     /// Byte of the text at which the next line begins.
     pub fn offset(&self) -> u64 {
         self.offset

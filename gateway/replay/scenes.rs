@@ -7,33 +7,10 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::outline::{Outline, Outliner, PAUSE};
 use super::places::transcript;
-use super::{End, Place, ReplayError, Timeline};
+use super::{End, ReplayError, Timeline};
 use crate::asciicast::{Event, EventCode};
-use crate::session::printable;
-use crate::transcript::{parse_size, sane_size, terminal};
-
-/// Output of one scene, bytes; more would be slow to fetch.
-const OUTPUT: usize = 384 * 1024;
-/// Events of one scene.
-const EVENTS: usize = 8192;
-/// Screens kept of one recording, bytes; then scenes become longer.
-const SCREENS_MAX: usize = 32 * 1024 * 1024;
-/// Marks kept; a recording with more has them by machine.
-const MARKS_MAX: usize = 5000;
-/// Longest label of a mark, characters.
-const LABEL_MAX: usize = 160;
-/// Pauses worth cutting short, milliseconds, and how many are kept.
-const PAUSE: u64 = 1000;
-const PAUSES_MAX: usize = 50_000;
-
-/// Where a scene begins, and what the screen showed.
-struct Scene {
-    start_ms: u64,
-    place: Place,
-    size: (u16, u16),
-    screen: String,
-}
 
 /// A scene as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,71 +26,87 @@ pub struct Shown {
 /// A recording that can be looked at from any moment.
 pub struct Scenes {
     timeline: Mutex<Timeline>,
-    scenes: Vec<Scene>,
-    marks: Vec<(u64, String)>,
-    /// When each pause began, and how long it was.
-    pauses: Vec<(u64, u64)>,
-    duration_ms: u64,
-    end: End,
+    outline: Outline,
 }
 
 impl Scenes {
     /// Reads a recording once, to its end or to where it is damaged.
     pub fn of(path: &Path) -> Result<Self, ReplayError> {
-        let timeline = Timeline::open(path)?;
-        let mut pass = Pass::begin(timeline)?;
-        while pass.step()? {}
-        Ok(pass.done())
+        let mut timeline = Timeline::open(path)?;
+        let mut transcript = transcript(timeline.header())?;
+        let mut outliner = Outliner::begin(&timeline, &transcript);
+        loop {
+            let place = timeline.place();
+            let event = match timeline.next_event() {
+                Ok(Some(event)) => event,
+                Ok(None) | Err(ReplayError::Damaged { .. } | ReplayError::Line { .. }) => break,
+                Err(error) => return Err(error),
+            };
+            outliner.before(&event, place, &transcript);
+            transcript.event(&event);
+            outliner.commands(&transcript.take().commands);
+        }
+        outliner.commands(&transcript.finish().commands);
+        let outline = outliner.done(&mut timeline);
+        Ok(Self { timeline: Mutex::new(timeline), outline })
+    }
+
+    /// A recording whose outline is known from an earlier pass.
+    pub fn with(path: &Path, outline: Outline) -> Result<Self, ReplayError> {
+        let mut timeline = Timeline::open(path)?;
+        timeline.know_frames(&outline.frames);
+        Ok(Self { timeline: Mutex::new(timeline), outline })
     }
 
     /// How long it is, milliseconds; pauses cut to `limit` milliseconds.
     pub fn duration_ms(&self, limit: Option<u64>) -> u64 {
-        self.clock(limit).at(self.duration_ms)
+        self.clock(limit).at(self.outline.duration_ms)
     }
 
     /// Whether it ends where a recording does.
     pub fn end(&self) -> End {
-        self.end
+        self.outline.end
     }
 
     /// When each scene begins.
     pub fn starts(&self, limit: Option<u64>) -> Vec<u64> {
         let clock = self.clock(limit);
-        self.scenes.iter().map(|scene| clock.at(scene.start_ms)).collect()
+        self.outline.scenes.iter().map(|scene| clock.at(scene.start_ms)).collect()
     }
 
     /// Commands, marks and new sizes, each with its moment.
     pub fn marks(&self, limit: Option<u64>) -> Vec<(u64, &str)> {
         let clock = self.clock(limit);
-        self.marks.iter().map(|(time_ms, label)| (clock.at(*time_ms), label.as_str())).collect()
+        self.outline.marks.iter().map(|(time_ms, label)| (clock.at(*time_ms), label.as_str())).collect()
     }
 
     /// The window at the beginning.
     pub fn size(&self) -> (u16, u16) {
-        self.scenes.first().map_or((80, 24), |scene| scene.size)
+        self.outline.scenes.first().map_or((80, 24), |scene| scene.size)
     }
 
     /// When pauses began and how many milliseconds of each are left out.
     pub fn cuts(&self, limit: u64) -> Vec<(u64, u64)> {
         let limit = limit.max(PAUSE);
-        let longer = self.pauses.iter().filter(|(_, pause)| *pause > limit);
+        let longer = self.outline.pauses.iter().filter(|(_, pause)| *pause > limit);
         longer.map(|(began, pause)| (*began, pause - limit)).collect()
     }
 
     /// One scene; none if there are not so many.
     pub fn scene(&self, index: usize, limit: Option<u64>) -> Result<Option<Shown>, ReplayError> {
-        let Some(scene) = self.scenes.get(index) else { return Ok(None) };
+        let Some(scene) = self.outline.scenes.get(index) else { return Ok(None) };
         let clock = self.clock(limit);
-        let next = self.scenes.get(index + 1).map(|next| next.start_ms);
+        let next = self.outline.scenes.get(index + 1).map(|next| next.start_ms);
         let until = next.unwrap_or(u64::MAX);
-        let mut marks = self.marks.iter().filter(|(time_ms, _)| (scene.start_ms..until).contains(time_ms));
+        let mut marks =
+            self.outline.marks.iter().filter(|(time_ms, _)| (scene.start_ms..until).contains(time_ms));
         let mut mark = marks.next();
         let mut events = vec![nothing(clock.at(scene.start_ms))];
         let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
         timeline.go(scene.place)?;
         // What cannot be read ends the scene; the pass ended there too.
         while let Ok(Some(mut event)) = timeline.next_event() {
-            if event.time_ms >= until || event.time_ms > self.duration_ms {
+            if event.time_ms >= until || event.time_ms > self.outline.duration_ms {
                 break;
             }
             while let Some((time_ms, label)) = mark.filter(|(time_ms, _)| *time_ms <= event.time_ms) {
@@ -130,7 +123,7 @@ impl Scenes {
             mark = marks.next();
         }
         if next.is_none() {
-            events.push(nothing(clock.at(self.duration_ms)));
+            events.push(nothing(clock.at(self.outline.duration_ms)));
         }
         Ok(Some(Shown { size: scene.size, screen: scene.screen.clone(), events }))
     }
@@ -139,7 +132,7 @@ impl Scenes {
         let limit = limit.map(|limit| limit.max(PAUSE));
         let mut before = 0;
         let cuts = limit.map(|limit| {
-            let longer = self.pauses.iter().filter(|(_, pause)| *pause > limit);
+            let longer = self.outline.pauses.iter().filter(|(_, pause)| *pause > limit);
             let cut = longer.map(|(began, pause)| {
                 let cut = (*began, before);
                 before += pause - limit;
@@ -172,136 +165,6 @@ impl Clock {
     }
 }
 
-/// The one pass through a recording.
-struct Pass {
-    timeline: Timeline,
-    terminal: avt::Terminal,
-    transcript: crate::transcript::Transcript,
-    size: (u16, u16),
-    output: usize,
-    events: usize,
-    screens: usize,
-    spacing: usize,
-    last_ms: u64,
-    scenes: Vec<Scene>,
-    marks: Vec<(u64, String)>,
-    pauses: Vec<(u64, u64)>,
-}
-
-impl Pass {
-    fn begin(timeline: Timeline) -> Result<Self, ReplayError> {
-        let not = |error: avt::InvalidSize| ReplayError::NotARecording(error.to_string());
-        let size = (timeline.header().width, timeline.header().height);
-        let first = Scene { start_ms: 0, place: timeline.first(), size: sane(size), screen: String::new() };
-        Ok(Self {
-            terminal: terminal(size.0, size.1).map_err(not)?,
-            transcript: transcript(timeline.header())?,
-            timeline,
-            size: sane(size),
-            output: 0,
-            events: 0,
-            screens: 0,
-            spacing: OUTPUT,
-            last_ms: 0,
-            scenes: vec![first],
-            marks: Vec::new(),
-            pauses: Vec::new(),
-        })
-    }
-
-    /// Takes one event; false at the end, and where the file is damaged.
-    fn step(&mut self) -> Result<bool, ReplayError> {
-        let place = self.timeline.place();
-        let event = match self.timeline.next_event() {
-            Ok(Some(event)) => event,
-            Ok(None) | Err(ReplayError::Damaged { .. } | ReplayError::Line { .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        if (self.output >= self.spacing || self.events >= EVENTS) && event.time_ms > self.last_ms {
-            self.cut(event.time_ms, place);
-        }
-        let pause = event.time_ms - self.last_ms;
-        if pause > PAUSE && self.pauses.len() < PAUSES_MAX {
-            self.pauses.push((self.last_ms, pause));
-        }
-        self.last_ms = event.time_ms;
-        self.take(&event);
-        Ok(true)
-    }
-
-    fn cut(&mut self, start_ms: u64, place: Place) {
-        let screen = self.terminal.dump();
-        self.screens += screen.len();
-        if self.screens > SCREENS_MAX {
-            // Every other screen is forgotten: scenes become twice as long.
-            let mut nth = 0usize;
-            self.scenes.retain(|_| {
-                nth += 1;
-                nth % 2 == 1
-            });
-            self.screens = self.scenes.iter().map(|scene| scene.screen.len()).sum::<usize>() + screen.len();
-            self.spacing = self.spacing.saturating_mul(2);
-        }
-        self.scenes.push(Scene { start_ms, place, size: self.size, screen });
-        (self.output, self.events) = (0, 0);
-    }
-
-    fn take(&mut self, event: &Event) {
-        self.events += 1;
-        match event.code {
-            EventCode::Output => {
-                self.output += event.data.len();
-                self.terminal.feed(&event.data);
-            }
-            EventCode::Resize => {
-                if let Some(size) = parse_size(&event.data) {
-                    self.size = sane(size);
-                    let (cols, rows) = sane_size(size.0, size.1);
-                    self.terminal.resize(cols, rows);
-                    self.mark(event.time_ms, &format!("window {}", event.data));
-                }
-            }
-            EventCode::Marker => self.mark(event.time_ms, &event.data),
-            _ => {}
-        }
-        self.transcript.event(event);
-        for command in self.transcript.take().commands {
-            self.mark(command.time_ms.min(event.time_ms), &command.text);
-        }
-    }
-
-    fn mark(&mut self, time_ms: u64, label: &str) {
-        if self.marks.len() < MARKS_MAX {
-            self.marks.push((time_ms, printable(label).chars().take(LABEL_MAX).collect()));
-        }
-    }
-
-    fn done(mut self) -> Scenes {
-        for command in self.transcript.finish().commands {
-            if self.marks.len() < MARKS_MAX {
-                self.marks.push((command.time_ms.min(self.last_ms), printable(&command.text)));
-            }
-        }
-        self.marks.sort_by_key(|(time_ms, _)| *time_ms);
-        let last_start = self.scenes.last().map_or(0, |scene| scene.start_ms);
-        // A scene lasts at least a moment, or players refuse it.
-        let duration_ms = self.last_ms.max(last_start + 1);
-        Scenes {
-            end: self.timeline.end(),
-            timeline: Mutex::new(self.timeline),
-            scenes: self.scenes,
-            marks: self.marks,
-            pauses: self.pauses,
-            duration_ms,
-        }
-    }
-}
-
-fn sane((cols, rows): (u16, u16)) -> (u16, u16) {
-    let (cols, rows) = sane_size(cols, rows);
-    (u16::try_from(cols).unwrap_or(80), u16::try_from(rows).unwrap_or(24))
-}
-
 fn nothing(time_ms: u64) -> Event {
     Event { time_ms, code: EventCode::Output, data: String::new() }
 }
@@ -315,6 +178,7 @@ mod tests {
     use std::fmt::Write;
 
     use super::*;
+    use crate::transcript::terminal;
 
     fn recording(lines: &[String]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();

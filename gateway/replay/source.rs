@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use serde::{Deserialize, Serialize};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use super::ReplayError;
@@ -21,8 +22,8 @@ const ZSTD_MAGIC: u32 = 0xFD2F_B528;
 const SKIPPABLE_MAGIC: u32 = 0x184D_2A50;
 
 /// Where a frame begins, in the file and in the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Frame {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
     file: u64,
     text: u64,
 }
@@ -61,6 +62,18 @@ impl Source {
         match &mut self.zstd {
             Some(unpacker) => unpacker.seek(&mut self.file, text),
             None => self.file.seek(SeekFrom::Start(text)).map(|_| ()).map_err(ReplayError::Read),
+        }
+    }
+
+    /// The frames that are known so far; none if it is not compressed.
+    pub fn frames(&self) -> &[Frame] {
+        self.zstd.as_ref().map(|unpacker| unpacker.frames.as_slice()).unwrap_or_default()
+    }
+
+    /// Frames that an earlier reader of the same bytes has found.
+    pub fn know(&mut self, frames: &[Frame]) {
+        if let (Some(unpacker), false) = (&mut self.zstd, frames.is_empty()) {
+            unpacker.frames = frames.to_vec();
         }
     }
 

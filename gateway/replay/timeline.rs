@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::lines::Lines;
+use super::source::Frame;
 use super::{ReplayError, version3};
 use crate::asciicast::{CastError, Event, Header, peek};
 
 /// How a recording ended, as far as it could be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// After a whole line and, if compressed, a whole frame.
     Whole,
@@ -17,7 +20,7 @@ pub enum End {
 }
 
 /// A place between two events, to come back to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Milliseconds of the event before it.
     pub time_ms: u64,
@@ -115,6 +118,16 @@ impl Timeline {
         self.first
     }
 
+    /// The compressed frames that are known so far.
+    pub(super) fn frames(&mut self) -> Vec<Frame> {
+        self.lines.source().frames().to_vec()
+    }
+
+    /// Frames that an earlier reader of the same bytes has found.
+    pub(super) fn know_frames(&mut self, frames: &[Frame]) {
+        self.lines.source().know(frames);
+    }
+
     /// Continues from a place.
     pub fn go(&mut self, place: Place) -> Result<(), ReplayError> {
         self.lines.seek(place.offset, place.line)?;
@@ -147,7 +160,7 @@ fn read_event(version: u8, line: &[u8], clock_us: &mut u64) -> Result<Event, Cas
 }
 
 fn read_header(line: &[u8]) -> Result<(u8, Header), ReplayError> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Version {
         version: u8,
     }

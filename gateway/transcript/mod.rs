@@ -148,6 +148,17 @@ impl Transcript {
         Seen { lines: self.rows.take(), commands: self.commands.take() }
     }
 
+    /// The output that makes a new terminal look as this one does now.
+    pub fn screen(&self) -> String {
+        self.terminal.dump()
+    }
+
+    /// Columns and rows of the terminal.
+    pub fn size(&self) -> (u16, u16) {
+        let (cols, rows) = self.terminal.size();
+        (u16::try_from(cols).unwrap_or(u16::MAX), u16::try_from(rows).unwrap_or(u16::MAX))
+    }
+
     /// The rest, with what the screen shows at the end.
     pub fn finish(mut self) -> Seen {
         self.rows.finish(&self.terminal);

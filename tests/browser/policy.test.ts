@@ -1,5 +1,9 @@
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "./support/pages";
-import { another, opened, sessionOf, shell, shows, signIn, type } from "./support/person";
+import { another, demo, opened, sessionOf, shell, shows, signIn, type } from "./support/person";
+
+const PICTURE = "../../build/browser/pages/policies-light.png";
 
 test("a denial says which policy and why, and is in the ledger", async ({ page }) => {
   await signIn(page, "carol");
@@ -67,4 +71,29 @@ test("nobody reads another person's session without the right to", async ({ page
     expect(answer.status(), path).toBeGreaterThanOrEqual(400);
   }
   await type(tab, "exit");
+});
+
+test("who administers reads the policy files, and what is wrong with them", async ({ page }) => {
+  const file = (name: string): string => join(demo().policies, name);
+  const admins = `@id("browser-test-admins") permit (principal in Postern::Group::"auditors", action == Postern::Action::"administer", resource);`;
+  writeFileSync(file("browser-test.cedar"), admins);
+  try {
+    await signIn(page, "carol");
+    await expect(async () => {
+      await page.reload();
+      await expect(page.getByRole("link", { name: "Policies" })).toBeVisible({ timeout: 1000 });
+    }).toPass();
+    await page.getByRole("link", { name: "Policies" }).click();
+    await expect(page.getByText("The folder is what decides now.")).toBeVisible();
+    await page.getByRole("button", { name: "browser-test.cedar" }).click();
+    await expect(page.locator(".files pre")).toContainText("browser-test-admins");
+    await page.screenshot({ path: PICTURE });
+    writeFileSync(file("browser-wrong.cedar"), `@id("wrong") permit (principal == 7);`);
+    await page.reload();
+    await expect(page.getByText("the set before it stays in force")).toBeVisible();
+    await expect(page.locator(".problem")).toContainText("browser-wrong.cedar");
+  } finally {
+    rmSync(file("browser-wrong.cedar"), { force: true });
+    rmSync(file("browser-test.cedar"), { force: true });
+  }
 });

@@ -52,7 +52,8 @@ test("a network that is gone for a while ends nothing and loses no key", async (
 });
 
 test("a flood does not freeze the tab, and Ctrl-C ends it", async ({ page }) => {
-  test.setTimeout(120_000);
+  // What the agent has read already comes first: with a slow build that takes its time.
+  test.setTimeout(300_000);
   await signIn(page, "alice");
   const tab = await shell(page);
   await type(tab, "yes 0123456789012345678901234567890123456789012345678901234567890123456789");
@@ -71,7 +72,7 @@ test("a flood does not freeze the tab, and Ctrl-C ends it", async ({ page }) => 
   expect(longest).toBeLessThan(2000);
   await tab.keyboard.press("Control+c");
   await type(tab, "echo calm again");
-  await expect.poll(async () => /\ncalm again\s*\n/.test(await text(tab)), { timeout: 60_000 }).toBe(true);
+  await expect.poll(async () => /\ncalm again\s*\n/.test(await text(tab)), { timeout: 240_000 }).toBe(true);
   await type(tab, "exit");
 });
 

@@ -62,6 +62,7 @@ export interface Session {
   bytes_in: number;
   bytes_out: number;
   mine: boolean;
+  idle_ms: number | null;
   kms_key_id?: string;
   archived_ms?: number;
   hold?: { since_ms: number; by: string; reason: string | null };

@@ -76,6 +76,7 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
     }
   }
 
+  const written = new Written(terminal);
   const encoder = new TextEncoder();
   const channel = new Channel(
     ticket,
@@ -91,7 +92,7 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
         options.status(status);
       },
       event: (event) => {
-        if (event.kind === "output") terminal.write(event.bytes, event.done);
+        if (event.kind === "output") written.add(event.bytes, event.done);
         else if (event.kind === "message") terminal.write(`${event.text.split("\n").map(plain).join("\r\n")}\r\n`);
       },
     },
@@ -133,6 +134,41 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
       terminal.dispose();
     },
   };
+}
+
+/** Bytes that go into the terminal at once while it is busy. */
+const AT_ONCE = 256 * 1024;
+
+/** Output on its way: at once while it is quiet, in large pieces in a flood. */
+class Written {
+  private pieces: { bytes: Uint8Array; done: () => void }[] = [];
+  private busy = false;
+
+  constructor(private readonly terminal: Terminal) {}
+
+  add(bytes: Uint8Array, done: () => void): void {
+    this.pieces.push({ bytes, done });
+    if (!this.busy) this.write();
+  }
+
+  private write(): void {
+    let [count, length] = [0, 0];
+    while (count < this.pieces.length && length < AT_ONCE) length += this.pieces[count++]?.bytes.length ?? 0;
+    if (count === 0) return;
+    const taken = this.pieces.splice(0, count);
+    const all = new Uint8Array(length);
+    let at = 0;
+    for (const { bytes } of taken) {
+      all.set(bytes, at);
+      at += bytes.length;
+    }
+    this.busy = true;
+    this.terminal.write(all, () => {
+      for (const { done } of taken) done();
+      this.busy = false;
+      this.write();
+    });
+  }
 }
 
 /** A GPU draws it where there is one; else the page does. */

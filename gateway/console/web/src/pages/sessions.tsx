@@ -109,6 +109,7 @@ export function SessionsPage({ query }: { query: URLSearchParams }) {
                   </td>
                   <td data-name="When" title={moment(session.started_ms)}>
                     {session.ended_ms ? `${moment(session.started_ms)}, ${span(session.ended_ms - session.started_ms)}` : ago(session.started_ms, now)}
+                    {session.idle_ms !== null && session.idle_ms > 60_000 && <div class="dim reason">idle {span(session.idle_ms)}</div>}
                   </td>
                   <td data-name="In / out" class="number">
                     {bytes(session.bytes_in)} / {bytes(session.bytes_out)}

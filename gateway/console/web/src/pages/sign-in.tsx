@@ -1,6 +1,6 @@
 /** Signing in: by a link of the command line, or in a demo by picking. */
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, post } from "../api";
+import { ApiError, get, post } from "../api";
 import { Copy, Failure } from "../parts";
 import { BASE, go } from "../route";
 import { clean } from "../words";
@@ -22,6 +22,7 @@ export function SignInPage({ ended, done }: { ended: boolean; done: () => void }
   const [bring] = useState(brought);
   const [people, setPeople] = useState<Person[]>();
   const [error, setError] = useState<unknown>();
+  const [provider, setProvider] = useState(false);
   const arrived = (): void => {
     if (location.pathname.startsWith(`${BASE}/enter`)) go("/targets", true);
     done();
@@ -37,6 +38,8 @@ export function SignInPage({ ended, done }: { ended: boolean; done: () => void }
   };
   useEffect(() => {
     document.title = "Sign in · Postern";
+    // Without an answer the other ways are still shown.
+    get<{ provider: boolean }>("/ways").then((ways) => setProvider(ways.provider), () => {});
     // A code is used up at once; it stays in no history.
     if (bring.code) {
       history.replaceState(null, "", location.pathname);
@@ -72,9 +75,16 @@ export function SignInPage({ ended, done }: { ended: boolean; done: () => void }
             </ul>
           </>
         )}
+        {provider && !bring.demo && (
+          <p>
+            <a class="button primary" href={`/v1/login/oidc?return_to=${BASE}/`}>
+              Sign in with your company account
+            </a>
+          </p>
+        )}
         {!bring.code && !people && (
           <>
-            <p>Your AWS identity opens this door. In a terminal, run</p>
+            <p>{provider ? "Or use your AWS identity: in a terminal, run" : "Your AWS identity opens this door. In a terminal, run"}</p>
             <p class="line">
               <code>postern console</code> <Copy text="postern console" label="the command" />
             </p>
