@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group};
 use postern::policy::{Action, Asked, Policy, Question, Resource};
-use postern::session::{AuthMethod, Instance, Principal, Target};
+use postern::session::{AuthMethod, Facts, Instance, Principal, Target};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -66,6 +66,7 @@ fn principal() -> Principal {
         role: Some("Team0".into()),
         method: AuthMethod::StsProof,
         authenticated_at: 0,
+        facts: Facts::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::archive::ArchiveConfig;
 use crate::broker::BrokerConfig;
 use crate::console::ConsoleConfig;
 use crate::front_door::Tls;
+use crate::identity::{OidcConfig, WebIdentityConfig};
 use crate::relay::Times;
 use crate::shipper::ShipperConfig;
 
@@ -125,6 +126,12 @@ pub struct IdentitySection {
     pub sts_endpoint_url: Option<String>,
     /// PEM file of roots trusted for that call besides the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// The company's identity provider, if people sign in with it.
+    #[serde(default)]
+    pub oidc: Option<OidcConfig>,
+    /// The accounts whose STS issues tokens for this gateway.
+    #[serde(default)]
+    pub web_identity: WebIdentityConfig,
 }
 
 /// The policy folder.
@@ -167,6 +174,8 @@ pub struct SessionsConfig {
     pub first_client_seconds: u64,
     /// How long a session lives without a client, seconds.
     pub client_away_seconds: u64,
+    /// How often SSM is asked for sessions past the gateway, seconds.
+    pub shadow_seconds: u64,
     /// This node's name in records; the host's name if empty.
     pub node: String,
     /// What happens to sessions when the gateway is stopped.
@@ -199,6 +208,7 @@ impl Default for SessionsConfig {
             ping_seconds: 30,
             first_client_seconds: 60,
             client_away_seconds: 1200,
+            shadow_seconds: 60,
             node: String::new(),
             on_stop: OnStop::HandOver,
         }
@@ -333,7 +343,9 @@ mod tests {
 
     /// `#key = value` becomes `key = value`; prose begins with `# `.
     fn uncomment(line: &str) -> String {
-        let key = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+        let key = line
+            .strip_prefix('#')
+            .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['));
         format!("{}\n", key.unwrap_or(line))
     }
 

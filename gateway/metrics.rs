@@ -127,6 +127,10 @@ pub struct WatchMetrics {
     pub alerts: IntCounterVec,
     /// Alerts for SNS, by `result` (published, failed, dropped).
     pub alerts_published: IntCounterVec,
+    /// Sessions that run past the gateway now.
+    pub shadow_sessions: IntGauge,
+    /// Sessions that were seen to run past the gateway.
+    pub shadow_sessions_seen: IntCounter,
 }
 
 impl WatchMetrics {
@@ -148,6 +152,14 @@ impl WatchMetrics {
             )?,
             alerts: table.counters("alerts_total", "Alerts raised.", &["rule"])?,
             alerts_published: table.counters("alerts_published_total", "Alerts for SNS.", &["result"])?,
+            shadow_sessions: table.gauge(
+                "shadow_sessions",
+                "Sessions at SSM that did not come through the gateway and run now.",
+            )?,
+            shadow_sessions_seen: table.counter(
+                "shadow_sessions_seen_total",
+                "Sessions at SSM that did not come through the gateway.",
+            )?,
         })
     }
 }

@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 
 use crate::alerts::{self, PublishError, Publisher, Rules, RulesError};
 use crate::archive::{Archive, ArchiveError};
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{BrokerError, Fleet};
 use crate::catalogue::{Catalogue, CatalogueError, FILE_NAME};
 use crate::client::ClientError;
 use crate::config::{Config, ConfigError, OnStop};
 use crate::console::{self, Console};
 use crate::front_door::{Admin, Front, Listener, TlsError, router, serve_admin};
 use crate::identity::{Identity, IdentityConfig, IdentityError, KeyRing, SeenSignatures};
-use crate::lifecycle::{Lifecycle, Retention, Rooms, Settings};
+use crate::lifecycle::{Lifecycle, Retention, Rooms, Settings, Shadows};
 use crate::metrics::Metrics;
 use crate::policy::{PolicyError, Standing};
 use crate::recorder::{PublicKey, Recorder, RecorderConfig, RecorderError, SigningKey};
@@ -120,9 +120,7 @@ impl Gateway {
         private_folder(&config.state_directory)?;
         private_folder(&config.state_directory.join("keys"))?;
         let metrics = Arc::new(Metrics::new()?);
-        let policy = Standing::load(&config.policy.directory)?;
-        let set = policy.set();
-        tracing::info!(policies = set.len(), digest = set.digest(), "policies loaded");
+        let policy = policies(&config)?;
         let rules = alert_rules(&config)?;
         let keys = Arc::new(KeyRing::open(&config.key_ring())?);
         let signing = SigningKey::open(&config.signing_key())?;
@@ -135,7 +133,7 @@ impl Gateway {
         let archive = archive(&config).await?;
         let node = node_name(&config);
         let unfinished = registry.unfinished(&node).await?;
-        let broker = Arc::new(Broker::new(config.broker.clone(), Arc::clone(&metrics)).await?);
+        let broker = Arc::new(Fleet::new(config.broker.clone(), Arc::clone(&metrics)).await?);
         let shipper = shipper(&config, &recorder, &metrics).await?;
 
         let listener =
@@ -148,6 +146,7 @@ impl Gateway {
 
         let identity = Identity::new(identity_config(&config, &public_url), Arc::clone(&keys))?;
         let publisher = Publisher::for_rules(&rules, &config.alerts, &config.broker, &metrics).await?;
+        let shadows = shadows((&broker, &registry), &metrics, &publisher);
         let raised = alerts::watch(rules, recorder.feed(), publisher, Arc::clone(&metrics))
             .map_err(ServeError::Thread)?;
         let rooms = Rooms {
@@ -173,11 +172,13 @@ impl Gateway {
             lifecycle: Arc::clone(&lifecycle),
             metrics: Arc::clone(&metrics),
             origin: public_url.clone(),
+            shadows: Arc::clone(&shadows),
             recording_keys: recording_keys_json,
         });
         let routes = router(front).merge(console_routes(&config, &public_url, &lifecycle, signing_keys));
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
+        look_for_shadows(shadows, &config, &stopped);
         let listeners = vec![
             tokio::spawn(listener.serve(routes, stopped.clone())),
             tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
@@ -228,6 +229,30 @@ impl Gateway {
     }
 }
 
+fn policies(config: &Config) -> Result<Standing, PolicyError> {
+    let policy = Standing::load(&config.policy.directory)?;
+    let set = policy.set();
+    tracing::info!(policies = set.len(), digest = set.digest(), "policies loaded");
+    Ok(policy)
+}
+
+fn shadows(
+    (broker, registry): (&Arc<Fleet>, &Registry),
+    metrics: &Arc<Metrics>,
+    publisher: &Option<Publisher>,
+) -> Arc<Shadows> {
+    let (broker, metrics) = (Arc::clone(broker), Arc::clone(metrics));
+    Arc::new(Shadows::new(broker, registry.clone(), metrics, publisher.clone()))
+}
+
+/// Looks for sessions past the gateway, unless told never to.
+fn look_for_shadows(shadows: Arc<Shadows>, config: &Config, stopped: &watch::Receiver<bool>) {
+    let seconds = config.sessions.shadow_seconds;
+    if seconds > 0 {
+        tokio::spawn(shadows.look(Duration::from_secs(seconds), stopped.clone()));
+    }
+}
+
 /// The pages for browsers, if there are to be any.
 fn console_routes(
     config: &Config,
@@ -251,6 +276,7 @@ fn settings(config: &Config, public_url: &str, node: String) -> Settings {
         sessions_per_principal: config.sessions.per_principal,
         connections_per_session: config.sessions.connections_per_session,
         times: config.times(),
+        describe_every: config.broker.describe_every(),
         retention: Retention {
             keep_local_days: config.archive.keep_local_days,
             delete_after_days: config.archive.delete_after_days,
@@ -311,6 +337,8 @@ fn identity_config(config: &Config, public_url: &str) -> IdentityConfig {
     identity.regions = config.identity.regions.clone();
     identity.sts_endpoint_url = config.identity.sts_endpoint_url.clone().or_else(sts_from_environment);
     identity.ca_bundle = config.identity.ca_bundle.clone();
+    identity.oidc = config.identity.oidc.clone();
+    identity.web_identity = config.identity.web_identity.clone();
     identity.key_ttl = Duration::from_secs(u64::from(config.identity.key_minutes) * 60);
     identity
 }

@@ -244,18 +244,55 @@ pub enum Durability {
 pub enum AuthMethod {
     /// A challenge-bound STS `GetCallerIdentity`, rebuilt by the gateway.
     StsProof,
+    /// A token of STS `GetWebIdentityToken` for this gateway.
+    WebIdentity,
+    /// A sign-in at the company's identity provider.
+    Oidc,
 }
 
-/// Who is calling: a verified IAM identity.
+impl AuthMethod {
+    /// Its word in policies, records and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StsProof => "sts_proof",
+            Self::WebIdentity => "web_identity",
+            Self::Oidc => "oidc",
+        }
+    }
+}
+
+/// What else is known of a principal; empty after an STS proof.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// The address that the identity provider has verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The groups that the identity provider names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Whether a second factor was used, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mfa: Option<bool>,
+    /// The source identity of the AWS session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_identity: Option<String>,
+    /// The tags of the AWS identity or session.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Who is calling: a verified identity, of IAM or of an identity provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
-    /// Immutable id: `AROA…:session`, `AIDA…` or the account id for root.
+    /// Immutable id: `AROA…:session`, `AIDA…`, the account id for root, or
+    /// `issuer|subject` of an identity provider.
     pub id: String,
-    /// The ARN as STS gave it.
+    /// The ARN as STS gave it; whoever has none goes by the id.
     pub arn: String,
-    /// The account, twelve digits.
+    /// The account, twelve digits; empty for whoever is in none.
     pub account: String,
-    /// The person: role session name or user name.
+    /// The person: role session name, user name or name at the provider.
     pub name: String,
     /// The role's name, for assumed roles.
     pub role: Option<String>,
@@ -263,6 +300,13 @@ pub struct Principal {
     pub method: AuthMethod,
     /// When it was proved, seconds since the Unix epoch.
     pub authenticated_at: i64,
+    /// What else is known.
+    #[serde(default, skip_serializing_if = "is_bare")]
+    pub facts: Facts,
+}
+
+fn is_bare(facts: &Facts) -> bool {
+    *facts == Facts::default()
 }
 
 impl Principal {

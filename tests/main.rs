@@ -3,6 +3,7 @@
 // Helpers of tests fail by panicking too, not only functions marked as tests.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod accounts;
 mod alerts;
 mod architecture;
 mod archived;
@@ -11,6 +12,7 @@ mod bad_requests;
 mod caps;
 mod channel_closed;
 mod client_drop;
+mod command_sign_in;
 mod connections;
 mod console;
 mod denials;
@@ -21,11 +23,13 @@ mod keys;
 mod kms;
 mod ledger;
 mod lost_acknowledge;
+mod oidc;
 mod operations;
 mod pastes;
 mod policy_changes;
 mod port_restart;
 mod ports;
+mod read_only;
 mod record_before_acknowledge;
 mod replay;
 mod restart;
@@ -43,3 +47,4 @@ mod support;
 mod time_limits;
 mod tokens;
 mod upstream_drop;
+mod web_identity;

@@ -51,15 +51,20 @@ struct Message {
 }
 
 impl Publisher {
-    /// The publisher that the rules need; none if none of them publishes.
+    /// The publisher of the topic; none if there is no topic, and no rule
+    /// that needs one.
     pub async fn for_rules(
         rules: &Rules,
         config: &AlertsConfig,
         broker: &BrokerConfig,
         metrics: &Arc<Metrics>,
     ) -> Result<Option<Self>, PublishError> {
-        let Some(rule) = rules.all().find(|rule| rule.publish) else { return Ok(None) };
-        let topic = config.topic_arn.clone().ok_or_else(|| PublishError::NoTopic(rule.name.clone()))?;
+        let Some(topic) = config.topic_arn.clone() else {
+            return match rules.all().find(|rule| rule.publish) {
+                Some(rule) => Err(PublishError::NoTopic(rule.name.clone())),
+                None => Ok(None),
+            };
+        };
         let sdk = broker::aws_config(broker).await?;
         let mut settings = aws_sdk_sns::config::Builder::from(&sdk).timeout_config(
             TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build(),
@@ -81,6 +86,15 @@ impl Publisher {
             }
         });
         Self { waiting, metrics }
+    }
+
+    /// Takes what is no session's alert; never waits.
+    pub fn say(&self, subject: &str, body: &serde_json::Value) {
+        let subject = subject.chars().filter(char::is_ascii).take(SUBJECT_MAX).collect();
+        if self.waiting.try_send(Message { subject, body: body.to_string() }).is_err() {
+            tracing::error!("too many alerts wait for SNS");
+            self.metrics.watch.alerts_published.with_label_values(&["dropped"]).inc();
+        }
     }
 
     /// Takes an alert; never waits.

@@ -1,6 +1,7 @@
 //! What the broker is told; the rest is standard AWS configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use serde::Deserialize;
@@ -13,6 +14,9 @@ const STARTS_PER_SECOND: u32 = 3;
 const KEY_SECONDS_MAX: u32 = 3600;
 /// Shortest life STS gives, seconds.
 const KEY_SECONDS_MIN: u32 = 900;
+
+/// How long what SSM says of a machine holds, seconds.
+const DESCRIBE_SECONDS: u32 = 30;
 
 /// What the broker is told beyond the standard AWS configuration.
 ///
@@ -45,9 +49,34 @@ pub struct BrokerConfig {
     pub starts_per_second: u32,
     /// How long a session's keys live, seconds, 900 to 3600.
     pub key_seconds: u32,
+    /// How long what SSM says of a machine holds, seconds; machines with
+    /// running sessions are described again as often.
+    pub describe_seconds: u32,
+    /// Further accounts and regions with machines.
+    pub accounts: Vec<AccountConfig>,
     /// Keys handed over by the embedded demo; never read from a file.
     #[serde(skip)]
     pub static_keys: Option<StaticKeys>,
+}
+
+/// One more account and region; what is not said is as for the first.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountConfig {
+    /// The role taken there for every session; it names the account.
+    pub role_arn: String,
+    /// The external id that this role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// The region of the machines; the first one's if not set.
+    pub region: Option<String>,
+    /// The SSM API there, if not AWS's own.
+    pub ssm_endpoint_url: Option<String>,
+    /// The STS API there, if not AWS's own.
+    pub sts_endpoint_url: Option<String>,
+    /// The KMS API there, if not AWS's own.
+    pub kms_endpoint_url: Option<String>,
+    /// The tagging API there, if not AWS's own.
+    pub tagging_endpoint_url: Option<String>,
 }
 
 impl Default for BrokerConfig {
@@ -64,12 +93,38 @@ impl Default for BrokerConfig {
             ca_bundle: None,
             starts_per_second: STARTS_PER_SECOND,
             key_seconds: KEY_SECONDS_MAX,
+            describe_seconds: DESCRIBE_SECONDS,
+            accounts: Vec::new(),
             static_keys: None,
         }
     }
 }
 
 impl BrokerConfig {
+    /// One configuration for each account and region, the first one first.
+    pub(super) fn each(self) -> Vec<Self> {
+        let others = self.accounts.iter().map(|other| Self {
+            region: other.region.clone().unwrap_or_else(|| self.region.clone()),
+            role_arn: Some(other.role_arn.clone()),
+            // An external id is a secret between two: never another's.
+            external_id: other.external_id.clone(),
+            account: String::new(),
+            ssm_endpoint_url: other.ssm_endpoint_url.clone(),
+            sts_endpoint_url: other.sts_endpoint_url.clone(),
+            kms_endpoint_url: other.kms_endpoint_url.clone(),
+            tagging_endpoint_url: other.tagging_endpoint_url.clone(),
+            accounts: Vec::new(),
+            ..self.clone()
+        });
+        let others: Vec<Self> = others.collect();
+        std::iter::once(Self { accounts: Vec::new(), ..self }).chain(others).collect()
+    }
+
+    /// How long what SSM says of a machine holds; at least a second.
+    pub fn describe_every(&self) -> Duration {
+        Duration::from_secs(u64::from(self.describe_seconds.max(1)))
+    }
+
     /// The life of a session's keys within what STS allows.
     pub(super) fn key_seconds(&self) -> i32 {
         let seconds = self.key_seconds.clamp(KEY_SECONDS_MIN, KEY_SECONDS_MAX);

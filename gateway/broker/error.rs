@@ -32,6 +32,8 @@ pub enum Operation {
     GetConnectionStatus,
     /// What SSM knows of a machine.
     DescribeInstances,
+    /// What runs, as SSM tells it.
+    DescribeSessions,
     /// The tags of a machine.
     ListTags,
     /// Tags of EC2 instances and ECS tasks.
@@ -62,6 +64,7 @@ impl Operation {
             Self::TerminateSession => ("terminate_session", "ssm:TerminateSession"),
             Self::GetConnectionStatus => ("get_connection_status", "ssm:GetConnectionStatus"),
             Self::DescribeInstances => ("describe_instances", "ssm:DescribeInstanceInformation"),
+            Self::DescribeSessions => ("describe_sessions", "ssm:DescribeSessions"),
             Self::ListTags => ("list_tags", "ssm:ListTagsForResource"),
             Self::GetResources => ("get_resources", "tag:GetResources"),
             Self::GenerateDataKey => ("generate_data_key", "kms:GenerateDataKey"),

@@ -18,8 +18,6 @@ use super::tags::Tags;
 use super::{Broker, BrokerError, Keys, Operation};
 use crate::session::{Instance, Target, printable};
 
-/// How long what SSM said of a machine holds.
-const KNOWN: Duration = Duration::from_secs(30);
 /// How long "unknown" holds: a machine that just started is soon there.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// How long tags hold in the list, where nothing is decided by them alone.
@@ -32,8 +30,9 @@ const INSTANCES_MAX: usize = 10_000;
 const PAGE: i32 = 50;
 
 /// What is known of the machines.
-#[derive(Default)]
 pub(super) struct Inventory {
+    /// How long what SSM said of a machine holds.
+    known: Duration,
     list: Fresh<Arc<Vec<Instance>>>,
     one: Mutex<HashMap<Target, Arc<Fresh<Option<Instance>>>>>,
     tags: Mutex<HashMap<Target, (Instant, Tags)>>,
@@ -43,7 +42,8 @@ impl Broker {
     /// One machine, at most 30 s old; 5 min when AWS does not answer.
     pub async fn instance(&self, target: &Target) -> Result<Instance, BrokerError> {
         let unknown = || BrokerError::TargetNotConnected(target.clone());
-        let age = |found: &Option<Instance>| if found.is_some() { KNOWN } else { UNKNOWN };
+        let known = self.inventory.known;
+        let age = |found: &Option<Instance>| if found.is_some() { known } else { UNKNOWN };
         let found = match self.inventory.place_for(target) {
             Some(kept) => kept.get(age, self.describe(target)).await?,
             None => self.describe(target).await?,
@@ -57,7 +57,7 @@ impl Broker {
             let late = BrokerError::TimedOut { operation: Operation::DescribeInstances };
             tokio::time::timeout(LIST_TIME, self.list()).await.unwrap_or(Err(late))
         };
-        self.inventory.list.get(|_| KNOWN, listed).await
+        self.inventory.list.get(|_| self.inventory.known, listed).await
     }
 
     /// Whether the machine's agent answers now.
@@ -188,6 +188,11 @@ impl Broker {
 }
 
 impl Inventory {
+    /// Nothing is known yet; what will be holds for so long.
+    pub(super) fn new(known: Duration) -> Self {
+        Self { known, list: Fresh::default(), one: Mutex::default(), tags: Mutex::default() }
+    }
+
     /// Where a machine's description is kept; none if all are in use.
     fn place_for(&self, target: &Target) -> Option<Arc<Fresh<Option<Instance>>>> {
         let mut one = self.one.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,6 +16,8 @@ use crate::session::sanitised_name;
 
 /// RoleSessionName and SourceIdentity of calls that are nobody's.
 const GATEWAY_NAME: &str = "postern";
+/// The session tag by which SSM is told which user to run a session as.
+const RUN_AS: &str = "SSMSessionRunAs";
 /// Longest value of a session tag, characters.
 const TAG_MAX: usize = 256;
 
@@ -68,14 +70,24 @@ impl KeySource {
         scope: &Scope,
         upstream_id: Option<&str>,
     ) -> Result<Keys, BrokerError> {
-        let Some(role) = &self.role else { return self.own().await };
+        let Some(role) = &self.role else {
+            // Without a session of the role there is nothing to tag.
+            return match scope.run_as {
+                Some(_) => Err(BrokerError::Config("@run_as needs broker.role_arn".to_owned())),
+                None => self.own().await,
+            };
+        };
+        let run_as = scope.run_as.clone().map(|user| (RUN_AS, user));
         let wish = Wish {
             name: sanitised_name(&scope.principal.name),
             policy: self.place.session_policy(scope, upstream_id),
-            tags: vec![
+            tags: [
                 ("postern-session", scope.session.to_string()),
                 ("postern-principal", scope.principal.arn.clone()),
-            ],
+            ]
+            .into_iter()
+            .chain(run_as)
+            .collect(),
         };
         self.assume(role, wish).await
     }

@@ -17,6 +17,7 @@ mod config;
 mod dial;
 mod documents;
 mod error;
+mod fleet;
 mod fresh;
 mod gate;
 mod instances;
@@ -25,6 +26,7 @@ mod kms;
 mod place;
 mod queue;
 mod roots;
+mod running;
 mod secret;
 mod ssm;
 mod stream;
@@ -35,11 +37,13 @@ mod upstream;
 mod tests;
 
 pub use aws::{aws_config, endpoint};
-pub use config::{BrokerConfig, StaticKeys};
+pub use config::{AccountConfig, BrokerConfig, StaticKeys};
 pub use dial::{ClientIds, UpstreamSocket};
 pub use documents::Plan;
 pub use error::{BrokerError, Operation, root_cause};
+pub use fleet::Fleet;
 pub use kms::KeyRefusal;
+pub use running::AtAws;
 pub use secret::{Secret, Token};
 pub use stream::UpstreamStream;
 pub use upstream::{Keys, Scope, Upstream, UpstreamRef};
@@ -53,7 +57,7 @@ use place::Place;
 use queue::StartQueue;
 use roots::Roots;
 
-/// The one way to AWS: sessions, instances and data channels.
+/// The one way to an account in a region: sessions, machines, channels.
 pub struct Broker {
     place: Arc<Place>,
     ssm: aws_sdk_ssm::Client,
@@ -83,7 +87,7 @@ impl Broker {
             tagging: aws.tagging,
             dials: Gate::dials(Arc::clone(&metrics)),
             starts: StartQueue::new(config.starts_per_second, metrics),
-            inventory: Inventory::default(),
+            inventory: Inventory::new(config.describe_every()),
             documents: Documents::default(),
             place,
             calls,
@@ -103,20 +107,24 @@ impl Broker {
 
     /// Opens a session with keys made for it; waits at most 15 s in line.
     ///
-    /// Not to be dropped half way: AWS may have opened the session already.
+    /// `run_as` is the user of the machine that SSM runs it as. Not to be dropped half way: AWS may have opened the session already.
     pub async fn start(
         &self,
         principal: &Principal,
         request: &SessionRequest,
         id: &SessionId,
+        run_as: Option<String>,
     ) -> Result<Upstream, BrokerError> {
         let scope = Arc::new(Scope {
             session: id.clone(),
             principal: principal.clone(),
             target: request.target.clone(),
             document: request.document.clone(),
+            account: self.place.account.clone(),
+            region: self.place.region.clone(),
+            run_as,
         });
-        self.starts.turn().await?;
+        self.starts.turn(&principal.id).await?;
         let keys = self.keys.for_session(&scope, None).await?;
         let opened = self.start_session(&keys, request).await?;
         Ok(Upstream {

@@ -77,7 +77,7 @@ impl Place {
             "Effect": "Allow",
             "Action": [
                 "ssm:DescribeInstanceInformation", "ssm:ListTagsForResource", "ssm:GetConnectionStatus",
-                "ssm:GetDocument", "tag:GetResources",
+                "ssm:GetDocument", "ssm:DescribeSessions", "tag:GetResources",
             ],
             "Resource": "*",
         })])

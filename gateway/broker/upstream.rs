@@ -24,6 +24,12 @@ pub struct Scope {
     pub target: Target,
     /// The document.
     pub document: Document,
+    /// The account that the machine is in, twelve digits.
+    pub account: String,
+    /// The region that it is in.
+    pub region: String,
+    /// The user of the machine that it runs as, if not SSM's own.
+    pub run_as: Option<String>,
 }
 
 /// AWS keys, for one session or for the gateway itself.

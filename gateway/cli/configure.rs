@@ -37,6 +37,12 @@ pub struct Args {
     /// A file with the CA certificates of the gateway, if they are not public.
     #[arg(long, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
+    /// Prove your identity with tokens of STS (GetWebIdentityToken).
+    #[arg(long)]
+    web_identity: bool,
+    /// Sign in with `postern login` instead of an AWS identity.
+    #[arg(long, conflicts_with_all = ["source_profile", "web_identity"])]
+    login: bool,
     /// The configuration file (default: AWS_CONFIG_FILE or ~/.aws/config).
     #[arg(long, value_name = "FILE")]
     config_file: Option<PathBuf>,
@@ -54,6 +60,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let standard = args.config_file.is_none() || args.config_file == config_file();
     if !standard {
         print_line(&format!("use it with:  export AWS_CONFIG_FILE={}", command_word(&text_of(&path)?)?))?;
+    }
+    if args.login {
+        print_line(&format!("first:  postern login --profile {name}"))?;
     }
     print_line(&format!("next:  postern doctor --profile {name}"))?;
     print_line(&format!("then:  aws ssm start-session --target TARGET --profile {name}"))?;
@@ -76,7 +85,7 @@ fn profile(args: &Args) -> anyhow::Result<GatewayProfile> {
     command.extend(["credentials".to_owned(), "--gateway".to_owned(), command_word(&gateway)?]);
     let options = [
         ("--source-profile", args.source_profile.as_deref()),
-        ("--region", args.region.as_deref()),
+        ("--region", args.region.as_deref().filter(|_| !args.login)),
         ("--ca-bundle", ca_bundle.as_deref()),
     ];
     for (option, value) in options {
@@ -84,6 +93,8 @@ fn profile(args: &Args) -> anyhow::Result<GatewayProfile> {
             command.extend([option.to_owned(), command_word(value)?]);
         }
     }
+    let flags = [("--web-identity", args.web_identity), ("--login", args.login)];
+    command.extend(flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag.to_owned()));
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let region =
         args.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
 
+use anyhow::Context;
 use time::OffsetDateTime;
 
 use super::output::print_line;
@@ -34,6 +35,15 @@ pub struct Args {
     /// A file with the CA certificates of the gateway.
     #[arg(long, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
+    /// Prove your identity with a token of STS (GetWebIdentityToken).
+    ///
+    /// Your account must have outbound identity federation, and you
+    /// sts:GetWebIdentityToken for the gateway's URL.
+    #[arg(long)]
+    web_identity: bool,
+    /// Print the keys of `postern login`, which needs no AWS identity.
+    #[arg(long, conflicts_with_all = ["source_profile", "region", "fresh", "web_identity"])]
+    login: bool,
     /// Sign in anew, whatever is cached.
     #[arg(long)]
     fresh: bool,
@@ -44,6 +54,9 @@ pub struct Args {
 /// A warm answer comes from one small file: no TLS, no runtime, no
 /// configuration is set up before it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.login {
+        return print(&keys_of_login(&args.gateway)?);
+    }
     let cache = cache(args);
     let cached = cache.as_ref().filter(|_| !args.fresh);
     if let Some(keys) = cached.and_then(|cache| cache.fresh(OffsetDateTime::now_utc())) {
@@ -76,8 +89,16 @@ fn mint(args: &Args) -> anyhow::Result<Keys> {
         source_profile: args.source_profile.clone(),
         region: args.region.clone(),
         ca_bundle: args.ca_bundle.clone(),
+        web_identity: args.web_identity,
     };
     super::block_on(async move { Ok(sign_in(&who).await?) })
+}
+
+/// The keys of an earlier sign-in; nobody is asked anything here.
+fn keys_of_login(gateway: &str) -> anyhow::Result<Keys> {
+    let name = gateway_url(gateway)?.origin().ascii_serialization();
+    let kept = super::login::cache(&name).and_then(|cache| cache.usable(OffsetDateTime::now_utc()));
+    kept.with_context(|| format!("you are not signed in: run `postern login --gateway {name}`"))
 }
 
 fn print(keys: &Keys) -> anyhow::Result<ExitCode> {
@@ -94,6 +115,7 @@ fn cache(args: &Args) -> Option<KeyCache> {
     words.push(args.source_profile.clone().unwrap_or_default().into());
     words.push(args.region.clone().unwrap_or_default().into());
     words.push(args.ca_bundle.as_ref().and_then(|path| std::fs::read(path).ok()).unwrap_or_default());
+    words.push(vec![u8::from(args.web_identity)]);
     words.push(stamp(config_file().as_deref()));
     words.push(stamp(credentials_file().as_deref()));
     if args.source_profile.is_none() {

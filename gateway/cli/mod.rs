@@ -22,6 +22,8 @@ pub mod exec;
 pub mod forward;
 /// `postern keys`: the keys that sign recordings.
 pub mod keys;
+/// `postern login`: signs in at an identity provider.
+pub mod login;
 mod machine;
 mod output;
 mod plugin;
@@ -107,6 +109,8 @@ enum Command {
     Configure(configure::Args),
     /// Print keys for the AWS CLI (credential_process)
     Credentials(credentials::Args),
+    /// Sign in with your company's identity provider
+    Login(login::Args),
     /// Print a link that signs your browser in to the console
     Console(console::Args),
     /// Open a session on a machine
@@ -171,6 +175,7 @@ impl Command {
             Self::Demo(args) => demo::run(args),
             Self::Configure(args) => configure::run(&args),
             Self::Credentials(args) => credentials::run(&args),
+            Self::Login(args) => block_on(login::run(args)),
             Self::Console(args) => block_on(console::run(args)),
             Self::Connect(args) => block_on(connect::run(args)),
             Self::Forward(args) => block_on(forward::run(args)),

@@ -17,6 +17,7 @@ use crate::session::{SessionId, SessionKind, clean_reason, printable};
     postern sessions list --history --json | jq -r '.[].id'\n  \
     postern sessions show alice-abcdefghijklmnopqrstuvwxyz\n  \
     postern sessions hold alice-abcdefghijklmnopqrstuvwxyz --reason 'case 4711'\n  \
+    postern sessions shadow\n  \
     postern sessions end alice-abcdefghijklmnopqrstuvwxyz --reason 'left open'")]
 pub struct Args {
     #[command(subcommand)]
@@ -56,6 +57,8 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// List the sessions that run past the gateway
+    Shadow,
     /// End a session
     End {
         /// The session's id.
@@ -96,6 +99,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let done = if release { "released" } else { "held" };
             if args.json { print_json(&answer)? } else { print_line(&format!("{done} {id}"))? }
         }
+        Command::Shadow => shadow(&gateway, args.json).await?,
         Command::End { id, reason } => {
             let id = SessionId::parse(&id)?;
             let reason = reason.as_deref().map(clean_reason);
@@ -120,6 +124,34 @@ async fn list(gateway: &Gateway, history: bool, limit: u32, json: bool) -> anyho
     let rows: Vec<Row> = serde_json::from_value(sessions)?;
     let rows: Vec<[String; 7]> = rows.into_iter().map(cells).collect();
     print_table(["SESSION", "WHO", "TARGET", "KIND", "STATE", "STARTED", "ENDED BY"], &rows)
+}
+
+/// A session past the gateway; what is missing stays empty.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ShadowRow {
+    id: String,
+    owner: String,
+    target: String,
+    document: Option<String>,
+    started_ms: i64,
+}
+
+async fn shadow(gateway: &Gateway, json: bool) -> anyhow::Result<()> {
+    let answer: Value = gateway.get_json("/v1/shadow-sessions").await?;
+    if json {
+        return print_json(&answer);
+    }
+    if answer.get("looked_ms").is_none_or(Value::is_null) {
+        return print_line("the gateway has not looked yet, or is told not to (sessions.shadow_seconds)");
+    }
+    let found = answer.get("sessions").cloned().unwrap_or_default();
+    let rows: Vec<ShadowRow> = serde_json::from_value(found)?;
+    let cells = |row: ShadowRow| {
+        [row.id, row.owner, row.target, row.document.unwrap_or_default(), moment(row.started_ms)]
+    };
+    let rows: Vec<[String; 5]> = rows.into_iter().map(cells).collect();
+    print_table(["SESSION AT AWS", "WHO", "TARGET", "DOCUMENT", "STARTED"], &rows)
 }
 
 fn cells(row: Row) -> [String; 7] {

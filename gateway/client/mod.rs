@@ -2,6 +2,7 @@
 
 pub mod aws_config_file;
 pub mod channel;
+pub mod device_login;
 mod ending;
 mod error;
 pub mod gateway;
@@ -15,6 +16,7 @@ pub mod start;
 pub mod target;
 pub mod terminal;
 pub mod trust;
+mod web_identity;
 
 pub use ending::{Ending, exit_code};
 pub use error::ClientError;

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use aws_config::profile::ProfileSet;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_types::os_shim_internal::Env;
-use reqwest::Url;
+use reqwest::{Response, Url};
 use serde::{Deserialize, Serialize};
 use sigv4::sts_proof::{caller_identity_request, endpoint};
 use time::OffsetDateTime;
@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use crate::client::error::{shown, with_causes};
 use crate::client::gateway::{read_json, refused_or, unreachable};
 use crate::client::profile::{CREDENTIALS_COMMAND, gateway_url, read};
-use crate::client::{ClientError, Trust};
+use crate::client::{ClientError, Trust, web_identity};
 
 /// The region of the STS that confirms, when nothing names one.
 const FALLBACK_REGION: &str = "us-east-1";
@@ -33,6 +33,8 @@ pub struct SignIn {
     pub region: Option<String>,
     /// Certificates to trust besides the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// Whether STS is to issue a token instead of answering for a request.
+    pub web_identity: bool,
 }
 
 /// Keys of the gateway in the form that `credential_process` prints.
@@ -65,17 +67,25 @@ impl std::fmt::Debug for Keys {
 /// Proves the identity to the gateway and returns the keys it issues.
 pub async fn sign_in(who: &SignIn) -> Result<Keys, ClientError> {
     let trust = Trust::load(who.ca_bundle.as_deref())?;
-    let (credentials, region) = source(who, &trust).await?;
+    let (sdk, credentials, region) = source(who, &trust).await?;
     let http = trust.rest_http()?;
-    let challenge = ask_challenge(&http, &who.gateway).await?;
-    let proof = prove(&credentials, &region, &challenge, OffsetDateTime::now_utc())?;
-    let url = join(&who.gateway, "/v1/login/sts")?;
-    let answer = http.post(url.clone()).json(&proof).send().await.map_err(|e| unreachable(&url, &e))?;
+    let answer = if who.web_identity {
+        let token = web_identity::ask(&sdk, region, &who.gateway).await?;
+        post(&http, &join(&who.gateway, "/v1/login/web-identity")?, &token).await?
+    } else {
+        let challenge = ask_challenge(&http, &who.gateway).await?;
+        let proof = prove(&credentials, &region, &challenge, OffsetDateTime::now_utc())?;
+        post(&http, &join(&who.gateway, "/v1/login/sts")?, &proof).await?
+    };
     match refused_or(answer).await {
         Ok(answer) => read_json(answer).await,
         Err(ClientError::Api { message, code }) => Err(ClientError::SignIn(format!("{message} ({code})"))),
         Err(error) => Err(error),
     }
+}
+
+async fn post(http: &reqwest::Client, url: &Url, body: &impl Serialize) -> Result<Response, ClientError> {
+    http.post(url.clone()).json(body).send().await.map_err(|e| unreachable(url, &e))
 }
 
 /// Asks the gateway for anything at all; returns its `Date`.
@@ -144,7 +154,7 @@ fn prove<'a>(
 }
 
 /// The AWS identity to prove, and the region of the STS that confirms it.
-async fn source(who: &SignIn, trust: &Trust) -> Result<(Credentials, String), ClientError> {
+async fn source(who: &SignIn, trust: &Trust) -> Result<(SdkConfig, Credentials, String), ClientError> {
     let name = source_profile(who).await?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(trust.sdk_http()?);
     if let Some(name) = &name {
@@ -170,7 +180,7 @@ async fn source(who: &SignIn, trust: &Trust) -> Result<(Credentials, String), Cl
     };
     let provider = sdk.credentials_provider().ok_or_else(|| ClientError::Credentials(advice()))?;
     match provider.provide_credentials().await {
-        Ok(credentials) => Ok((credentials, region)),
+        Ok(credentials) => Ok((sdk, credentials, region)),
         Err(error) => {
             tracing::debug!(error = %with_causes(&error), "no AWS credentials");
             Err(ClientError::Credentials(advice()))
@@ -219,7 +229,7 @@ fn asks_us(profiles: &ProfileSet, name: &str) -> bool {
     true
 }
 
-fn join(gateway: &Url, path: &str) -> Result<Url, ClientError> {
+pub(super) fn join(gateway: &Url, path: &str) -> Result<Url, ClientError> {
     gateway.join(path).map_err(|_| ClientError::Profile(format!("the gateway URL {gateway} is not usable")))
 }
 

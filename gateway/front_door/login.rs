@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -30,14 +31,44 @@ pub(super) async fn sts(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    match prove(&front, peer, request).await {
+    let issued = prove(&front, peer, request).await;
+    answered(&front, peer, issued)
+}
+
+fn answered(front: &Front, peer: Peer, issued: Result<Issued, ApiError>) -> Response {
+    match issued {
         Ok(issued) => {
             front.metrics.sign_ins.with_label_values(&["ok"]).inc();
-            tracing::info!(principal = %issued.principal.arn, peer = %peer.0.ip(), "signed in");
+            let method = issued.principal.method.as_str();
+            tracing::info!(principal = %issued.principal.arn, method, peer = %peer.0.ip(), "signed in");
             answer(StatusCode::OK, &issued_json(&issued))
         }
-        Err(error) => refuse(&front, &error),
+        Err(error) => refuse(front, &error),
     }
+}
+
+/// The body of `POST /v1/login/web-identity`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebIdentity {
+    token: String,
+}
+
+/// `POST /v1/login/web-identity`: keys for whom a token of STS names.
+pub(super) async fn web_identity(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let work = async {
+        let body = read_body(request.into_body()).await?;
+        let WebIdentity { token } = serde_json::from_slice(&body).map_err(|_| {
+            ApiError::client(Code::Validation, "the sign-in is not the JSON that `postern credentials` sends")
+        })?;
+        let now = OffsetDateTime::now_utc();
+        Ok(front.identity.prove_web_identity(&token, peer.0.ip(), now).await?)
+    };
+    answered(&front, peer, work.await)
 }
 
 /// `POST /v1/login/browser`: a link that signs one browser in, once.
@@ -65,19 +96,23 @@ async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, Ap
 }
 
 /// The shape of a `credential_process`, and whom it is for.
-fn issued_json(issued: &Issued) -> Value {
-    json!({
+pub(super) fn issued_json(issued: &Issued) -> Value {
+    let mut json = json!({
         "Version": 1,
         "AccessKeyId": issued.access_key_id,
         "SecretAccessKey": issued.secret_access_key,
         "SessionToken": issued.session_token,
         "Expiration": issued.expiration.format(&Rfc3339).unwrap_or_default(),
-        "AccountId": issued.principal.account,
         "PrincipalArn": issued.principal.arn,
-    })
+    });
+    let account = Some(&issued.principal.account).filter(|account| !account.is_empty());
+    if let (Some(account), Some(object)) = (account, json.as_object_mut()) {
+        object.insert("AccountId".to_owned(), account.as_str().into());
+    }
+    json
 }
 
-fn refuse(front: &Front, error: &ApiError) -> Response {
+pub(super) fn refuse(front: &Front, error: &ApiError) -> Response {
     front.metrics.sign_ins.with_label_values(&["refused"]).inc();
     tracing::info!(code = error.code.as_str(), message = %error.message, "sign-in refused");
     refusal(error)

@@ -6,11 +6,13 @@ mod call;
 mod ledger;
 mod listener;
 mod login;
+mod oidc;
 mod operations;
 mod recording;
 mod rest;
 mod revocations;
 mod search;
+mod shadows;
 mod stream;
 
 use std::net::SocketAddr;
@@ -20,7 +22,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::identity::{Identity, SeenSignatures};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Shadows};
 use crate::metrics::Metrics;
 
 pub use admin::{Admin, serve_admin};
@@ -41,6 +43,8 @@ pub struct Front {
     pub lifecycle: Arc<Lifecycle>,
     /// Counts calls and connections.
     pub metrics: Arc<Metrics>,
+    /// Which sessions run past the gateway?
+    pub shadows: Arc<Shadows>,
     /// What browsers call it: `https://host:port`, without a path.
     pub origin: String,
     /// Public keys that recordings are signed with, as JSON.
@@ -57,6 +61,11 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/", post(api::call))
         .route("/v1/login/challenge", get(login::challenge))
         .route("/v1/login/sts", post(login::sts))
+        .route("/v1/login/web-identity", post(login::web_identity))
+        .route("/v1/login/oidc", get(oidc::begin))
+        .route("/v1/login/oidc/callback", get(oidc::callback))
+        .route("/v1/login/device", post(oidc::device))
+        .route("/v1/login/device/keys", post(oidc::device_keys))
         .route("/v1/login/browser", post(login::browser))
         .route("/v1/data-channel/{session}", get(stream::upgrade))
         .route("/v1/access", get(rest::access))
@@ -67,6 +76,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/sessions/{session}/hold", post(rest::hold))
         .route("/v1/revocations", get(revocations::list).post(revocations::revoke))
         .route("/v1/revocations/{id}/lift", post(revocations::lift))
+        .route("/v1/shadow-sessions", get(shadows::list))
         .route("/v1/search", post(search::search))
         .route("/v1/decisions", get(ledger::decisions))
         .route("/v1/decisions/{id}", get(ledger::decision))

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::IdentityError;
 use super::sts_answer::StsAnswer;
-use crate::session::{AuthMethod, Principal};
+use crate::session::{AuthMethod, Facts, Principal};
 
 /// Longest name of a role, user or session, characters; IAM's own is 64.
 const NAME_MAX: usize = 128;
@@ -40,6 +40,7 @@ pub(super) fn principal(
         role: role.map(str::to_owned),
         method: AuthMethod::StsProof,
         authenticated_at: now.unix_timestamp(),
+        facts: Facts::default(),
     })
 }
 
@@ -70,8 +71,27 @@ fn who<'a>(service: &str, resource: &'a str, account: &str, user_id: &str) -> Op
     }
 }
 
+/// A user or a role, as the subject of a token names it.
+pub(super) struct Named<'a> {
+    pub(super) partition: &'a str,
+    pub(super) name: &'a str,
+    pub(super) is_role: bool,
+}
+
+/// Reads the ARN of a user or a role of this account, with or without path.
+pub(super) fn iam<'a>(arn: &'a str, account: &str) -> Option<Named<'a>> {
+    let whole = arn.len() <= ARN_MAX && arn.bytes().all(|byte| byte.is_ascii_graphic());
+    let parts: Vec<&str> = arn.split(':').collect();
+    let ["arn", partition, "iam", "", of, resource] = parts.as_slice() else { return None };
+    let segments: Vec<&str> = resource.split('/').collect();
+    let [kind @ ("user" | "role"), path @ .., name] = segments.as_slice() else { return None };
+    let known = matches!(*partition, "aws" | "aws-cn" | "aws-us-gov");
+    let fits = whole && known && *of == account && is_name(name) && path.iter().all(|step| !step.is_empty());
+    fits.then_some(Named { partition, name, is_role: *kind == "role" })
+}
+
 /// IAM's own rule for names: letters, digits and `+ = , . @ _ -`.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(fits)
 }

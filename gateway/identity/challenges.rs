@@ -87,7 +87,7 @@ impl Challenges {
 }
 
 /// Who is counted as one: an IPv4 address or an IPv6 /64.
-fn source(peer: IpAddr) -> IpAddr {
+pub(super) fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() & !u128::from(u64::MAX);

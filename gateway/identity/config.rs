@@ -8,6 +8,7 @@ use reqwest::Url;
 use sigv4::sts_proof;
 
 use super::IdentityError;
+use super::provider::{OidcConfig, WebIdentityConfig};
 
 /// Shortest life of issued keys: the CLI refreshes at 15 minutes left.
 const KEY_TTL_MIN: Duration = Duration::from_secs(15 * 60);
@@ -33,6 +34,10 @@ pub struct IdentityConfig {
     pub ca_bundle: Option<PathBuf>,
     /// How long issued keys live, 15 minutes to 12 hours.
     pub key_ttl: Duration,
+    /// The company's identity provider, if people sign in with it.
+    pub oidc: Option<OidcConfig>,
+    /// The accounts whose STS issues tokens for this gateway.
+    pub web_identity: WebIdentityConfig,
 }
 
 impl IdentityConfig {
@@ -46,6 +51,8 @@ impl IdentityConfig {
             sts_endpoint_url: None,
             ca_bundle: None,
             key_ttl: Duration::from_secs(60 * 60),
+            oidc: None,
+            web_identity: WebIdentityConfig::default(),
         }
     }
 }
@@ -57,6 +64,8 @@ pub(super) struct Checked {
     pub(super) sts_endpoint_url: Option<Url>,
     pub(super) ca_bundle: Option<PathBuf>,
     pub(super) key_ttl: Duration,
+    pub(super) oidc: Option<OidcConfig>,
+    pub(super) web_identity: WebIdentityConfig,
     hosts: Vec<String>,
     allowed_accounts: Vec<String>,
     regions: Vec<String>,
@@ -83,6 +92,12 @@ impl Checked {
         if !(KEY_TTL_MIN..=KEY_TTL_MAX).contains(&config.key_ttl) {
             return wrong("key_ttl must be 15 minutes to 12 hours".to_owned());
         }
+        config.oidc.as_ref().map_or(Ok(()), OidcConfig::check)?;
+        config.web_identity.check()?;
+        let unadmitted = |account: &&String| !config.allowed_accounts.contains(account);
+        if let Some(account) = config.web_identity.issuers.keys().find(unadmitted) {
+            return wrong(format!("web_identity.issuers: {account} is not in allowed_accounts"));
+        }
         let mut hosts: Vec<String> = config.hosts.iter().map(|host| canonical_host(host)).collect();
         hosts.extend(server_url.split_once("://").map(|(_, host)| canonical_host(host)));
         Ok(Self {
@@ -90,6 +105,8 @@ impl Checked {
             sts_endpoint_url,
             ca_bundle: config.ca_bundle,
             key_ttl: config.key_ttl,
+            oidc: config.oidc,
+            web_identity: config.web_identity,
             hosts,
             allowed_accounts: config.allowed_accounts,
             regions: config.regions,
@@ -125,6 +142,18 @@ fn endpoint(key: &str, text: &str) -> Result<Url, IdentityError> {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         _ => Err(wrong("must be https; plain http is for loopback addresses only")),
+    }
+}
+
+/// Reads the address of something at a provider: https, or loopback.
+pub(super) fn web_address(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "is not a URL")?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    match url.scheme() {
+        _ if !plain || url.host_str().is_none() => Err("has parts that it must not have"),
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        _ => Err("must be https; plain http is for loopback addresses only"),
     }
 }
 

@@ -61,8 +61,50 @@ pub enum IdentityError {
     /// The identity is of an account that is not admitted.
     #[error("the AWS account {0} is not admitted by this gateway: ask whoever runs it to allow the account")]
     AccountNotAllowed(String),
+    /// A signed token is not one that is accepted.
+    #[error("the token was not accepted: {0}; sign in again")]
+    Token(&'static str),
+    /// A token's times and this gateway's clock do not fit.
+    #[error(
+        "the token {what} {theirs} and this gateway's clock says {ours}: sign in again, or set the clock that \
+         is wrong"
+    )]
+    TokenClock {
+        /// What the token says of the moment.
+        what: &'static str,
+        /// The moment in the token.
+        theirs: String,
+        /// The moment here.
+        ours: String,
+    },
+    /// A role's token does not say who has taken the role.
+    #[error(
+        "the token names a role and nobody behind it: sign in as an IAM Identity Center user, with a source \
+         identity, or without --web-identity"
+    )]
+    NobodyBehindRole,
+    /// The identity provider does not answer.
+    #[error("the identity provider cannot be reached from the gateway: try again in a minute")]
+    ProviderUnreachable,
+    /// The identity provider answers something that it never should.
+    #[error("the answer of the identity provider was not accepted: {0}")]
+    ProviderAnswer(&'static str),
+    /// The identity provider says no.
+    #[error("the identity provider refused the sign-in ({0})")]
+    ProviderRefused(&'static str),
+    /// A kind of sign-in that is not set up.
+    #[error("this gateway has no {0}: ask whoever runs it, or sign in with your AWS identity")]
+    NotConfigured(&'static str),
+    /// The browser comes back from somewhere else, or too late.
+    #[error(
+        "this sign-in was not begun here, was finished before, or took longer than ten minutes: begin again"
+    )]
+    NotBegun,
+    /// The person may not use this gateway.
+    #[error("{0}, so this gateway does not admit you: ask whoever runs it")]
+    PersonNotAllowed(&'static str),
     /// The identity does not fit into a session token.
-    #[error("the identity's name is too long for a session token")]
+    #[error("the identity's name, groups and tags are too long for a session token")]
     TooLong,
     /// Something sealed is not ours, was changed, or is for another purpose.
     #[error("the token is not valid")]
@@ -98,7 +140,13 @@ impl From<IdentityError> for ApiError {
             E::ForeignKeys(_) | E::Refused(_) | E::NotSealed => (Code::UnrecognizedClient, Blame::Client),
             E::ExpiredKeys(_) | E::RefusedExpired => (Code::ExpiredToken, Blame::Client),
             E::Region(_) | E::TooLong => (Code::Validation, Blame::Client),
-            E::Challenge(_) => (Code::AccessDenied, Blame::Client),
+            E::Challenge(_) | E::Token(_) | E::NotBegun | E::NobodyBehindRole | E::ProviderRefused(_) => {
+                (Code::AccessDenied, Blame::Client)
+            }
+            E::TokenClock { .. } => (Code::ExpiredToken, Blame::Client),
+            E::NotConfigured(_) => (Code::Validation, Blame::Client),
+            E::PersonNotAllowed(_) => (Code::AccessDenied, Blame::Policy),
+            E::ProviderUnreachable | E::ProviderAnswer(_) => (Code::ServiceUnavailable, Blame::Gateway),
             E::TooMany(_) => (Code::Throttling, Blame::Client),
             E::AccountNotAllowed(_) => (Code::AccessDenied, Blame::Policy),
             E::StsUnreachable(_) | E::StsAnswer(_) => (Code::ServiceUnavailable, Blame::Aws),

@@ -66,6 +66,7 @@ impl Serialize for Issued {
             secret_access_key: &'a str,
             session_token: &'a str,
             expiration: String,
+            #[serde(skip_serializing_if = "str::is_empty")]
             account_id: &'a str,
             principal_arn: &'a str,
         }
@@ -105,9 +106,19 @@ impl Keys {
     }
 
     pub(super) fn issue(&self, principal: Principal, now: OffsetDateTime) -> Result<Issued, IdentityError> {
+        self.issue_for(principal, self.ttl, now)
+    }
+
+    /// The same, for another time than usual.
+    pub(super) fn issue_for(
+        &self,
+        principal: Principal,
+        ttl: Duration,
+        now: OffsetDateTime,
+    ) -> Result<Issued, IdentityError> {
         let access_key_id = format!("{PREFIX}{}", BASE32_NOPAD.encode(&random::<10>()));
         let issued_at = now.unix_timestamp();
-        let ttl = i64::try_from(self.ttl.as_secs()).unwrap_or_default();
+        let ttl = i64::try_from(ttl.as_secs()).unwrap_or_default();
         let claims = Claims { access_key_id, principal, issued_at, expires_at: issued_at + ttl };
         let bytes = serde_json::to_vec(&claims).map_err(|_| IdentityError::TooLong)?;
         let session_token = self.ring.seal(TOKEN, &bytes);
@@ -147,7 +158,7 @@ pub(super) fn moment(seconds: i64) -> OffsetDateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::AuthMethod;
+    use crate::session::{AuthMethod, Facts};
 
     const NOW: i64 = 1_795_342_500;
 
@@ -160,6 +171,7 @@ mod tests {
             role: Some("Admin".to_owned()),
             method: AuthMethod::StsProof,
             authenticated_at: NOW,
+            facts: Facts::default(),
         }
     }
 

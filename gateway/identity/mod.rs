@@ -5,12 +5,20 @@ mod caller;
 mod challenges;
 mod config;
 mod error;
+mod issuer;
+mod jwt;
 mod key_ring;
 mod keys;
+mod oidc;
+mod outbound;
+mod person;
+mod provider;
 mod quota;
 mod seen;
+mod spent;
 mod sts;
 mod sts_answer;
+mod web_identity;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,16 +33,24 @@ pub use config::IdentityConfig;
 pub use error::IdentityError;
 pub use key_ring::KeyRing;
 pub use keys::Issued;
+pub use oidc::{Begun, DeviceCode, Proven};
+pub use provider::{OidcConfig, WebIdentityConfig};
 pub use seen::{SeenSignatures, Use};
 
 use challenges::Challenges;
 use config::Checked;
 use keys::Keys;
+use oidc::{Asked, Oidc};
 use quota::Quota;
 use sts::Sts;
+use web_identity::WebIdentity;
 
 /// Proofs one access key id may try per two minutes; a person needs one.
 const PROOFS_PER_KEY: u32 = 30;
+
+/// Sign-ins with tokens from one source in two minutes: an office shares an
+/// address, and a device code is asked about every five seconds.
+const SIGN_INS_PER_SOURCE: u32 = 600;
 
 /// Proves identities, issues keys and recognises callers by them.
 pub struct Identity {
@@ -42,7 +58,20 @@ pub struct Identity {
     keys: Keys,
     challenges: Challenges,
     proofs: Quota<String>,
+    /// Sign-ins of one source that make us ask or verify something.
+    sources: Quota<IpAddr>,
     sts: Sts,
+    web: WebIdentity,
+    oidc: Option<Oidc>,
+}
+
+/// What came of a device code.
+#[derive(Debug)]
+pub enum Polled {
+    /// Nobody has typed it yet; ask again after so many seconds.
+    Pending(u32),
+    /// Somebody has; these are their keys.
+    Issued(Box<Issued>),
 }
 
 /// What a client sends to prove its IAM identity; nothing else is taken.
@@ -79,6 +108,9 @@ impl Identity {
     pub fn new(config: IdentityConfig, ring: Arc<KeyRing>) -> Result<Self, IdentityError> {
         let config = Checked::of(config)?;
         Ok(Self {
+            oidc: config.oidc.clone().map(|oidc| Oidc::new(&config, oidc, Arc::clone(&ring))).transpose()?,
+            web: WebIdentity::new(&config)?,
+            sources: Quota::new(SIGN_INS_PER_SOURCE),
             keys: Keys::new(ring, config.key_ttl),
             challenges: Challenges::new(config.server_url.clone()),
             proofs: Quota::new(PROOFS_PER_KEY),
@@ -134,6 +166,84 @@ impl Identity {
             return Err(IdentityError::AccountNotAllowed(principal.account));
         }
         self.keys.issue(principal, now)
+    }
+
+    /// Issues keys to whom a token of STS names that is for this gateway.
+    pub async fn prove_web_identity(
+        &self,
+        token: &str,
+        peer: IpAddr,
+        now: OffsetDateTime,
+    ) -> Result<Issued, IdentityError> {
+        self.count(peer, now)?;
+        let principal = self.web.prove(token, now).await?;
+        if !self.config.allows_account(&principal.account) {
+            return Err(IdentityError::AccountNotAllowed(principal.account));
+        }
+        self.keys.issue(principal, now)
+    }
+
+    /// Sends a browser to the identity provider.
+    ///
+    /// `return_to` is a path of this gateway; anything else counts as `/`.
+    pub async fn begin_oidc(
+        &self,
+        return_to: &str,
+        peer: IpAddr,
+        now: OffsetDateTime,
+    ) -> Result<Begun, IdentityError> {
+        self.count(peer, now)?;
+        self.oidc()?.begin(return_to, now).await
+    }
+
+    /// Whom the identity provider sends back, with the query that it sends.
+    ///
+    /// `cookie` is what [`Begun`] gave this browser; it is good once.
+    pub async fn finish_oidc(
+        &self,
+        query: &str,
+        cookie: &str,
+        now: OffsetDateTime,
+    ) -> Result<Proven, IdentityError> {
+        self.oidc()?.finish(query, cookie, now).await
+    }
+
+    /// A code for somebody without a browser at hand.
+    pub async fn begin_device(&self, peer: IpAddr, now: OffsetDateTime) -> Result<DeviceCode, IdentityError> {
+        self.count(peer, now)?;
+        self.oidc()?.begin_device(now).await
+    }
+
+    /// Issues keys once somebody has typed the code.
+    pub async fn ask_device(
+        &self,
+        handle: &str,
+        peer: IpAddr,
+        now: OffsetDateTime,
+    ) -> Result<Polled, IdentityError> {
+        self.count(peer, now)?;
+        let oidc = self.oidc()?;
+        Ok(match oidc.ask_device(handle, now).await? {
+            Asked::Pending(seconds) => Polled::Pending(seconds),
+            Asked::Proven(principal) => {
+                let life = oidc.life().unsigned_abs();
+                Polled::Issued(Box::new(self.keys.issue_for(*principal, life, now)?))
+            }
+        })
+    }
+
+    /// Whether people sign in with an identity provider here.
+    pub fn has_oidc(&self) -> bool {
+        self.oidc.is_some()
+    }
+
+    fn oidc(&self) -> Result<&Oidc, IdentityError> {
+        self.oidc.as_ref().ok_or(IdentityError::NotConfigured("identity provider"))
+    }
+
+    fn count(&self, peer: IpAddr, now: OffsetDateTime) -> Result<(), IdentityError> {
+        let taken = self.sources.take(challenges::source(peer), now);
+        taken.then_some(()).ok_or(IdentityError::TooMany("sign-ins from your address"))
     }
 
     /// Recognises the caller of a signed request by keys issued here.

@@ -1,20 +1,15 @@
 //! Asking STS whose signature it is: one request, over the narrowest path.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, StatusCode, Url, redirect, retry};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use reqwest::{Client, Response, StatusCode, Url};
 use sigv4::sts_proof::{BODY, CallerIdentity};
 use tokio::sync::Semaphore;
 
-use super::IdentityError;
 use super::config::Checked;
 use super::sts_answer::{self, StsAnswer};
+use super::{IdentityError, outbound};
 use crate::session::printable;
 
 /// How long one try may take, from dialling to the last byte.
@@ -37,16 +32,7 @@ pub(super) struct Sts {
 
 impl Sts {
     pub(super) fn new(config: &Checked) -> Result<Self, IdentityError> {
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls(config.ca_bundle.as_deref())?)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .http1_only()
-            .referer(false)
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(|error| IdentityError::Config(format!("the client for STS: {error}")))?;
+        let client = outbound::client(config.ca_bundle.as_deref(), TIMEOUT)?;
         Ok(Self { client, instead: config.sts_endpoint_url.clone(), asking: Semaphore::new(ASKING_MAX) })
     }
 
@@ -136,32 +122,4 @@ fn headers(request: &CallerIdentity, authorization: &str) -> Result<HeaderMap, I
 fn header(response: &Response, name: &str) -> String {
     let value = response.headers().get(name).and_then(|value| value.to_str().ok());
     printable(value.unwrap_or_default()).chars().take(REQUEST_ID_MAX).collect()
-}
-
-/// TLS by ring, trusting the system's roots and those of the bundle.
-fn tls(ca_bundle: Option<&Path>) -> Result<ClientConfig, IdentityError> {
-    let wrong = |what: String| IdentityError::Config(what);
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::warn!(%error, "some of the system's certificates cannot be read");
-    }
-    roots.add_parsable_certificates(native.certs);
-    if let Some(path) = ca_bundle {
-        let named = |error: &dyn std::fmt::Display| wrong(format!("ca_bundle {}: {error}", path.display()));
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| named(&error))?;
-        let mut count = 0;
-        for certificate in certificates {
-            roots.add(certificate.map_err(|error| named(&error))?).map_err(|error| named(&error))?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err(named(&"it holds no certificate"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(format!("TLS: {error}")))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

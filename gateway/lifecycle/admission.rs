@@ -10,11 +10,13 @@ use super::live::Live;
 use crate::broker::{BrokerError, Plan};
 use crate::error::{ApiError, Blame, Code};
 use crate::metrics::Metrics;
-use crate::policy::{Action, Asked, Decision, Inquiry, Obligations, Question, Resource};
+use crate::policy::{
+    Action, Asked, Decision, Inquiry, OWN_NAME, Obligations, Question, Resource, is_system_user,
+};
 use crate::recorder::Recorder;
 use crate::registry::{DecisionRecord, SessionRecord, State};
 use crate::relay::Rules;
-use crate::session::{Instance, Principal, SessionId, SessionKind, SessionRequest};
+use crate::session::{Instance, Principal, SessionId, SessionKind, SessionRequest, printable};
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
@@ -244,15 +246,35 @@ fn from(asker: &Asker) -> Asked<'static> {
 ///
 /// A promise that would be broken is worse than a refusal.
 pub(super) fn refuse_unkeepable(obligations: &Obligations, recorder: &Recorder) -> Result<(), ApiError> {
-    let unkept = if !recorder.keeps(obligations.record) {
-        "@record(\"remote\"), but this gateway ships recordings nowhere"
-    } else if obligations.read_only {
-        "@read_only, which this gateway does not keep yet"
-    } else {
+    if recorder.keeps(obligations.record) {
         return Ok(());
-    };
-    let sentence = format!("the policy obliges to {unkept}; tell its operator");
+    }
+    let sentence = "the policy obliges to @record(\"remote\"), but this gateway ships recordings nowhere; \
+                    tell its operator";
     Err(ApiError::new(Code::AccessDenied, Blame::Gateway, sentence))
+}
+
+/// The user of the machine that policy says, if it says one.
+pub(super) fn run_as(obligations: &Obligations, principal: &Principal) -> Result<Option<String>, ApiError> {
+    let refused = |sentence: String| Err(ApiError::new(Code::AccessDenied, Blame::Policy, sentence));
+    match obligations.run_as.as_slice() {
+        [] => Ok(None),
+        [user] if user != OWN_NAME => Ok(Some(user.clone())),
+        [_] => {
+            let own = principal.name.split('@').next().unwrap_or_default();
+            match is_system_user(own) {
+                true => Ok(Some(own.to_owned())),
+                false => refused(format!(
+                    "policy runs sessions as your own user, and {:?} is no name of one; tell whoever writes it",
+                    printable(own)
+                )),
+            }
+        }
+        users => refused(format!(
+            "the policies that permit this run it as different users ({}); tell whoever writes them",
+            users.join(", ")
+        )),
+    }
 }
 
 /// What the relay enforces of the policy's obligations.
@@ -262,6 +284,7 @@ pub(super) fn rules(obligations: &Obligations) -> Rules {
         banner: (!obligations.banners.is_empty()).then(|| obligations.banners.join("\r\n")),
         idle_timeout: obligations.idle_timeout,
         max_duration: obligations.max_duration,
+        read_only: obligations.read_only,
     }
 }
 

@@ -245,5 +245,8 @@ fn scope(record: &SessionRecord) -> Scope {
         principal: record.principal.clone(),
         target: record.target.clone(),
         document: record.document.clone(),
+        account: record.instance.account.clone(),
+        region: record.instance.region.clone(),
+        run_as: None,
     }
 }

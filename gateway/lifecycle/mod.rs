@@ -25,6 +25,7 @@ mod recordings;
 mod revoking;
 mod sealed;
 mod searching;
+mod shadows;
 mod stopping;
 mod token;
 mod upstream;
@@ -33,6 +34,7 @@ mod visits;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
@@ -45,7 +47,7 @@ use self::sealed::Waiting;
 use self::token::StreamToken;
 use self::upstream::Opened;
 use crate::archive::Archive;
-use crate::broker::Broker;
+use crate::broker::Fleet;
 use crate::catalogue::Catalogue;
 use crate::error::{ApiError, Blame, Code};
 use crate::identity::KeyRing;
@@ -66,6 +68,7 @@ pub use self::keeping::{Kept, Retention};
 pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
 pub use self::searching::FoundHit;
+pub use self::shadows::{Seen, Shadow, Shadows};
 
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
@@ -75,7 +78,7 @@ pub struct Rooms {
     /// May they, and still?
     pub policy: Standing,
     /// Which session upstream?
-    pub broker: Arc<Broker>,
+    pub broker: Arc<Fleet>,
     /// What is going on, and what went on?
     pub registry: Registry,
     /// Is it on disk?
@@ -109,6 +112,8 @@ pub struct Settings {
     pub connections_per_session: usize,
     /// The relay's times.
     pub times: Times,
+    /// How often machines with running sessions are described again.
+    pub describe_every: Duration,
     /// How long recordings stay where.
     pub retention: Retention,
 }
@@ -228,6 +233,7 @@ impl Lifecycle {
         let decision = self.admit_start(asker, &request, (&instance, &plan)).await?;
         admission::refuse_unkeepable(&decision.obligations, &self.rooms.recorder)?;
         let carries = ports::carries(&plan, &decision.obligations, self.settings.connections_per_session)?;
+        let run_as = admission::run_as(&decision.obligations, &asker.principal)?;
 
         let id = SessionId::mint(&asker.principal.name);
         let header =
@@ -237,7 +243,7 @@ impl Lifecycle {
             .recorder
             .begin(&id, header, decision.obligations.record)
             .map_err(|e| recordings::cannot_record(&e))?;
-        let opened = match self.open_upstream(asker, &request, &id).await {
+        let opened = match self.open_upstream(asker, &request, &id, run_as).await {
             Ok(opened) => opened,
             Err(error) => {
                 self.never_opened(recording).await;

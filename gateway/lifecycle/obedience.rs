@@ -22,8 +22,6 @@ use crate::session::Target;
 
 /// How often sessions are asked about whose answer depends on time.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often the machines of running sessions are described again.
-const DESCRIBE: Duration = Duration::from_secs(30);
 /// Machines described in one go; the others have their turn after them.
 const DESCRIBED_AT_ONCE: usize = 100;
 
@@ -77,7 +75,7 @@ impl Lifecycle {
     async fn follow_machines(self: &Arc<Self>) {
         let mut seen = HashMap::new();
         loop {
-            tokio::time::sleep(DESCRIBE).await;
+            tokio::time::sleep(self.settings.describe_every).await;
             self.describe_machines(&mut seen).await;
         }
     }
@@ -244,8 +242,10 @@ impl Lifecycle {
             Again::Same
         } else if owed.capture_traffic != now.capture_traffic {
             Again::Anew("have its traffic captured")
-        } else if owed.read_only != now.read_only {
-            Again::Anew("be read only")
+        } else if owed.read_only && !started.kind.is_terminal() {
+            Again::Anew("be read only, which a port cannot be")
+        } else if owed.run_as != now.run_as {
+            Again::Anew("run as another user of the machine")
         } else if owed.record != now.record {
             Again::Anew("be recorded more safely")
         } else {

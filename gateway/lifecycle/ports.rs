@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::broker::Plan;
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, Blame, Code};
 use crate::policy::Obligations;
 use crate::relay::{Carries, Destination, Forward};
 use crate::session::SessionKind;
@@ -33,6 +33,11 @@ pub(super) fn carries(
         SessionKind::Port => (None, FORWARDED_PORT),
         SessionKind::PortToHost => (Some(host(&plan.parameters)?), FORWARDED_PORT),
     };
+    if obligations.read_only {
+        // A connection of which one end is silenced is none.
+        let sentence = "the policy lets you only read here, and a port or SSH session cannot be read only";
+        return Err(ApiError::new(Code::AccessDenied, Blame::Policy, sentence));
+    }
     let destination = Destination::new(host, port(&plan.parameters, default)?);
     Ok(Carries::Port(Forward { destination, capture: obligations.capture_traffic, connections_max }))
 }

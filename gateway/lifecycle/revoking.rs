@@ -7,7 +7,7 @@ use super::admission::Asker;
 use crate::error::{ApiError, Code};
 use crate::policy::{Action, Decision, Question, Resource};
 use crate::registry::{RegistryError, Revocation, Revoked};
-use crate::session::now_ms;
+use crate::session::{Principal, now_ms};
 
 /// Most revocations in force at once: every question looks at all of them.
 const REVOCATIONS_MAX: usize = 1000;
@@ -96,21 +96,29 @@ impl Lifecycle {
         Some(Decision::denial(question.action, by, crate::session::printable(&sentence), set))
     }
 
-    async fn admit_administration(&self, asker: &Asker) -> Result<(), ApiError> {
+    /// May they do what is not about one session?
+    pub async fn admit_administration(&self, asker: &Asker) -> Result<(), ApiError> {
         self.admit_on_gateway(Action::Administer, asker).await.map(drop)
+    }
+}
+
+/// Whether it shuts this person out, whatever they ask for.
+pub(super) fn shuts_out(revoked: &Revoked, principal: &Principal) -> bool {
+    match revoked {
+        Revoked::Principal(name) => {
+            let email = principal.facts.email.as_deref();
+            *name == principal.arn || *name == principal.id || email == Some(name)
+        }
+        Revoked::Role(name) => {
+            principal.role.as_ref() == Some(name) || principal.role_arn().as_ref() == Some(name)
+        }
+        Revoked::Session(_) | Revoked::Target(_) => false,
     }
 }
 
 fn concerns(revoked: &Revoked, question: &Question<'_>) -> bool {
     match revoked {
-        Revoked::Principal(name) => {
-            let principal = question.principal;
-            *name == principal.arn || *name == principal.id
-        }
-        Revoked::Role(name) => {
-            let principal = question.principal;
-            principal.role.as_ref() == Some(name) || principal.role_arn().as_ref() == Some(name)
-        }
+        Revoked::Principal(_) | Revoked::Role(_) => shuts_out(revoked, question.principal),
         Revoked::Session(name) => match (question.resource, question.context.session) {
             (Resource::Session { id, .. }, _) | (_, Some(id)) => id.as_str() == name,
             _ => false,

@@ -39,8 +39,9 @@ impl Lifecycle {
         asker: &Asker,
         request: &SessionRequest,
         id: &SessionId,
+        run_as: Option<String>,
     ) -> Result<Opened, ApiError> {
-        let upstream = self.rooms.broker.start(&asker.principal, request, id).await?;
+        let upstream = self.rooms.broker.start(&asker.principal, request, id, run_as).await?;
         let client =
             ClientIds { client_id: Uuid::new_v4().to_string(), client_version: CLIENT_VERSION.to_owned() };
         match self.rooms.broker.dial(&upstream, &client).await {

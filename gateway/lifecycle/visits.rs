@@ -5,8 +5,9 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::Lifecycle;
+use super::revoking::shuts_out;
 use crate::error::{ApiError, Code};
-use crate::registry::{Revoked, Visit};
+use crate::registry::Visit;
 use crate::session::{Principal, now_ms};
 
 /// How long a code waits for its browser, milliseconds.
@@ -72,13 +73,7 @@ impl Lifecycle {
 
     /// Whether a revocation names the person or their role.
     fn is_shut_out(&self, principal: &Principal) -> bool {
-        self.revocations.load().iter().any(|revocation| match &revocation.revoked {
-            Revoked::Principal(name) => *name == principal.arn || *name == principal.id,
-            Revoked::Role(name) => {
-                principal.role.as_ref() == Some(name) || principal.role_arn().as_ref() == Some(name)
-            }
-            Revoked::Session(_) | Revoked::Target(_) => false,
-        })
+        self.revocations.load().iter().any(|revocation| shuts_out(&revocation.revoked, principal))
     }
 }
 

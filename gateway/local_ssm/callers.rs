@@ -32,6 +32,10 @@ pub(super) struct Caller {
     pub(super) user_id: String,
     /// The session policy that narrows it, if it came from `AssumeRole`.
     pub(super) session_policy: Option<String>,
+    /// The source identity of its session, if it is a session.
+    pub(super) source_identity: Option<String>,
+    /// The user of the machine that its session tags say.
+    pub(super) run_as: Option<String>,
 }
 
 impl Caller {
@@ -170,7 +174,13 @@ impl Callers {
                 secret: identity.secret_access_key.clone(),
                 token: identity.session_token.clone(),
                 expires: None,
-                caller: Caller { arn, user_id, session_policy: None },
+                caller: Caller {
+                    source_identity: session_name(&arn),
+                    arn,
+                    user_id,
+                    session_policy: None,
+                    run_as: None,
+                },
             });
         }
         let temporary = self.temporary.lock();
@@ -182,6 +192,11 @@ impl Callers {
             caller: keys.caller.clone(),
         })
     }
+}
+
+/// A configured session is the person's that its name says.
+fn session_name(arn: &str) -> Option<String> {
+    arn.contains(":assumed-role/").then(|| arn.rsplit('/').next().unwrap_or_default().to_owned())
 }
 
 struct Key {

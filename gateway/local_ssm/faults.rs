@@ -1,5 +1,6 @@
 //! What tests do to a running stand-in, and what they ask it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
@@ -11,6 +12,11 @@ impl Running {
     /// The ids of the live sessions, newest first.
     pub fn live_sessions(&self) -> Vec<String> {
         self.service.sessions.list(true).iter().map(|session| session.id.to_string()).collect()
+    }
+
+    /// The user that a session was to run as, if its caller's tags say one.
+    pub fn run_as(&self, session: &str) -> Option<String> {
+        self.service.sessions.find(session)?.run_as.clone()
     }
 
     /// Cuts a session's connection without a word; false if it has none.
@@ -36,6 +42,11 @@ impl Running {
         } else {
             offline.insert(target.to_owned());
         }
+    }
+
+    /// Gives a managed instance other tags, as `ListTagsForResource` tells.
+    pub fn set_tags(&self, target: &str, tags: BTreeMap<String, String>) {
+        self.service.retagged.lock().insert(target.to_owned(), tags);
     }
 
     /// Makes every key that `AssumeRole` gave out too old.

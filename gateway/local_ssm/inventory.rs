@@ -166,7 +166,9 @@ impl Service {
         let managed = input.resource_type == "ManagedInstance" && input.resource_id.starts_with("mi-");
         let target = self.targets.get(&input.resource_id).filter(|_| managed);
         let unknown = || ApiError::client(Code::Validation, "The resource ID is not valid.");
-        let tags = &target.ok_or_else(unknown)?.tags;
+        let target = target.ok_or_else(unknown)?;
+        let retagged = self.retagged.lock();
+        let tags = retagged.get(&target.id).unwrap_or(&target.tags);
         let tag_list = tags.iter().map(|(key, value)| Tag { key, value }).collect();
         Ok(answer::json(&Tags { tag_list }))
     }

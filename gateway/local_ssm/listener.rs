@@ -112,6 +112,11 @@ async fn route(service: Arc<Service>, mut request: Request<Incoming>, alive: Ali
     if let Some(id) = path.strip_prefix("/v1/data-channel/").map(str::to_owned) {
         return service.open_channel(&mut request, &id, alive);
     }
+    if request.method() == Method::GET
+        && let Some(published) = service.federation.published(path)
+    {
+        return published;
+    }
     if request.method() != Method::POST || path != "/" {
         return answer::bare(StatusCode::NOT_FOUND);
     }

@@ -10,6 +10,7 @@ mod channel;
 mod document;
 mod documents;
 mod faults;
+mod federation;
 mod input;
 mod inventory;
 mod kms;
@@ -38,6 +39,7 @@ use tokio::time::timeout;
 
 use callers::Callers;
 use documents::Documents;
+use federation::Federation;
 use kms::KeyService;
 use parking::Mutex;
 use sessions::Sessions;
@@ -62,7 +64,7 @@ pub enum LocalSsmError {
     #[error("the target id {0:?} is not valid or is there twice")]
     Target(String),
     /// There is nothing to seal data keys with.
-    #[error("the key service does not start")]
+    #[error("the key service or the token issuer does not start")]
     Keys,
     /// A document is none, or has a name that it cannot have.
     #[error("the document {0:?} is not valid: {1}")]
@@ -88,18 +90,22 @@ impl LocalSsm {
         let url = url.trim_end_matches('/').to_owned();
         let keys = KeyService::new(&config.account, &config.region, &config.kms_keys);
         let keys = keys.ok_or(LocalSsmError::Keys)?;
+        let federation = Federation::new(&url, &config.account, &config.region);
         let (stop, shutdown) = watch::channel(false);
         let (alive, idle) = mpsc::channel(1);
         let service = Arc::new(Service {
             callers: Callers::new(&config, addr, &url),
+            federation: federation.ok_or(LocalSsmError::Keys)?,
             account: config.account,
             region: config.region,
             keys,
             roles: config.roles.into_iter().collect(),
+            external_id: config.external_id,
             habits: config.habits,
             stream_url: url.replacen("http", "ws", 1),
             sessions: Sessions::default(),
             offline: Mutex::default(),
+            retagged: Mutex::default(),
             targets,
             documents,
             shutdown,
@@ -157,13 +163,17 @@ struct Service {
     account: String,
     region: String,
     roles: BTreeSet<String>,
+    external_id: Option<String>,
     targets: BTreeMap<String, Arc<LocalTarget>>,
     documents: Documents,
     offline: Mutex<BTreeSet<String>>,
+    /// Tags of targets that a test has changed, as SSM lists them.
+    retagged: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
     habits: Habits,
     /// `wss://host:port`, before the path of a data channel.
     stream_url: String,
     callers: Callers,
+    federation: Federation,
     keys: KeyService,
     sessions: Sessions,
     shutdown: watch::Receiver<bool>,

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
-use super::callers::{random, token_digest};
+use super::callers::{Caller, random, token_digest};
 use super::parking::Mutex;
 use super::wire::Wire;
 use crate::session::{SessionId, SessionRequest};
@@ -123,6 +123,8 @@ pub(super) struct Session {
     pub(super) request: SessionRequest,
     /// The caller's ARN.
     pub(super) owner: String,
+    /// The user that it runs as; the stand-in only remembers.
+    pub(super) run_as: Option<String>,
     /// When it was started.
     pub(super) started: OffsetDateTime,
     /// What happened to its messages.
@@ -152,7 +154,7 @@ impl Session {
     pub(super) fn new(
         id: SessionId,
         request: SessionRequest,
-        owner: &str,
+        caller: &Caller,
         keep_sent: bool,
     ) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
@@ -160,7 +162,8 @@ impl Session {
         let session = Self {
             id,
             request,
-            owner: owner.to_owned(),
+            owner: caller.arn.clone(),
+            run_as: caller.run_as.clone(),
             started: OffsetDateTime::now_utc(),
             counters: Counters::default(),
             spoil_next: AtomicBool::new(false),

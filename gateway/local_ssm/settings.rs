@@ -27,6 +27,8 @@ pub struct LocalConfig {
     pub identities: Vec<LocalIdentity>,
     /// ARNs of the roles that any caller may assume.
     pub roles: Vec<String>,
+    /// The external id that every role's trust policy asks for, if any.
+    pub external_id: Option<String>,
     /// The KMS keys, by id or ARN.
     pub kms_keys: Vec<String>,
     /// The machines; each is this machine under another name.
@@ -50,6 +52,7 @@ impl LocalConfig {
             region: region.to_owned(),
             identities: Vec::new(),
             roles: Vec::new(),
+            external_id: None,
             kms_keys: Vec::new(),
             targets: Vec::new(),
             documents: BTreeMap::new(),

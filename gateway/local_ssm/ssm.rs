@@ -206,7 +206,7 @@ impl Service {
         let reason = input.reason.as_deref().map(clean_reason);
         let request = SessionRequest { target, document, parameters: input.parameters, reason };
         let id = SessionId::mint(caller.name());
-        let (session, orders) = Session::new(id, request, &caller.arn, self.habits.keep_sent);
+        let (session, orders) = Session::new(id, request, caller, self.habits.keep_sent);
         if !self.sessions.add(&session) {
             return Err(ApiError::client(Code::Throttling, "Too many sessions on this machine."));
         }

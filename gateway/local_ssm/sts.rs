@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::Service;
 use super::answer::{self, Answer};
 use super::callers::{Caller, Refusal, Temporary};
+use super::federation::Wish;
 use super::session_policy::SessionPolicy;
+use crate::error::ApiError;
 
 /// The namespace of every answer.
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
@@ -73,6 +75,9 @@ impl Service {
             match (form.get("Action").map(String::as_str), form.get("Version").map(String::as_str)) {
                 (Some("GetCallerIdentity"), Some(VERSION)) => Ok(self.get_caller_identity(&caller)),
                 (Some("AssumeRole"), Some(VERSION)) => self.assume_role(&caller, &form, now),
+                (Some("GetWebIdentityToken"), Some(VERSION)) => {
+                    self.get_web_identity_token(&caller, &form, now)
+                }
                 _ => {
                     let why = "Could not find operation for this action and version".to_owned();
                     Err(Fault("InvalidAction", StatusCode::BAD_REQUEST, why))
@@ -88,6 +93,25 @@ impl Service {
         document("GetCallerIdentity", &result)
     }
 
+    fn get_web_identity_token(
+        &self,
+        caller: &Caller,
+        form: &BTreeMap<String, String>,
+        now: OffsetDateTime,
+    ) -> Result<Answer, Fault> {
+        let denied = |error: ApiError| Fault("AccessDenied", StatusCode::FORBIDDEN, error.message);
+        self.permit(caller, "sts:GetWebIdentityToken", "*").map_err(denied)?;
+        let wish = Wish::read(form).map_err(Fault::validation)?;
+        let token = self.federation.token(caller, &wish, now);
+        let token = token.ok_or_else(|| Fault::validation("the token cannot be signed"))?;
+        let expires = wish.expires(now).format(&Rfc3339).unwrap_or_default();
+        let result = format!(
+            "<WebIdentityToken>{}</WebIdentityToken><Expiration>{expires}</Expiration>",
+            escaped(&token)
+        );
+        Ok(document("GetWebIdentityToken", &result))
+    }
+
     fn assume_role(
         &self,
         caller: &Caller,
@@ -95,7 +119,8 @@ impl Service {
         now: OffsetDateTime,
     ) -> Result<Answer, Fault> {
         let wanted = Wanted::read(form)?;
-        if !self.roles.contains(&wanted.role_arn) {
+        let trusts = self.external_id.as_ref().is_none_or(|id| form.get("ExternalId") == Some(id));
+        if !self.roles.contains(&wanted.role_arn) || !trusts {
             let why = format!(
                 "User: {} is not authorized to perform: sts:AssumeRole on resource: {}",
                 caller.arn, wanted.role_arn
@@ -108,6 +133,8 @@ impl Service {
             arn: format!("arn:aws:sts::{account}:assumed-role/{role}/{name}"),
             user_id: format!("{id}:{name}"),
             session_policy: wanted.policy.clone(),
+            source_identity: wanted.source_identity.clone(),
+            run_as: wanted.run_as.clone(),
         };
         let keys = self.callers.mint(assumed, now + wanted.duration, now);
         Ok(document("AssumeRole", &assumed_role(&keys, &wanted)))
@@ -121,6 +148,8 @@ struct Wanted {
     source_identity: Option<String>,
     policy: Option<String>,
     tags: usize,
+    /// The value of the tag `SSMSessionRunAs`.
+    run_as: Option<String>,
     duration: Duration,
 }
 
@@ -151,7 +180,8 @@ impl Wanted {
         let seconds = seconds.ok_or_else(|| Fault::validation("DurationSeconds must be 900 to 43200"))?;
         let duration = Duration::seconds(seconds);
         let tags = tags(form)?;
-        Ok(Self { role_arn: need("RoleArn")?, session_name, source_identity, policy, tags, duration })
+        let run_as = tagged(form, "SSMSessionRunAs");
+        Ok(Self { role_arn: need("RoleArn")?, session_name, source_identity, policy, tags, run_as, duration })
     }
 }
 
@@ -167,6 +197,12 @@ fn tags(form: &BTreeMap<String, String>) -> Result<usize, Fault> {
         return Err(Fault::validation("Tags must be at most 50 pairs of a key and a value"));
     }
     Ok(count)
+}
+
+/// The value of one session tag.
+fn tagged(form: &BTreeMap<String, String>, tag: &str) -> Option<String> {
+    let key = form.iter().find(|(name, key)| name.starts_with("Tags.member.") && *key == tag)?.0;
+    form.get(&key.replace(".Key", ".Value")).cloned()
 }
 
 fn assumed_role(keys: &Temporary, wanted: &Wanted) -> String {

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::groups::Groups;
 use super::question::{Action, Asked, Question, Resource};
-use crate::session::{AuthMethod, Document, Instance, Principal};
+use crate::session::{Document, Instance, Principal};
 
 /// Port of `AWS-StartSSHSession` if none is named.
 const SSH_PORT: u16 = 22;
@@ -140,21 +140,26 @@ impl Vocabulary {
     }
 
     fn user(&self, principal: &Principal, groups: &Groups) -> Result<Entity, Unanswerable> {
-        let AuthMethod::StsProof = principal.method;
+        let facts = &principal.facts;
         let authenticated = OffsetDateTime::from_unix_timestamp(principal.authenticated_at);
-        let attributes = [
+        let mut attributes = vec![
             text("arn", &principal.arn),
             text("name", &principal.name),
             text("account", &principal.account),
-            text("method", "sts_proof"),
+            text("method", principal.method.as_str()),
             ("authenticatedAt".to_owned(), datetime(authenticated.map_err(Unanswerable::schema)?)),
         ];
+        attributes.extend(facts.email.as_deref().map(|email| text("email", email)));
+        attributes.extend(facts.source_identity.as_deref().map(|name| text("sourceIdentity", name)));
+        attributes.extend(facts.mfa.map(|mfa| ("mfa".to_owned(), Value::new_bool(mfa))));
         let role_arn = principal.role_arn();
-        let mut parents = vec![uid(&self.account, &principal.account)];
+        let in_account = (!principal.account.is_empty()).then(|| uid(&self.account, &principal.account));
+        let mut parents: Vec<_> = in_account.into_iter().collect();
         parents.extend(role_arn.as_deref().map(|arn| uid(&self.role, arn)));
         parents
             .extend(groups.of(principal, role_arn.as_deref()).into_iter().map(|name| uid(&self.group, name)));
-        Entity::new_with_tags(uid(&self.user, &principal.id), attributes, parents, [])
+        let tags = facts.tags.iter().map(|(key, value)| text(key, value));
+        Entity::new_with_tags(uid(&self.user, &principal.id), attributes, parents, tags)
             .map_err(Unanswerable::schema)
     }
 
@@ -199,6 +204,7 @@ impl Vocabulary {
         let mut pairs =
             vec![("now".to_owned(), datetime(now)), ("weekday".to_owned(), Value::new_long(weekday))];
         pairs.extend(asked.source_ip.map(|ip| ("sourceIp".to_owned(), address(ip))));
+        pairs.extend(question.principal.facts.mfa.map(|mfa| ("mfa".to_owned(), Value::new_bool(mfa))));
         if let Some(running) = asked.running.filter(|_| question.action.is_about_sessions()) {
             pairs.push(("sessionAge".to_owned(), duration(running.age)));
             pairs.push(("idleTime".to_owned(), duration(running.idle)));

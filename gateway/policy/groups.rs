@@ -1,6 +1,7 @@
-//! `groups.toml`: which IAM identities are in which group.
+//! `groups.toml`: who is in which group, by ARN, IdP group or address.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -12,14 +13,40 @@ use crate::session::Principal;
 const ARN_PARTS: usize = 6;
 /// Longest group name, in characters: it is an entity id.
 const NAME_MAX: usize = 64;
+/// Longest name of an IdP group or address, in characters.
+const MEMBER_MAX: usize = 256;
 
-/// Groups by the ARNs of their members.
+/// Groups by their members.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     names: Vec<String>,
-    /// ARNs without a `*`, so that a long list of people costs one lookup.
-    exact: HashMap<String, BTreeSet<usize>>,
+    /// Members without a `*`, so that a long list of people costs one lookup.
+    exact: HashMap<Member, BTreeSet<usize>>,
     patterns: Vec<(Pattern, usize)>,
+    /// Names of IdP groups and addresses with a `*`.
+    wild: Vec<(Member, usize)>,
+    /// Groups that are members of another, as they were written.
+    nested: Vec<Nested>,
+    /// Each group with all that it is in, itself first.
+    within: Vec<BTreeSet<usize>>,
+}
+
+/// One member that is a word to be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Member {
+    Arn(String),
+    IdpGroup(String),
+    /// In lower case: no provider tells two people apart by it.
+    Email(String),
+}
+
+/// A group that is named as a member of another.
+#[derive(Debug)]
+struct Nested {
+    inner: String,
+    outer: usize,
+    file: String,
+    span: Range<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,30 +74,75 @@ impl Groups {
             }
             let index = self.index_of(name.get_ref());
             for member in members {
-                match Pattern::parse(member.get_ref()) {
-                    Ok(pattern) => self.add_member(pattern, member.get_ref(), index),
-                    Err(why) => problems.push(Problem::at(file, member.span(), why).help(HELP)),
+                if let Err(why) = self.add_member(file, &member, index) {
+                    problems.push(Problem::at(file, member.span(), why).help(HELP));
                 }
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    /// The groups of a principal, by its ARN or its role's ARN.
+    /// Works out which group is in which, once every file is read.
+    pub fn settle(&mut self, files: &[File]) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut edges: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.names.len()];
+        for nested in &self.nested {
+            let Some(file) = files.iter().find(|file| file.name == nested.file) else { continue };
+            let inner = self.names.iter().position(|name| *name == nested.inner);
+            match inner.and_then(|inner| edges.get_mut(inner)) {
+                Some(outers) => {
+                    outers.insert(nested.outer);
+                }
+                None => problems.push(
+                    Problem::at(file, nested.span.clone(), "there is no such group")
+                        .help("name a group of any groups.toml of this folder"),
+                ),
+            }
+        }
+        self.within = (0..self.names.len()).map(|group| reached(&edges, group)).collect();
+        for nested in &self.nested {
+            let Some(file) = files.iter().find(|file| file.name == nested.file) else { continue };
+            let inner = self.names.iter().position(|name| *name == nested.inner);
+            let around = self.within.get(nested.outer);
+            if inner.zip(around).is_some_and(|(inner, around)| around.contains(&inner)) {
+                problems.push(
+                    Problem::at(file, nested.span.clone(), "these groups are in each other, in a circle")
+                        .help("take one of them out of the other"),
+                );
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// The groups of a principal, by ARN, role, IdP groups and address.
     pub fn of(&self, principal: &Principal, role_arn: Option<&str>) -> BTreeSet<&str> {
         let mut found = BTreeSet::new();
         for arn in std::iter::once(principal.arn.as_str()).chain(role_arn) {
-            found.extend(self.exact.get(arn).into_iter().flatten().copied());
+            found.extend(self.exact.get(&Member::Arn(arn.to_owned())).into_iter().flatten().copied());
             let matching = self.patterns.iter().filter(|(pattern, _)| pattern.matches(arn));
             found.extend(matching.map(|(_, index)| *index));
         }
-        found.into_iter().filter_map(|index| self.names.get(index)).map(String::as_str).collect()
+        let facts = &principal.facts;
+        let idp = facts.groups.iter().map(|name| Member::IdpGroup(name.clone()));
+        let email = facts.email.iter().map(|email| Member::Email(email.to_lowercase()));
+        for member in idp.chain(email) {
+            found.extend(self.exact.get(&member).into_iter().flatten().copied());
+            let matching = self.wild.iter().filter(|(pattern, _)| pattern.covers(&member));
+            found.extend(matching.map(|(_, index)| *index));
+        }
+        let around = found.iter().filter_map(|index| self.within.get(*index)).flatten();
+        let all: BTreeSet<usize> = around.chain(&found).copied().collect();
+        all.into_iter().filter_map(|index| self.names.get(index)).map(String::as_str).collect()
     }
 
-    /// Every member, in the words of the files, sorted.
+    /// Every ARN, in the words of the files, sorted.
     pub fn members(&self) -> Vec<String> {
         let patterns = self.patterns.iter().map(|(pattern, _)| pattern.0.join(":"));
-        let all: BTreeSet<String> = self.exact.keys().cloned().chain(patterns).collect();
+        let exact = self.exact.keys().filter_map(|member| match member {
+            Member::Arn(arn) => Some(arn.clone()),
+            _ => None,
+        });
+        let all: BTreeSet<String> = exact.chain(patterns).collect();
         all.into_iter().collect()
     }
 
@@ -87,17 +159,81 @@ impl Groups {
         self.names.len() - 1
     }
 
-    fn add_member(&mut self, pattern: Pattern, arn: &str, group: usize) {
-        if arn.contains('*') {
-            self.patterns.push((pattern, group));
+    fn add_member(
+        &mut self,
+        file: &File,
+        member: &Spanned<String>,
+        group: usize,
+    ) -> Result<(), &'static str> {
+        let text = member.get_ref().as_str();
+        if let Some(inner) = text.strip_prefix("group:") {
+            let (inner, file, span) = (inner.to_owned(), file.name.clone(), member.span());
+            self.nested.push(Nested { inner, outer: group, file, span });
+            return Ok(());
+        }
+        let named = if let Some(name) = text.strip_prefix("idp:") {
+            Member::IdpGroup(word(name)?.to_owned())
+        } else if let Some(email) = text.strip_prefix("email:") {
+            if email.split('@').filter(|part| !part.is_empty()).count() != 2 {
+                return Err("an address has one @ with something before and after it");
+            }
+            Member::Email(word(email)?.to_lowercase())
         } else {
-            self.exact.entry(arn.to_owned()).or_default().insert(group);
+            let pattern = Pattern::parse(text)?;
+            if text.contains('*') {
+                self.patterns.push((pattern, group));
+                return Ok(());
+            }
+            Member::Arn(text.to_owned())
+        };
+        if text.contains('*') {
+            self.wild.push((named, group));
+        } else {
+            self.exact.entry(named).or_default().insert(group);
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    /// Whether this pattern stands for that member.
+    fn covers(&self, member: &Self) -> bool {
+        match (self, member) {
+            (Self::IdpGroup(pattern), Self::IdpGroup(text)) => wild(pattern, text),
+            // A `*` never reaches over the @: another domain is another company.
+            (Self::Email(pattern), Self::Email(text)) => {
+                let (ours, theirs) = (pattern.split_once('@'), text.split_once('@'));
+                ours.zip(theirs)
+                    .is_some_and(|(ours, theirs)| wild(ours.0, theirs.0) && wild(ours.1, theirs.1))
+            }
+            _ => false,
         }
     }
 }
 
+/// Every group that this one is in; itself only if it is in a circle.
+fn reached(edges: &[BTreeSet<usize>], group: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![group];
+    while let Some(next) = waiting.pop() {
+        for outer in edges.get(next).into_iter().flatten() {
+            if found.insert(*outer) {
+                waiting.push(*outer);
+            }
+        }
+    }
+    found
+}
+
+/// A name as a provider gives it: one printable line that is not empty.
+fn word(text: &str) -> Result<&str, &'static str> {
+    let fits = !text.trim().is_empty() && text.chars().count() <= MEMBER_MAX;
+    if fits && !text.chars().any(char::is_control) { Ok(text) } else { Err("the name is empty or too long") }
+}
+
 const HELP: &str = "write: [groups] then name = [\"arn:aws:iam::123456789012:user/alice\", \
-                    \"arn:aws:sts::123456789012:assumed-role/Developer/*\"]";
+                    \"arn:aws:sts::123456789012:assumed-role/Developer/*\", \"idp:platform\", \
+                    \"email:alice@example.com\", \"group:another\"]";
 
 fn valid_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
@@ -155,6 +291,7 @@ fn wild(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::{AuthMethod, Facts};
 
     fn matches(pattern: &str, arn: &str) -> bool {
         Pattern::parse(pattern).unwrap().matches(arn)
@@ -189,10 +326,72 @@ mod tests {
 
     #[test]
     fn a_member_that_is_no_arn_is_refused() {
-        for bad in
-            ["alice", "*", "arn:aws:iam", "arn:aws:iam::*", "arn:aws:iam::1:user/a b", "group:developers"]
-        {
+        for bad in ["alice", "*", "arn:aws:iam", "arn:aws:iam::*", "arn:aws:iam::1:user/a b", "developers"] {
             assert!(Pattern::parse(bad).is_err(), "{bad} was accepted");
+        }
+    }
+
+    fn groups(text: &str) -> Result<Groups, Vec<Problem>> {
+        let file = File { name: "groups.toml".to_owned(), text: text.to_owned() };
+        let mut groups = Groups::default();
+        groups.add(&file)?;
+        groups.settle(&[file])?;
+        Ok(groups)
+    }
+
+    /// A person of the identity provider.
+    fn person(email: Option<&str>, idp: &[&str]) -> Principal {
+        let facts = Facts {
+            email: email.map(str::to_owned),
+            groups: idp.iter().map(|name| (*name).to_owned()).collect(),
+            ..Facts::default()
+        };
+        Principal {
+            id: "https://idp.example.com|1".to_owned(),
+            arn: "https://idp.example.com|1".to_owned(),
+            account: String::new(),
+            name: "alice".to_owned(),
+            role: None,
+            method: AuthMethod::Oidc,
+            authenticated_at: 0,
+            facts,
+        }
+    }
+
+    #[test]
+    fn idp_groups_and_addresses_are_members() {
+        let groups = groups(
+            "[groups]\ndevelopers = [\"idp:Platform Team\", \"email:alice@example.com\"]\n\
+             staff = [\"email:*@example.com\"]\nops = [\"idp:ops-*\"]\n",
+        )
+        .unwrap();
+        let of = |person: &Principal| groups.of(person, None).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(of(&person(Some("Alice@Example.com"), &[])), "developers staff");
+        assert_eq!(of(&person(None, &["Platform Team", "ops-eu"])), "developers ops");
+        // Another domain, another case of a group, and a name that only looks like an address.
+        assert_eq!(of(&person(Some("alice@evil.com@example.com"), &["platform team"])), "");
+        assert_eq!(of(&person(Some("alice@example.com.evil.com"), &["email:alice@example.com"])), "");
+    }
+
+    #[test]
+    fn a_group_may_be_in_another_and_a_circle_is_refused() {
+        let nested = "[groups]\nadmins = [\"idp:root\"]\nops = [\"group:admins\"]\nall = [\"group:ops\"]\n";
+        let nested = groups(nested).unwrap();
+        let found: Vec<&str> = nested.of(&person(None, &["root"]), None).into_iter().collect();
+        assert_eq!(found, ["admins", "all", "ops"]);
+        for circle in [
+            "[groups]\na = [\"group:a\"]\n",
+            "[groups]\na = [\"group:b\"]\nb = [\"group:c\"]\nc = [\"group:a\"]\n",
+        ] {
+            assert!(groups(circle).is_err(), "{circle}");
+        }
+        assert!(groups("[groups]\na = [\"group:nobody\"]\n").is_err());
+    }
+
+    #[test]
+    fn a_member_that_means_nothing_is_refused() {
+        for bad in ["idp:", "idp: ", "email:alice", "email:@example.com", "email:a@b@c", "mail:a@b"] {
+            assert!(groups(&format!("[groups]\na = [\"{bad}\"]\n")).is_err(), "{bad} was accepted");
         }
     }
 }

@@ -119,6 +119,9 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
             reader.problems.extend(problems);
         }
     }
+    if let Err(problems) = reader.groups.settle(files) {
+        reader.problems.extend(problems);
+    }
     if !reader.problems.is_empty() {
         reader.problems.sort_by_key(Problem::order);
         return Err(reader.problems);

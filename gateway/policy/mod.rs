@@ -62,7 +62,7 @@ pub use decide::Decision;
 pub use explain::{Change, Decider, Explanation, Need};
 pub use inquiry::{Inquiry, Ran, Subject};
 pub use layout::{Relaid, relaid};
-pub use obligations::Obligations;
+pub use obligations::{OWN_NAME, Obligations, is_system_user};
 pub use problem::{Place, PolicyError, Problem};
 pub use question::{Action, Asked, Question, Resource, Running};
 pub use reach::Reach;

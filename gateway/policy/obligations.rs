@@ -28,6 +28,10 @@ pub struct Obligations {
     pub banners: Vec<String>,
     /// `@read_only`: input is not passed on.
     pub read_only: bool,
+    /// `@run_as`: users of the machine, without duplicates; one at most
+    /// can be had.
+    #[serde(default)]
+    pub run_as: Vec<String>,
     /// `@capture_traffic`: forwarded bytes are recorded too.
     pub capture_traffic: bool,
     /// `@break_glass`: the session may go on without a recording, loudly.
@@ -50,6 +54,9 @@ impl Obligations {
             }
         }
         self.read_only |= other.read_only;
+        self.run_as.extend(other.run_as.iter().cloned());
+        self.run_as.sort();
+        self.run_as.dedup();
         self.capture_traffic |= other.capture_traffic;
         self.break_glass &= other.break_glass;
         self
@@ -101,6 +108,7 @@ impl Annotations {
             "require_reason" => owed.require_reason = flag(key, value)?,
             "banner" => owed.banners = vec![text(key, value)?],
             "read_only" => owed.read_only = flag(key, value)?,
+            "run_as" => owed.run_as = vec![run_as(value)?],
             "capture_traffic" => owed.capture_traffic = flag(key, value)?,
             "break_glass" => owed.break_glass = flag(key, value)?,
             _ => return Err(unknown(key)),
@@ -129,7 +137,7 @@ impl Annotations {
 pub(super) const LINTS: [&str; 3] = ["shadowed", "never_matching", "over_broad"];
 
 /// Every annotation that a policy may have.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "id",
     "description",
     "message",
@@ -141,6 +149,7 @@ const KNOWN: [&str; 13] = [
     "require_reason",
     "banner",
     "read_only",
+    "run_as",
     "capture_traffic",
     "break_glass",
 ];
@@ -175,6 +184,27 @@ fn input(value: &str) -> Result<bool, Refusal> {
         "off" => Ok(false),
         _ => refusal(format!("@input cannot be {value:?}"), "write @input(\"record\") or @input(\"off\")"),
     }
+}
+
+/// A user of the machine, or the word for the person's own name.
+fn run_as(value: &str) -> Result<String, Refusal> {
+    if value == OWN_NAME || is_system_user(value) {
+        return Ok(value.to_owned());
+    }
+    refusal(
+        format!("@run_as cannot be {value:?}"),
+        "write @run_as(\"ec2-user\"), a user that is there and not root, or @run_as(\"$name\")",
+    )
+}
+
+/// What `@run_as` says for the person's own name.
+pub const OWN_NAME: &str = "$name";
+
+/// Whether SSM can run a session as a user of this name.
+pub fn is_system_user(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    begins && name.len() <= 32 && name.bytes().all(fits) && name != "root"
 }
 
 fn flag(key: &str, value: &str) -> Result<bool, Refusal> {
@@ -271,6 +301,16 @@ mod tests {
             assert_eq!(both.idle_timeout, Some(Duration::from_secs(60)));
             assert_eq!(both.max_duration, Some(Duration::from_secs(3600)));
             assert_eq!(both.banners.len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_session_runs_as_a_user_that_can_be() {
+        for good in ["ec2-user", "_apt", "alice.b", "$name"] {
+            assert!(run_as(good).is_ok(), "{good} was refused");
+        }
+        for bad in ["", "root", "-x", "a b", "a;b", "$HOME", "é", &"x".repeat(33)] {
+            assert!(run_as(bad).is_err(), "{bad} was accepted");
         }
     }
 }

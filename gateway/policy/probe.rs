@@ -10,7 +10,7 @@ use super::entities::Vocabulary;
 use super::groups::Groups;
 use super::problem::{File, Problem};
 use super::question::{Action, Asked, Question, Resource, Running};
-use crate::session::{AuthMethod, Document, Instance, InvalidNoun, Principal, SessionId, Target};
+use crate::session::{AuthMethod, Document, Facts, Instance, InvalidNoun, Principal, SessionId, Target};
 
 /// Puts every kind of question to the schema, full and bare.
 ///
@@ -77,6 +77,13 @@ impl Samples {
                 role: word(),
                 method: AuthMethod::StsProof,
                 authenticated_at: 0,
+                facts: Facts {
+                    email: word(),
+                    groups: vec!["sample".to_owned()],
+                    mfa: Some(true),
+                    source_identity: word(),
+                    tags: BTreeMap::from([("team".to_owned(), "sample".to_owned())]),
+                },
             },
             full,
             bare,

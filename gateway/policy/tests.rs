@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 use super::*;
-use crate::session::{AuthMethod, Document, Durability, Instance, Principal, SessionId, Target};
+use crate::session::{AuthMethod, Document, Durability, Facts, Instance, Principal, SessionId, Target};
 
 const NOW: OffsetDateTime = datetime!(2026-11-23 10:00 UTC);
 
@@ -45,6 +45,7 @@ fn person(name: &str) -> Principal {
         role: None,
         method: AuthMethod::StsProof,
         authenticated_at: NOW.unix_timestamp(),
+        facts: Facts::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Registry, RegistryError};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", content = "which", rename_all = "snake_case")]
 pub enum Revoked {
-    /// A person, by the ARN or the unique id that IAM gives.
+    /// A person: the ARN or unique id of IAM, or the verified address.
     Principal(String),
     /// A role: its ARN without path, or its name in any account.
     Role(String),

@@ -1,5 +1,6 @@
 //! The sessions: added, moved from state to state, found again.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 
 use serde::Serialize;
@@ -93,6 +94,13 @@ impl Registry {
             .execute(&self.writer)
             .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// The ids at AWS of all sessions that began then or later.
+    pub async fn upstream_ids(&self, from_ms: u64) -> Result<HashSet<String>, RegistryError> {
+        let statement = "SELECT upstream_id FROM sessions WHERE started_ms >= $1 AND upstream_id IS NOT NULL";
+        let ids = sqlx::query_scalar(statement).bind(signed(from_ms)).fetch_all(&self.reader).await?;
+        Ok(ids.into_iter().collect())
     }
 
     /// Notes what a session moved and the digest of its recording.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::sessions::json;
 use super::*;
-use crate::session::{AuthMethod, Document, Instance, Principal, SessionId, SessionKind, Target};
+use crate::session::{AuthMethod, Document, Facts, Instance, Principal, SessionId, SessionKind, Target};
 
 struct Home {
     registry: Registry,
@@ -46,6 +46,7 @@ fn alice() -> Principal {
         role: Some("Ops".into()),
         method: AuthMethod::StsProof,
         authenticated_at: 1_790_000_000,
+        facts: Facts::default(),
     }
 }
 

@@ -23,6 +23,7 @@ mod notice;
 mod observe;
 mod output;
 mod pump;
+mod read_only;
 mod resumed;
 mod screen_text;
 mod tap;
@@ -164,6 +165,8 @@ pub struct Rules {
     pub idle_timeout: Option<Duration>,
     /// Ends a session of this age; the user is warned a minute before.
     pub max_duration: Option<Duration>,
+    /// Whether what its user types is kept from the agent.
+    pub read_only: bool,
 }
 
 /// Everything one relay works with.

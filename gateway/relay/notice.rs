@@ -182,14 +182,19 @@ where
     /// A client that is away is warned when it is back.
     fn warning_due(&self) -> Option<Instant> {
         let due = self.warnings.due(self.started, self.active)?;
+        self.can_say().then_some(due)
+    }
+
+    /// Whether somebody is there to read it, and there is room for it.
+    pub(super) fn can_say(&self) -> bool {
         let heard = match self.screen.kind {
             Kind::Port => true,
             _ => self.screen.lit && self.client.is_some() && self.output.has_room(),
         };
-        (heard && self.tap.has_room()).then_some(due)
+        heard && self.tap.has_room()
     }
 
-    fn say(&mut self, sentence: &str, cx: &mut Context<'_>) -> Result<(), Ended> {
+    pub(super) fn say(&mut self, sentence: &str, cx: &mut Context<'_>) -> Result<(), Ended> {
         if self.screen.kind == Kind::Port {
             tracing::info!(session = %self.outside.session, sentence, "a warning that nobody sees");
             return self.tap.marker(sentence, self.now).map_err(|e| recording_failed(&e));

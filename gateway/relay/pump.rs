@@ -20,6 +20,7 @@ use super::leaving::Leaving;
 use super::leg::Leg;
 use super::notice::{Screen, Warnings};
 use super::output::Output;
+use super::read_only::ReadOnly;
 use super::tap::Tap;
 use super::{Control, Ended, Ending, Parts, Presence, Redialled, Rules};
 use crate::recorder::{Position, RecorderError, Recording};
@@ -86,6 +87,7 @@ pub(super) struct Pump<C, U> {
     /// When payload last moved, either way.
     pub(super) active: Instant,
     pub(super) rules: Rules,
+    pub(super) read_only: ReadOnly,
     pub(super) screen: Screen,
     pub(super) warnings: Warnings,
     pub(super) away_since: Instant,
@@ -152,6 +154,7 @@ where
             screen: Screen::default(),
             warnings: Warnings::new(&parts.rules),
             rules: parts.rules,
+            read_only: ReadOnly::default(),
             away_since: now,
             attached: false,
             farewell: None,

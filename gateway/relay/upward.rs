@@ -67,6 +67,7 @@ where
                     PayloadType::HandshakeResponse => self.output.answered(),
                     _ => {}
                 }
+                let message = self.only_read(message, cx)?;
                 if let Some(passes_at) = self.observe_input(&message)? {
                     self.pass_input(&message, passes_at, cx)?;
                 }

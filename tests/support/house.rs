@@ -14,6 +14,7 @@ use postern::config::{
 };
 use postern::console::ConsoleConfig;
 use postern::front_door::Tls;
+use postern::identity::WebIdentityConfig;
 use postern::local_ssm::{Habits, LocalConfig, LocalIdentity, LocalSsm, LocalTarget, Running};
 use postern::serve::{Gateway, ServeError};
 use postern::shipper::ShipperConfig;
@@ -139,6 +140,16 @@ impl House {
         Self { local, door, admin: at.1, trust, spool, gateway: None, apart: None, config, folder }
     }
 
+    /// What clients call its gateway.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.door.address)
+    }
+
+    /// Has the policy folder read again, and waits until it was.
+    pub async fn reload(&self) {
+        self.gateway.as_ref().unwrap().reload_policies().await;
+    }
+
     /// Signs one of the cast in, the way `postern credentials` does.
     pub async fn sign_in(&self, name: &str) -> Person {
         Person::sign_in(name, &self.door, &self.trust).await
@@ -244,6 +255,8 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
             key_minutes: 60,
             sts_endpoint_url: Some(local_url.to_owned()),
             ca_bundle: Some(ca.clone()),
+            oidc: None,
+            web_identity: WebIdentityConfig::default(),
         },
         policy: PolicyConfig { directory: policies },
         broker: BrokerConfig {

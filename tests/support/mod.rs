@@ -5,6 +5,7 @@ mod channel;
 mod house;
 mod logs;
 mod person;
+mod provider;
 mod recording;
 mod tunnel;
 mod web;
@@ -13,11 +14,12 @@ use std::time::Duration;
 
 pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
 pub use house::{
-    BRIEF, BROKER_KEY, CLOSED, DEV, DISK, House, PROD, QUIET, REGION, REMOTE, certificate, configuration,
-    target,
+    ACCOUNT, BRIEF, BROKER_KEY, CLOSED, DEV, DISK, House, PROD, QUIET, REGION, REMOTE, certificate,
+    configuration, local_config, target,
 };
 pub use logs::{FakeLogs, Fault};
-pub use person::{Person, Ticket, proof};
+pub use person::{Person, Ticket, proof, web_identity};
+pub use provider::{CLIENT, Provider, Signer, unsigned};
 pub use recording::{Recorded, spool_holds};
 pub use tunnel::{Tunnel, echo, silent_port};
 pub use web::{Answer, Call, Door};

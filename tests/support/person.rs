@@ -10,7 +10,7 @@ use sigv4::Keys;
 use sigv4::sts_proof::caller_identity_request;
 use time::OffsetDateTime;
 
-use super::house::{ACCOUNT, REGION};
+use super::house::{ACCOUNT, House, REGION};
 use super::web::{Answer, Call, Door};
 
 /// Everybody with an IAM identity: name, ARN, unique id, session token.
@@ -75,7 +75,12 @@ pub struct Person {
 impl Person {
     pub(super) async fn sign_in(name: &str, door: &Door, trust: &Trust) -> Self {
         let answer = Call::post("/v1/login/sts", &proof(name, door).await).send(door).await;
-        let issued: Issued = serde_json::from_value(answer.ok()).unwrap();
+        Self::with(answer.ok(), door, trust)
+    }
+
+    /// Whoever these keys were issued to.
+    pub fn with(issued: Value, door: &Door, trust: &Trust) -> Self {
+        let issued: Issued = serde_json::from_value(issued).unwrap();
         let sdk = sdk(&issued, door, trust);
         Self { door: door.clone(), issued, sdk }
     }
@@ -156,6 +161,51 @@ pub async fn proof(name: &str, door: &Door) -> Value {
         proof["session_token"] = json!(token);
     }
     proof
+}
+
+impl House {
+    /// Somebody with AWS keys of their own asks SSM, and not the gateway.
+    pub async fn past_the_gateway(&self, name: &str, target: &str) -> String {
+        let (_, _, _, token) = CAST.iter().find(|(known, ..)| *known == name).unwrap();
+        let key = format!("AKIA{}", name.to_ascii_uppercase());
+        let keys = Credentials::new(key, secret(name), token.map(str::to_owned), None, "test");
+        let config = aws_sdk_ssm::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(REGION))
+            .endpoint_url(self.local.url())
+            .credentials_provider(keys)
+            .http_client(self.trust.sdk_http().unwrap())
+            .build();
+        let started = aws_sdk_ssm::Client::from_conf(config).start_session().target(target).send().await;
+        started.unwrap().session_id.unwrap()
+    }
+}
+
+/// A token that STS issues to one of the cast for these audiences.
+pub async fn web_identity(
+    name: &str,
+    house: &House,
+    audiences: &[&str],
+) -> Result<String, aws_sdk_sts::Error> {
+    let (_, _, _, token) = CAST.iter().find(|(known, ..)| *known == name).unwrap();
+    let key = format!("AKIA{}", name.to_ascii_uppercase());
+    let keys = Credentials::new(key, secret(name), token.map(str::to_owned), None, "test");
+    let config = aws_sdk_sts::Config::builder()
+        .behavior_version(aws_sdk_sts::config::BehaviorVersion::latest())
+        .region(aws_sdk_sts::config::Region::new(REGION))
+        .endpoint_url(house.local.url())
+        .credentials_provider(keys)
+        .http_client(house.trust.sdk_http().unwrap())
+        .build();
+    let audiences = audiences.iter().map(|audience| (*audience).to_owned()).collect();
+    let asked = aws_sdk_sts::Client::from_conf(config)
+        .get_web_identity_token()
+        .set_audience(Some(audiences))
+        .signing_algorithm("ES384")
+        .duration_seconds(60)
+        .send()
+        .await;
+    Ok(asked?.web_identity_token.unwrap())
 }
 
 fn sdk(issued: &Issued, door: &Door, trust: &Trust) -> aws_sdk_ssm::Client {

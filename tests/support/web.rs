@@ -48,6 +48,8 @@ pub struct Answer {
     /// 0 when it hung up without a word.
     pub status: u16,
     pub headers: String,
+    /// The same with the case that it came in.
+    pub raw_headers: String,
     /// Every `Set-Cookie` as it came.
     pub cookies: Vec<String>,
     pub body: Vec<u8>,
@@ -56,17 +58,18 @@ pub struct Answer {
 impl Answer {
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
-        let head = String::from_utf8_lossy(&bytes[..split]);
+        let raw_headers = String::from_utf8_lossy(&bytes[..split]).into_owned();
         let cookie = |line: &str| {
             let (name, value) = line.split_once(": ")?;
             name.eq_ignore_ascii_case("set-cookie").then(|| value.to_owned())
         };
-        let cookies = head.lines().filter_map(cookie).collect();
-        let headers = head.to_ascii_lowercase();
+        let cookies = raw_headers.lines().filter_map(cookie).collect();
+        let headers = raw_headers.to_ascii_lowercase();
         let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
         let body = bytes.get(split + 4..).unwrap_or_default();
         let chunked = headers.contains("transfer-encoding: chunked");
-        Self { status, body: if chunked { unchunked(body) } else { body.to_vec() }, headers, cookies }
+        let body = if chunked { unchunked(body) } else { body.to_vec() };
+        Self { status, body, headers, raw_headers, cookies }
     }
 
     pub fn json(&self) -> Value {

@@ -43,7 +43,7 @@ async fn channel<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Seen {
 }
 
 async fn started(aws: &FakeAws, broker: &Broker, stream_url: String) -> Upstream {
-    let upstream = broker.start(&alice(), &shell_on("i-0123456789abcdef0"), &own_id()).await.unwrap();
+    let upstream = broker.start(&alice(), &shell_on("i-0123456789abcdef0"), &own_id(), None).await.unwrap();
     assert!(aws.key(upstream.keys.access_key_id()).is_some());
     Upstream { stream_url, ..upstream }
 }

@@ -15,7 +15,7 @@ fn wish(challenge: Option<&str>) -> KmsAction {
 }
 
 async fn started(broker: &Broker) -> UpstreamRef {
-    broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap().reference()
+    broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap().reference()
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::{Broker, BrokerConfig};
 use crate::metrics::Metrics;
-use crate::session::{AuthMethod, Document, Principal, SessionId, SessionRequest, Target};
+use crate::session::{AuthMethod, Document, Facts, Principal, SessionId, SessionRequest, Target};
 
 async fn broker(config: BrokerConfig) -> Broker {
     Broker::new(config, Arc::new(Metrics::new().unwrap())).await.unwrap()
@@ -27,6 +27,7 @@ fn alice() -> Principal {
         role: Some("Ops".into()),
         method: AuthMethod::StsProof,
         authenticated_at: 1_790_000_000,
+        facts: Facts::default(),
     }
 }
 

@@ -20,7 +20,7 @@ fn policy(call: &super::fake_aws::Call) -> Value {
 async fn a_session_is_started_in_the_persons_name() {
     let aws = FakeAws::start().await;
     let broker = broker(aws.config_with_role()).await;
-    let upstream = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap();
+    let upstream = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap();
     assert_eq!(upstream.session_id, "alice@example.com-0abc");
     assert_eq!(upstream.stream_url, STREAM_URL);
     assert_eq!(upstream.token.expose(), "first token");
@@ -52,7 +52,7 @@ async fn a_sessions_keys_open_one_machine_with_one_document() {
     let broker = broker(aws.config_with_role()).await;
     let mut request = shell_on("mi-0123456789abcdef0");
     request.document = Document::parse("AWS-StartSSHSession").unwrap();
-    broker.start(&alice(), &request, &own_id()).await.unwrap();
+    broker.start(&alice(), &request, &own_id(), None).await.unwrap();
     let assumed = &aws.calls("AssumeRole")[0];
     assert!(assumed.input["Policy"].as_str().unwrap().len() < 2048, "STS takes 2,048 characters");
     let statements = policy(assumed)["Statement"].clone();
@@ -71,7 +71,7 @@ async fn a_sessions_keys_open_one_machine_with_one_document() {
 async fn without_a_role_the_gateways_own_keys_are_used() {
     let aws = FakeAws::start().await;
     let broker = broker(aws.config()).await;
-    let upstream = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap();
+    let upstream = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap();
     broker.terminate(&upstream.reference()).await.unwrap();
     assert!(aws.calls("AssumeRole").is_empty());
     assert_eq!(aws.calls("StartSession")[0].access_key_id, OWN_KEY);
@@ -86,7 +86,7 @@ async fn document_and_parameters_are_passed_on() {
     request.document = Document::parse("AWS-StartPortForwardingSession").unwrap();
     request.parameters.insert("portNumber".into(), vec!["80".into()]);
     request.reason = None;
-    broker.start(&alice(), &request, &own_id()).await.unwrap();
+    broker.start(&alice(), &request, &own_id(), None).await.unwrap();
     let expected = json!({
         "Target": TARGET, "DocumentName": "AWS-StartPortForwardingSession",
         "Parameters": {"portNumber": ["80"]},
@@ -98,7 +98,7 @@ async fn document_and_parameters_are_passed_on() {
 async fn a_resume_uses_the_keys_it_has() {
     let aws = FakeAws::start().await;
     let broker = broker(aws.config_with_role()).await;
-    let started = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap();
+    let started = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap();
     let reference = started.reference();
     let resumed = broker.resume(&reference).await.unwrap().unwrap();
     assert_eq!(resumed.token.expose(), "second token");
@@ -113,7 +113,7 @@ async fn keys_about_to_expire_are_taken_anew_for_this_session_only() {
     let aws = FakeAws::start().await;
     aws.key_life(Duration::minutes(4));
     let broker = broker(aws.config_with_role()).await;
-    let started = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap();
+    let started = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap();
     let reference = started.reference();
     aws.key_life(Duration::hours(1));
     let resumed = broker.resume(&reference).await.unwrap().unwrap();
@@ -137,6 +137,9 @@ async fn any_node_can_resume_a_session_of_another() {
         principal: alice(),
         target: Target::parse(TARGET).unwrap(),
         document: Document::shell(),
+        account: "111122223333".to_owned(),
+        region: "eu-west-1".to_owned(),
+        run_as: None,
     };
     let reference = UpstreamRef::new("alice@example.com-0abc".into(), scope);
     assert!(broker.resume(&reference).await.unwrap().is_some());
@@ -147,7 +150,7 @@ async fn any_node_can_resume_a_session_of_another() {
 async fn a_session_that_is_over_is_not_resumed() {
     let aws = FakeAws::start().await;
     let broker = broker(aws.config()).await;
-    let reference = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap().reference();
+    let reference = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap().reference();
     aws.script("ResumeSession", 400, json!({"__type": "DoesNotExistException", "Message": "gone"}));
     assert!(broker.resume(&reference).await.unwrap().is_none());
     aws.script("ResumeSession", 200, json!({"SessionId": "x"}));
@@ -173,7 +176,7 @@ async fn every_error_of_aws_becomes_one_of_ours() {
     for (status, aws_code, code, blame) in table {
         let said = "arn:aws:sts::1:assumed-role/Hidden \u{1b}[2J";
         aws.script("StartSession", status, json!({"__type": aws_code, "Message": said}));
-        let error = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap_err();
+        let error = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap_err();
         let told = ApiError::from(error);
         assert_eq!((told.code, told.blame), (code, blame), "{aws_code}: {told}");
         assert!(!told.message.chars().any(char::is_control), "{aws_code}: {told:?}");
@@ -185,10 +188,10 @@ async fn only_a_throttle_is_tried_again() {
     let aws = FakeAws::start().await;
     let broker = broker(aws.config()).await;
     aws.script("StartSession", 400, json!({"__type": "ThrottlingException"}));
-    broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap();
+    broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap();
     assert_eq!(aws.calls("StartSession").len(), 2);
     aws.script("StartSession", 500, json!({"__type": "InternalServerError"}));
-    broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap_err();
+    broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap_err();
     assert_eq!(aws.calls("StartSession").len(), 3);
 }
 
@@ -197,7 +200,7 @@ async fn a_role_that_cannot_be_taken_starts_nothing() {
     let aws = FakeAws::start().await;
     let broker = broker(aws.config_with_role()).await;
     aws.script("AssumeRole", 403, json!({"__type": "AccessDenied", "Message": "no"}));
-    let error = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap_err();
+    let error = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap_err();
     assert!(matches!(error, BrokerError::AccessDenied { .. }), "{error}");
     assert!(aws.calls("StartSession").is_empty());
 }
@@ -207,7 +210,7 @@ async fn an_answer_without_a_token_is_an_error() {
     let aws = FakeAws::start().await;
     let broker = broker(aws.config()).await;
     aws.script("StartSession", 200, json!({"SessionId": "x", "StreamUrl": STREAM_URL}));
-    let error = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap_err();
+    let error = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap_err();
     assert!(matches!(error, BrokerError::Malformed { what: "TokenValue", .. }), "{error}");
 }
 
@@ -215,7 +218,7 @@ async fn an_answer_without_a_token_is_an_error() {
 async fn no_debug_text_tells_a_secret() {
     let aws = FakeAws::start().await;
     let broker = broker(aws.config_with_role()).await;
-    let upstream = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap();
+    let upstream = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap();
     let reference = upstream.reference();
     let text = format!("{upstream:?} {reference:?} {:?}", aws.config());
     let key = aws.key(upstream.keys.access_key_id()).unwrap();
@@ -229,7 +232,7 @@ async fn failures_are_counted_by_operation_and_blame() {
     let (aws, metrics) = (FakeAws::start().await, std::sync::Arc::new(Metrics::new().unwrap()));
     let broker = Broker::new(aws.config(), metrics.clone()).await.unwrap();
     aws.script("StartSession", 400, json!({"__type": "TargetNotConnected", "Message": "off"}));
-    broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap_err();
+    broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap_err();
     assert_eq!(metrics.upstream_errors.with_label_values(&["start_session", "target"]).get(), 1);
     assert_eq!(metrics.upstream_seconds.with_label_values(&["start_session"]).get_sample_count(), 1);
 }
@@ -273,7 +276,7 @@ async fn an_aws_that_is_not_there_is_unreachable() {
     let aws = FakeAws::start().await;
     let config = BrokerConfig { ssm_endpoint_url: Some(format!("http://{gone}")), ..aws.config() };
     let broker = broker(config).await;
-    let error = broker.start(&alice(), &shell_on(TARGET), &own_id()).await.unwrap_err();
+    let error = broker.start(&alice(), &shell_on(TARGET), &own_id(), None).await.unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
     assert_eq!(ApiError::from(error).code, Code::ServiceUnavailable);
 }

@@ -64,9 +64,16 @@ impl Place<'_> {
     }
 
     fn profiles(&self, program: &Path) -> anyhow::Result<String> {
-        let mut text = String::from("# Written by postern demo at every start.\n");
+        // What AWS itself is asked goes to the embedded one.
+        let mut text = format!(
+            "# Written by postern demo at every start.\n\n[services demo-aws]\nsts =\n  endpoint_url = {}\n",
+            self.aws
+        );
         for role in CAST {
-            text.push_str(&format!("\n[profile {}-iam]\nregion = {REGION}\n", role.name));
+            text.push_str(&format!(
+                "\n[profile {}-iam]\nregion = {REGION}\nservices = demo-aws\n",
+                role.name
+            ));
             text = edited(&text, &self.profile(role.name, program)?)?;
         }
         Ok(text)

@@ -26,6 +26,7 @@ use crate::config::{
 };
 use crate::console::ConsoleConfig;
 use crate::front_door::Tls;
+use crate::identity::WebIdentityConfig;
 use crate::local_ssm::{LocalConfig, LocalSsm, LocalTarget};
 use crate::serve::Gateway;
 use crate::shipper::ShipperConfig;
@@ -220,6 +221,10 @@ fn configuration(
             key_minutes: 60,
             sts_endpoint_url: Some(local_url.to_owned()),
             ca_bundle: Some(trust.authority.clone()),
+            oidc: None,
+            web_identity: WebIdentityConfig {
+                issuers: BTreeMap::from([(ACCOUNT.to_owned(), local_url.to_owned())]),
+            },
         },
         policy: PolicyConfig { directory: state.join("policies") },
         broker,

@@ -11,7 +11,7 @@ use super::ACCOUNT;
 use crate::broker::Secret;
 use crate::console;
 use crate::local_ssm::LocalIdentity;
-use crate::session::{AuthMethod, Principal};
+use crate::session::{AuthMethod, Facts, Principal};
 
 /// Everybody in the demo, in the order in which they are shown.
 pub(super) const CAST: &[Role] = &[
@@ -166,6 +166,7 @@ fn principal(role: &Role) -> Principal {
         role: iam_role.map(str::to_owned),
         method: AuthMethod::StsProof,
         authenticated_at: time::OffsetDateTime::now_utc().unix_timestamp(),
+        facts: Facts::default(),
     }
 }
 

@@ -226,6 +226,7 @@ impl Gateway {
                 banner: weather.banner.then(|| BANNER.to_owned()),
                 idle_timeout: weather.idle_timeout,
                 max_duration: weather.max_duration,
+                read_only: false,
             },
             data_keys: no_keys(),
             data_key: None,
