@@ -135,10 +135,14 @@ impl Groups {
         all.into_iter().filter_map(|index| self.names.get(index)).map(String::as_str).collect()
     }
 
-    /// Every member, in the words of the files, sorted.
+    /// Every ARN, in the words of the files, sorted.
     pub fn members(&self) -> Vec<String> {
         let patterns = self.patterns.iter().map(|(pattern, _)| pattern.0.join(":"));
-        let all: BTreeSet<String> = self.exact.keys().cloned().chain(patterns).collect();
+        let exact = self.exact.keys().filter_map(|member| match member {
+            Member::Arn(arn) => Some(arn.clone()),
+            _ => None,
+        });
+        let all: BTreeSet<String> = exact.chain(patterns).collect();
         all.into_iter().collect()
     }
 

@@ -137,7 +137,7 @@ impl Annotations {
 pub(super) const LINTS: [&str; 3] = ["shadowed", "never_matching", "over_broad"];
 
 /// Every annotation that a policy may have.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "id",
     "description",
     "message",
