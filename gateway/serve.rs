@@ -182,8 +182,7 @@ impl Gateway {
         let listeners = vec![
             tokio::spawn(listener.serve(routes, stopped.clone())),
             tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
-            tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped.clone())),
-            tokio::spawn(Arc::clone(&lifecycle).ship_decisions(stopped)),
+            tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped)),
         ];
         tracing::info!(%public_url, %address, %admin_address, "listening");
         Ok(Self {
