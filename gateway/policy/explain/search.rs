@@ -79,7 +79,8 @@ impl<'a> Search<'a> {
         candidates.truncate(CANDIDATES_MAX);
         let mut found: Vec<Vec<Change>> = Vec::new();
         for size in 1..=TOGETHER_MAX {
-            found.extend(self.of_size(&candidates, size));
+            let more = self.of_size(&candidates, size, &found);
+            found.extend(more);
             // To make a production machine one for development is small, and
             // nobody's answer: what takes no such thing is looked for too.
             if found.iter().any(|changes| changes.iter().all(Change::is_modest)) {
@@ -123,10 +124,13 @@ impl<'a> Search<'a> {
         found
     }
 
-    fn of_size(&mut self, candidates: &[Change], size: usize) -> Vec<Vec<Change>> {
+    /// Sets of so many changes that have no `fewer` in them.
+    fn of_size(&mut self, candidates: &[Change], size: usize, fewer: &[Vec<Change>]) -> Vec<Vec<Change>> {
         let mut found: Vec<Vec<Change>> = Vec::new();
         let mut picked = Vec::new();
         self.combine(candidates, size, &mut picked, &mut found);
+        found
+            .retain(|changes| !fewer.iter().any(|fewer| fewer.iter().all(|change| changes.contains(change))));
         found.sort_by_key(|changes| changes.iter().map(Change::cost).sum::<u32>());
         found.truncate(ANSWERS_OF_SIZE);
         found
