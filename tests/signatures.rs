@@ -56,7 +56,10 @@ async fn a_tampered_request_is_refused() {
         spoil(&mut call);
         call
     };
-    let flip = |text: String| format!("{}0", &text[..text.len() - 1]).replace("00", "11");
+    let flip = |text: String| {
+        let (rest, last) = text.split_at(text.len() - 1);
+        format!("{rest}{}", if last == "0" { "1" } else { "0" })
+    };
     let calls = [
         ("body", spoilt(&|call| call.body = json!({"State": "History"}).to_string().into_bytes())),
         ("operation", spoilt(&|call| call.set("x-amz-target", Some("AmazonSSM.StartSession")))),
