@@ -44,7 +44,10 @@ class Disk:
         subprocess.run(["umount", "--lazy", self.path], check=False)
 
     def _run(self, *words) -> str:
-        return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
+        # Not on the path of everybody.
+        env = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        words = [str(word) for word in words]
+        return subprocess.run(words, check=True, capture_output=True, text=True, env=env).stdout
 
 
 @pytest.fixture
