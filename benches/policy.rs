@@ -21,12 +21,20 @@ use postern::session::{AuthMethod, Facts, Instance, Principal, Target};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
+/// Policies of one file.
+const FILE_POLICIES: usize = 1000;
+
 /// Teams with a permit, a port forward and a forbid each, as sets grow.
 fn folder(policies: usize) -> TempDir {
+    let dir = TempDir::new().expect("a temporary folder");
     let mut cedar = String::new();
     let mut groups = String::from("[groups]\n");
     for n in 0..policies {
         let team = n / 3;
+        // A file may have 1 MB.
+        if n % FILE_POLICIES == 0 {
+            write(&dir, n, &mut cedar);
+        }
         let _ = match n % 3 {
             0 => writeln!(
                 cedar,
@@ -51,10 +59,14 @@ fn folder(policies: usize) -> TempDir {
                 writeln!(groups, "team-{team} = [\"arn:aws:sts::000000000000:assumed-role/Team{team}/*\"]");
         }
     }
-    let dir = TempDir::new().expect("a temporary folder");
-    std::fs::write(dir.path().join("teams.cedar"), cedar).expect("policies are written");
+    write(&dir, policies, &mut cedar);
     std::fs::write(dir.path().join("groups.toml"), groups).expect("groups are written");
     dir
+}
+
+fn write(dir: &TempDir, until: usize, cedar: &mut String) {
+    let path = dir.path().join(format!("teams-{until}.cedar"));
+    std::fs::write(path, std::mem::take(cedar)).expect("policies are written");
 }
 
 fn principal() -> Principal {
