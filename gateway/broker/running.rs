@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_ssm::types::SessionState;
+use serde::Serialize;
 
 use super::ssm::with;
 use super::{Broker, BrokerError, Operation};
@@ -18,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const WORD_MAX: usize = 300;
 
 /// A session as SSM describes it; every word is safe to show.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AtAws {
     /// Its id at AWS.
     pub id: String,

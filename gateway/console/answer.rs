@@ -59,11 +59,6 @@ pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Con
     Ok(parse(&bytes(request).await?)?)
 }
 
-/// A noun of a path or body.
-pub(super) fn noun<T>(parsed: Result<T, crate::session::InvalidNoun>) -> Result<T, ConsoleError> {
-    parsed.map_err(|error| ApiError::client(Code::Validation, error.to_string()).into())
-}
-
 pub(super) async fn not_found() -> Response {
     ConsoleError::NotFound.into_response()
 }

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::answer::{Answer, noun};
+use super::answer::Answer;
 use super::visitor::Visitor;
+use crate::front_door::noun;
 use crate::registry::{DecisionFilter, DecisionRecord};
 use crate::session::{SessionId, Target};
 

@@ -12,10 +12,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::answer::{Answer, ConsoleError, noun};
+use super::answer::{Answer, ConsoleError};
 use super::visitor::Visitor;
 use crate::asciicast::{Event, EventCode, Header, Marks};
 use crate::error::ApiError;
+use crate::front_door::noun;
 use crate::lifecycle::Following;
 use crate::session::SessionId;
 use crate::transcript::{parse_size, sane_size, terminal};

@@ -13,11 +13,11 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::answer::{Answer, ConsoleError, bytes, noun};
+use super::answer::{Answer, ConsoleError, bytes};
 use super::replays::{Opened, unreadable};
 use super::visitor::Visitor;
 use crate::error::ApiError;
-use crate::front_door::{chunks, search_page};
+use crate::front_door::{chunks, noun, search_page};
 use crate::recorder::{Report, verify as check};
 use crate::replay::{Format, Timeline, export, find as find_lines, flow_table, holds_flows};
 use crate::session::SessionId;

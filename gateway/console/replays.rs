@@ -11,12 +11,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::answer::{Answer, ConsoleError, noun};
+use super::answer::{Answer, ConsoleError};
 use super::visitor::Visitor;
 use super::{Console, Shared};
 use crate::archive::Reading;
 use crate::asciicast::EventCode;
 use crate::error::{ApiError, Code};
+use crate::front_door::noun;
 use crate::lifecycle::RecordingFile;
 use crate::replay::{End, ReplayError, Scenes};
 use crate::session::SessionId;

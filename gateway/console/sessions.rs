@@ -5,13 +5,13 @@ use axum::extract::{Path, Query, Request, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, ConsoleError, body, noun};
+use super::answer::{Answer, ConsoleError, body};
 use super::visitor::Visitor;
 use super::{Console, Shared};
 use crate::error::{ApiError, Code};
-use crate::front_door::{one_session, session_json, session_request};
+use crate::front_door::{noun, one_session, session_json, session_request, span};
 use crate::lifecycle::{SessionQuery, Ticket};
-use crate::registry::{Filter, SessionRecord, Span, State as Stage};
+use crate::registry::{Filter, SessionRecord, State as Stage};
 use crate::session::{SessionId, Target, clean_reason};
 
 #[derive(Deserialize)]
@@ -38,12 +38,7 @@ pub(super) async fn sessions(
     Query(wanted): Query<Wanted>,
 ) -> Answer {
     let invalid = |sentence: &str| ConsoleError::from(ApiError::client(Code::Validation, sentence));
-    let span = match wanted.state.as_deref() {
-        None => None,
-        Some("active") => Some(Span::Active),
-        Some("history") => Some(Span::History),
-        Some(_) => return Err(invalid("state must be active or history")),
-    };
+    let span = span(wanted.state.as_deref())?;
     let state = match wanted.status.as_deref() {
         None => None,
         Some(word) => Some(Stage::parse(word).ok_or_else(|| invalid("the status is not one of SSM's"))?),

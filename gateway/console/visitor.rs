@@ -10,7 +10,7 @@ use ring::digest::{SHA256, digest};
 
 use super::Console;
 use super::answer::ConsoleError;
-use crate::front_door::Peer;
+use crate::front_door::{Peer, cookies};
 use crate::lifecycle::Asker;
 use crate::registry::Visit;
 use crate::session::now_ms;
@@ -82,9 +82,7 @@ pub(super) fn forget_cookie() -> String {
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+    cookies(headers, COOKIE).next()
 }
 
 fn changes(method: &Method) -> bool {

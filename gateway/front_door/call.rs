@@ -1,17 +1,21 @@
 //! A signed call: body read within bounds, signature checked, caller known.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, Query, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::Caller;
 use crate::lifecycle::Asker;
+use crate::session::InvalidNoun;
 
 /// Largest body of any call, bytes; the largest real one is a few KB.
 pub(super) const BODY_MAX: usize = 64 * 1024;
@@ -42,6 +46,62 @@ impl Call {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+}
+
+impl FromRequest<Arc<Front>> for Call {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Refusal> {
+        // The listener puts it into every request.
+        let peer = request.extensions().get::<Peer>().copied();
+        let peer = peer.ok_or_else(|| ApiError::gateway("the connection has no address"))?;
+        Ok(Self::verify(front, peer, request).await?)
+    }
+}
+
+/// What a call of ours answers with.
+pub(super) type Answer = Result<Told, Refusal>;
+
+/// The answer to a call that was done.
+pub(super) struct Told(pub(super) Value);
+
+impl IntoResponse for Told {
+    fn into_response(self) -> Response {
+        json(StatusCode::OK, &self.0)
+    }
+}
+
+/// The answer to a call that was not.
+pub(super) struct Refusal(ApiError);
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        refusal(&self.0)
+    }
+}
+
+/// What the query of a call asks for; it is read after the signature.
+pub(super) fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    let asked = query.map(|Query(asked)| asked);
+    asked.map_err(|error| ApiError::client(Code::Validation, error.to_string()))
+}
+
+/// A noun of a path, query or body.
+pub fn noun<T>(parsed: Result<T, InvalidNoun>) -> Result<T, ApiError> {
+    parsed.map_err(|error| ApiError::client(Code::Validation, error.to_string()))
+}
+
+/// The values of a cookie, of which a stranger may have added some.
+pub fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(move |(known, _)| *known == name).map(|(_, value)| value)
 }
 
 /// Reads a body of at most 64 KB within 20 seconds.

@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
-use axum::response::Response;
+use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::call::Call;
-use super::rest::{noun, respond};
-use super::{Front, Peer};
+use super::Front;
+use super::call::{Answer, Call, Told, asked, noun};
 use crate::error::{ApiError, Code};
 use crate::registry::DecisionFilter;
 use crate::session::{SessionId, Target};
@@ -46,70 +43,47 @@ pub(super) struct AuditQuery {
 /// `GET /v1/decisions`: a page of decisions, newest first.
 pub(super) async fn decisions(
     State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
     query: Result<Query<DecisionsQuery>, QueryRejection>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        let Query(query) = query.map_err(invalid)?;
-        let owner = match query.principal.as_deref() {
-            Some("me") => Some(call.asker.principal.arn.clone()),
-            other => other.map(str::to_owned),
-        };
-        let allowed = match query.result.as_deref() {
-            None => None,
-            Some("allow") => Some(true),
-            Some("deny") => Some(false),
-            Some(_) => return Err(ApiError::client(Code::Validation, "result must be allow or deny")),
-        };
-        let filter = DecisionFilter {
-            session: query.session.as_deref().map(|id| noun(SessionId::parse(id))).transpose()?,
-            owner,
-            target: query.target.as_deref().map(|id| noun(Target::parse(id))).transpose()?,
-            allowed,
-            since_ms: query.since_ms,
-            until_ms: query.until_ms,
-        };
-        let page = (query.limit.unwrap_or(LIMIT), query.token.as_deref());
-        let page = front.lifecycle.all_decisions(&call.asker, &filter, page).await?;
-        Ok(json!({"decisions": page.rows, "next": page.next}))
+    call: Call,
+) -> Answer {
+    let query = asked(query)?;
+    let owner = match query.principal.as_deref() {
+        Some("me") => Some(call.asker.principal.arn.clone()),
+        other => other.map(str::to_owned),
     };
-    respond(work.await)
+    let allowed = match query.result.as_deref() {
+        None => None,
+        Some("allow") => Some(true),
+        Some("deny") => Some(false),
+        Some(_) => return Err(ApiError::client(Code::Validation, "result must be allow or deny").into()),
+    };
+    let filter = DecisionFilter {
+        session: query.session.as_deref().map(|id| noun(SessionId::parse(id))).transpose()?,
+        owner,
+        target: query.target.as_deref().map(|id| noun(Target::parse(id))).transpose()?,
+        allowed,
+        since_ms: query.since_ms,
+        until_ms: query.until_ms,
+    };
+    let page = (query.limit.unwrap_or(LIMIT), query.token.as_deref());
+    let page = front.lifecycle.all_decisions(&call.asker, &filter, page).await?;
+    Ok(Told(json!({"decisions": page.rows, "next": page.next})))
 }
 
 /// `GET /v1/decisions/{id}`: one decision with all that was asked.
-pub(super) async fn decision(
-    State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        Ok(json!(front.lifecycle.decision(&call.asker, checked(&id)?).await?))
-    };
-    respond(work.await)
+pub(super) async fn decision(State(front): State<Arc<Front>>, Path(id): Path<String>, call: Call) -> Answer {
+    Ok(Told(json!(front.lifecycle.decision(&call.asker, checked(&id)?).await?)))
 }
 
 /// `GET /v1/audit?id=`: what an id of any kind leads to.
 pub(super) async fn audit(
     State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
     query: Result<Query<AuditQuery>, QueryRejection>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        let Query(query) = query.map_err(invalid)?;
-        let chains = front.lifecycle.audit(&call.asker, checked(&query.id)?).await?;
-        Ok(json!({"chains": chains}))
-    };
-    respond(work.await)
-}
-
-fn invalid(error: QueryRejection) -> ApiError {
-    ApiError::client(Code::Validation, error.to_string())
+    call: Call,
+) -> Answer {
+    let query = asked(query)?;
+    let chains = front.lifecycle.audit(&call.asker, checked(&query.id)?).await?;
+    Ok(Told(json!({"chains": chains})))
 }
 
 fn checked(id: &str) -> Result<&str, ApiError> {

@@ -7,15 +7,14 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use super::call::{Call, json as answer, read_body, refusal};
-use super::rest::respond;
+use super::call::{Answer, Call, Told, json as answer, read_body, refusal};
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::{Issued, StsProof, Use};
+use crate::session::Principal;
 
 /// `GET /v1/login/challenge`: 32 bytes to sign, once, within 2 minutes.
 pub(super) async fn challenge(State(front): State<Arc<Front>>, Extension(peer): Extension<Peer>) -> Response {
@@ -35,13 +34,13 @@ pub(super) async fn sts(
     answered(&front, peer, issued)
 }
 
-fn answered(front: &Front, peer: Peer, issued: Result<Issued, ApiError>) -> Response {
+pub(super) fn answered(front: &Front, peer: Peer, issued: Result<Issued, ApiError>) -> Response {
     match issued {
         Ok(issued) => {
             front.metrics.sign_ins.with_label_values(&["ok"]).inc();
             let method = issued.principal.method.as_str();
             tracing::info!(principal = %issued.principal.arn, method, peer = %peer.0.ip(), "signed in");
-            answer(StatusCode::OK, &issued_json(&issued))
+            answer(StatusCode::OK, &json!(issued))
         }
         Err(error) => refuse(front, &error),
     }
@@ -72,24 +71,14 @@ pub(super) async fn web_identity(
 }
 
 /// `POST /v1/login/browser`: a link that signs one browser in, once.
-pub(super) async fn browser(
-    State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        // Who captured a call must not sign a browser in with it.
-        if front.seen.take(&call.caller, OffsetDateTime::now_utc()) != Use::First {
-            let sentence = "this request was used before; sign a new one";
-            return Err(ApiError::client(Code::InvalidSignature, sentence));
-        }
-        let until_ms = u64::try_from(call.caller.expires_at.unix_timestamp()).unwrap_or_default() * 1000;
-        let code = front.lifecycle.visit_code(&call.asker.principal, until_ms).await?;
-        // What follows the # stays in the browser: no log on the way has it.
-        Ok(json!({"url": format!("{}/console/enter#{code}", front.origin), "until_ms": until_ms}))
-    };
-    respond(work.await)
+pub(super) async fn browser(State(front): State<Arc<Front>>, call: Call) -> Answer {
+    // Who captured a call must not sign a browser in with it.
+    if front.seen.take(&call.caller, OffsetDateTime::now_utc()) != Use::First {
+        let sentence = "this request was used before; sign a new one";
+        return Err(ApiError::client(Code::InvalidSignature, sentence).into());
+    }
+    let (url, until_ms) = link(&front, &call.asker.principal, call.caller.expires_at).await?;
+    Ok(Told(json!({"url": url, "until_ms": until_ms})))
 }
 
 async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, ApiError> {
@@ -100,21 +89,17 @@ async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, Ap
     Ok(front.identity.prove(&proof, peer.0.ip(), OffsetDateTime::now_utc()).await?)
 }
 
-/// The shape of a `credential_process`, and whom it is for.
-pub(super) fn issued_json(issued: &Issued) -> Value {
-    let mut json = json!({
-        "Version": 1,
-        "AccessKeyId": issued.access_key_id,
-        "SecretAccessKey": issued.secret_access_key,
-        "SessionToken": issued.session_token,
-        "Expiration": issued.expiration.format(&Rfc3339).unwrap_or_default(),
-        "PrincipalArn": issued.principal.arn,
-    });
-    let account = Some(&issued.principal.account).filter(|account| !account.is_empty());
-    if let (Some(account), Some(object)) = (account, json.as_object_mut()) {
-        object.insert("AccountId".to_owned(), account.as_str().into());
-    }
-    json
+/// Where a browser is signed in once, and until when, ms since the Unix epoch.
+///
+/// What follows the # stays in the browser: no log on the way has it.
+pub(super) async fn link(
+    front: &Front,
+    principal: &Principal,
+    until: OffsetDateTime,
+) -> Result<(String, u64), ApiError> {
+    let until_ms = u64::try_from(until.unix_timestamp()).unwrap_or_default() * 1000;
+    let code = front.lifecycle.visit_code(principal, until_ms).await?;
+    Ok((format!("{}/console/enter#{code}", front.origin), until_ms))
 }
 
 pub(super) fn refuse(front: &Front, error: &ApiError) -> Response {

@@ -26,11 +26,11 @@ use crate::lifecycle::{Lifecycle, Shadows};
 use crate::metrics::Metrics;
 
 pub use admin::{Admin, serve_admin};
-pub use call::read_body;
+pub use call::{cookies, noun, read_body};
 pub use listener::{Listener, Tls, TlsError};
 pub use operations::{StartSession, parse, session_request};
 pub use recording::{chunks, lines_of};
-pub use rest::{one_session, session_json};
+pub use rest::{one_session, session_json, span};
 pub use search::search_page;
 
 /// Everything a request handler needs.

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::call::{json as answer, read_body};
-use super::login::{issued_json, refuse};
+use super::call::{cookies, json as answer, read_body};
+use super::login::{answered, link, refuse};
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::{Polled, Proven};
@@ -97,11 +97,7 @@ pub(super) async fn device_keys(
         Ok(Polled::Pending(seconds)) => {
             answer(StatusCode::ACCEPTED, &json!({"pending": true, "interval": seconds}))
         }
-        Ok(Polled::Issued(issued)) => {
-            front.metrics.sign_ins.with_label_values(&["ok"]).inc();
-            tracing::info!(principal = %issued.principal.arn, peer = %peer.0.ip(), "signed in with a code");
-            answer(StatusCode::OK, &issued_json(&issued))
-        }
+        Ok(Polled::Issued(issued)) => answered(&front, peer, Ok(*issued)),
         Err(error) => refuse(&front, &error),
     }
 }
@@ -109,11 +105,10 @@ pub(super) async fn device_keys(
 /// On to the console, with a code that is good once.
 ///
 /// Its cookie is not set here: it is never sent along from another site, and
-/// the browser has just come from one. What follows the # is in no log.
+/// the browser has just come from one.
 async fn entered(front: &Front, proven: &Proven) -> Result<Response, ApiError> {
-    let until_ms = u64::try_from(proven.until.unix_timestamp()).unwrap_or_default() * 1000;
-    let code = front.lifecycle.visit_code(&proven.principal, until_ms).await?;
-    Ok(sent_on(&format!("{}/console/enter#{code}", front.origin), &forgotten()))
+    let (url, _) = link(front, &proven.principal, proven.until).await?;
+    Ok(sent_on(&url, &forgotten()))
 }
 
 fn page_refusal(front: &Front, error: &ApiError) -> Response {
@@ -158,8 +153,6 @@ fn sent_on(location: &str, cookie: &str) -> Response {
 
 /// The sealed cookie; none if there are two, of which one is a stranger's.
 fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut ours = pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value);
+    let mut ours = cookies(headers, COOKIE);
     ours.next().filter(|_| ours.next().is_none())
 }

@@ -11,12 +11,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Front;
-use super::call::Call;
+use super::call::{Call, noun};
 use crate::error::{ApiError, Code};
 use crate::identity::Use;
 use crate::lifecycle::{SessionQuery, Ticket};
 use crate::registry::{Filter, SessionRecord, Span, State};
-use crate::session::{Document, Instance, InvalidNoun, SessionId, SessionRequest, Target, clean_reason};
+use crate::session::{Document, Instance, SessionId, SessionRequest, Target, clean_reason};
 
 /// The header by which SDKs mark repeats of one call.
 const INVOCATION: &str = "amz-sdk-invocation-id";
@@ -129,7 +129,7 @@ fn is_fresh(call: &Call) -> bool {
 
 pub(super) async fn resume_session(front: &Front, call: &Call) -> Result<Value, ApiError> {
     let input: OneSession = parse(&call.body)?;
-    let id = SessionId::parse(&input.session_id).map_err(|e| invalid(&e))?;
+    let id = noun(SessionId::parse(&input.session_id))?;
     // Without a token a stock client says "timed out" and ends; on an error it would hang.
     match front.lifecycle.resume(&call.asker, &id).await? {
         Some(ticket) => Ok(ticket_json(&ticket)),
@@ -139,14 +139,14 @@ pub(super) async fn resume_session(front: &Front, call: &Call) -> Result<Value, 
 
 pub(super) async fn terminate_session(front: &Front, call: &Call) -> Result<Value, ApiError> {
     let input: OneSession = parse(&call.body)?;
-    let id = SessionId::parse(&input.session_id).map_err(|e| invalid(&e))?;
+    let id = noun(SessionId::parse(&input.session_id))?;
     front.lifecycle.end(&call.asker, &id, None).await?;
     Ok(json!({"SessionId": id}))
 }
 
 pub(super) async fn get_connection_status(front: &Front, call: &Call) -> Result<Value, ApiError> {
     let input: OneTarget = parse(&call.body)?;
-    let target = Target::parse(&input.target).map_err(|e| invalid(&e))?;
+    let target = noun(Target::parse(&input.target))?;
     let connected = front.lifecycle.connected(&call.asker, &target).await?;
     Ok(json!({"Target": target, "Status": if connected { "connected" } else { "notconnected" }}))
 }
@@ -203,9 +203,9 @@ pub fn session_request(input: StartSession) -> Result<SessionRequest, ApiError> 
         return Err(ApiError::client(Code::Validation, "the document's parameters are too many or too long"));
     }
     Ok(SessionRequest {
-        target: Target::parse(&input.target).map_err(|e| invalid(&e))?,
+        target: noun(Target::parse(&input.target))?,
         document: match input.document_name {
-            Some(name) => Document::parse(&name).map_err(|e| invalid(&e))?,
+            Some(name) => noun(Document::parse(&name))?,
             None => Document::shell(),
         },
         parameters: input.parameters,
@@ -218,9 +218,9 @@ fn narrow(filter: &mut Filter, wanted: &SessionFilter) -> Result<(), ApiError> {
     match wanted.key.as_str() {
         "InvokedAfter" => filter.invoked_after_ms = Some(time_ms(value)?),
         "InvokedBefore" => filter.invoked_before_ms = Some(time_ms(value)?),
-        "Target" => filter.target = Some(Target::parse(value).map_err(|e| invalid(&e))?),
+        "Target" => filter.target = Some(noun(Target::parse(value))?),
         "Owner" => filter.owner = Some(value.to_owned()),
-        "SessionId" => filter.id = Some(SessionId::parse(value).map_err(|e| invalid(&e))?),
+        "SessionId" => filter.id = Some(noun(SessionId::parse(value))?),
         "Status" => {
             let state = State::parse(value);
             filter.state = Some(
@@ -316,10 +316,6 @@ pub fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         ApiError::client(Code::Validation, format!("the request's JSON is not valid: {error}"))
     })
-}
-
-fn invalid(error: &InvalidNoun) -> ApiError {
-    ApiError::client(Code::Validation, error.to_string())
 }
 
 fn body_digest(body: &[u8]) -> [u8; 32] {

@@ -3,21 +3,19 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use serde::Deserialize;
 use tokio::fs::File;
 
-use super::call::{Call, refusal};
-use super::rest::noun;
-use super::{Front, Peer};
+use super::Front;
+use super::call::{Call, Refusal, asked, noun};
 use crate::archive::Reading;
-use crate::error::{ApiError, Code};
+use crate::error::ApiError;
 use crate::lifecycle::{Following, RecordingFile};
 use crate::session::SessionId;
 
@@ -36,27 +34,22 @@ pub(super) struct RecordingQuery {
 /// The `.cast.zst`, also while running; or with `follow` its lines.
 pub(super) async fn recording(
     State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
     Path(session): Path<String>,
     query: Result<Query<RecordingQuery>, QueryRejection>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        let Query(query) = query.map_err(|e| ApiError::client(Code::Validation, e.to_string()))?;
-        let id = noun(SessionId::parse(&session))?;
-        if query.follow {
-            return front.lifecycle.follow(&call.asker, &id).await.map(lines);
-        }
-        let (sealed, body) = match front.lifecycle.recording(&call.asker, &id).await? {
-            RecordingFile::Here { path, sealed } => (sealed, chunks(open(&path).await?)),
-            RecordingFile::Archived(reading) => (true, archived(reading)),
-            // The copy goes when it is open: nobody else needs its name.
-            RecordingFile::ReadBack(copy) => (copy.sealed, chunks(open(&copy.path).await?)),
-        };
-        Ok(answer("application/zstd", sealed, body))
+    call: Call,
+) -> Result<Response, Refusal> {
+    let query = asked(query)?;
+    let id = noun(SessionId::parse(&session))?;
+    if query.follow {
+        return Ok(lines(front.lifecycle.follow(&call.asker, &id).await?));
+    }
+    let (sealed, body) = match front.lifecycle.recording(&call.asker, &id).await? {
+        RecordingFile::Here { path, sealed } => (sealed, chunks(open(&path).await?)),
+        RecordingFile::Archived(reading) => (true, archived(reading)),
+        // The copy goes when it is open: nobody else needs its name.
+        RecordingFile::ReadBack(copy) => (copy.sealed, chunks(open(&copy.path).await?)),
     };
-    work.await.unwrap_or_else(|error| refusal(&error))
+    Ok(answer("application/zstd", sealed, body))
 }
 
 async fn open(path: &std::path::Path) -> Result<File, ApiError> {

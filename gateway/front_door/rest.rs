@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{Call, json as answer, refusal};
+use super::Front;
+use super::call::{Answer, Call, Told, asked, json as answer, noun};
 use super::operations::parse;
-use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::lifecycle::{Kept, Lifecycle, SessionQuery};
 use crate::registry::{Filter, SessionRecord, Span};
@@ -52,73 +52,44 @@ type Shared = State<Arc<Front>>;
 /// `GET /v1/access?target=`: would StartSession be allowed? Opens nothing.
 pub(super) async fn access(
     State(front): Shared,
-    Extension(peer): Extension<Peer>,
-    query: Result<Query<AccessQuery>, axum::extract::rejection::QueryRejection>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        let Query(query) = query.map_err(|e| ApiError::client(Code::Validation, e.to_string()))?;
-        let request = SessionRequest {
-            target: noun(Target::parse(&query.target))?,
-            document: noun(query.document.as_deref().map_or_else(|| Ok(Document::shell()), Document::parse))?,
-            parameters: std::collections::BTreeMap::new(),
-            reason: query.reason.map(|reason| clean_reason(&reason)),
-        };
-        let decision = front.lifecycle.would_admit(&call.asker, &request).await?;
-        let hints = match decision.allowed {
-            true => Vec::new(),
-            false => front.lifecycle.hints(&call.asker, &request).await?,
-        };
-        Ok(json!({
-            "hints": hints,
-            "allowed": decision.allowed,
-            "sentence": decision.sentence,
-            "policies": decision.policies,
-            "target": request.target,
-        }))
+    query: Result<Query<AccessQuery>, QueryRejection>,
+    call: Call,
+) -> Answer {
+    let query = asked(query)?;
+    let request = SessionRequest {
+        target: noun(Target::parse(&query.target))?,
+        document: noun(query.document.as_deref().map_or_else(|| Ok(Document::shell()), Document::parse))?,
+        parameters: std::collections::BTreeMap::new(),
+        reason: query.reason.map(|reason| clean_reason(&reason)),
     };
-    respond(work.await)
+    let (decision, hints) = front.lifecycle.would_admit_or_hint(&call.asker, &request).await?;
+    Ok(Told(json!({
+        "hints": hints,
+        "allowed": decision.allowed,
+        "sentence": decision.sentence,
+        "policies": decision.policies,
+        "target": request.target,
+    })))
 }
 
 /// `GET /v1/sessions`: the sessions the caller may see.
 pub(super) async fn sessions(
     State(front): Shared,
-    Extension(peer): Extension<Peer>,
-    query: Result<Query<SessionsQuery>, axum::extract::rejection::QueryRejection>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        let Query(query) = query.map_err(|e| ApiError::client(Code::Validation, e.to_string()))?;
-        let span = match query.state.as_deref() {
-            None => None,
-            Some("active") => Some(Span::Active),
-            Some("history") => Some(Span::History),
-            Some(_) => return Err(ApiError::client(Code::Validation, "state must be active or history")),
-        };
-        let filter = Filter { span, ..Filter::default() };
-        let wanted = SessionQuery { filter, limit: query.limit.unwrap_or(50), token: query.token };
-        let page = front.lifecycle.sessions(&call.asker, wanted).await?;
-        let rows: Vec<Value> = page.rows.iter().map(session_json).collect();
-        Ok(json!({"sessions": rows, "next": page.next}))
-    };
-    respond(work.await)
+    query: Result<Query<SessionsQuery>, QueryRejection>,
+    call: Call,
+) -> Answer {
+    let query = asked(query)?;
+    let filter = Filter { span: span(query.state.as_deref())?, ..Filter::default() };
+    let wanted = SessionQuery { filter, limit: query.limit.unwrap_or(50), token: query.token };
+    let page = front.lifecycle.sessions(&call.asker, wanted).await?;
+    let rows: Vec<Value> = page.rows.iter().map(session_json).collect();
+    Ok(Told(json!({"sessions": rows, "next": page.next})))
 }
 
 /// `GET /v1/sessions/{id}`: one session with all that is known.
-pub(super) async fn session(
-    State(front): Shared,
-    Extension(peer): Extension<Peer>,
-    Path(session): Path<String>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        let record = front.lifecycle.session(&call.asker, &noun(SessionId::parse(&session))?).await?;
-        one_session(&front.lifecycle, &record).await
-    };
-    respond(work.await)
+pub(super) async fn session(State(front): Shared, Path(session): Path<String>, call: Call) -> Answer {
+    let record = front.lifecycle.session(&call.asker, &noun(SessionId::parse(&session))?).await?;
+    Ok(Told(one_session(&front.lifecycle, &record).await?))
 }
 
 /// All that is known of one session, for who may see it.
@@ -139,21 +110,12 @@ pub async fn one_session(lifecycle: &Lifecycle, record: &SessionRecord) -> Resul
 }
 
 /// `POST /v1/sessions/{id}/end`: ends it, with the caller's reason.
-pub(super) async fn end(
-    State(front): Shared,
-    Extension(peer): Extension<Peer>,
-    Path(session): Path<String>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        let body: EndBody = parse(&call.body)?;
-        let id = noun(SessionId::parse(&session))?;
-        let reason = body.reason.map(|reason| clean_reason(&reason)).filter(|reason| !reason.is_empty());
-        front.lifecycle.end(&call.asker, &id, reason.as_deref()).await?;
-        Ok(json!({"session": id, "ended": true}))
-    };
-    respond(work.await)
+pub(super) async fn end(State(front): Shared, Path(session): Path<String>, call: Call) -> Answer {
+    let body: EndBody = parse(&call.body)?;
+    let id = noun(SessionId::parse(&session))?;
+    let reason = body.reason.map(|reason| clean_reason(&reason)).filter(|reason| !reason.is_empty());
+    front.lifecycle.end(&call.asker, &id, reason.as_deref()).await?;
+    Ok(Told(json!({"session": id, "ended": true})))
 }
 
 /// `GET /v1/recording-keys`: the public keys that seals are checked with.
@@ -162,23 +124,14 @@ pub(super) async fn recording_keys(State(front): Shared) -> Response {
 }
 
 /// `POST /v1/sessions/{id}/hold`: a legal hold on its recording, or its end.
-pub(super) async fn hold(
-    State(front): Shared,
-    Extension(peer): Extension<Peer>,
-    Path(session): Path<String>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        let body: HoldBody = parse(&call.body)?;
-        let id = noun(SessionId::parse(&session))?;
-        let hold = (!body.release).then_some(body.reason);
-        let kept = front.lifecycle.hold(&call.asker, &id, hold).await?;
-        let mut json = serde_json::Map::from_iter([("session".to_owned(), json!(id))]);
-        insert_kept(&mut json, &kept);
-        Ok(Value::Object(json))
-    };
-    respond(work.await)
+pub(super) async fn hold(State(front): Shared, Path(session): Path<String>, call: Call) -> Answer {
+    let body: HoldBody = parse(&call.body)?;
+    let id = noun(SessionId::parse(&session))?;
+    let hold = (!body.release).then_some(body.reason);
+    let kept = front.lifecycle.hold(&call.asker, &id, hold).await?;
+    let mut json = serde_json::Map::from_iter([("session".to_owned(), json!(id))]);
+    insert_kept(&mut json, &kept);
+    Ok(Told(Value::Object(json)))
 }
 
 fn insert_kept(json: &mut serde_json::Map<String, Value>, kept: &Kept) {
@@ -214,13 +167,12 @@ pub fn session_json(record: &SessionRecord) -> Value {
     })
 }
 
-pub(super) fn respond(result: Result<Value, ApiError>) -> Response {
-    match result {
-        Ok(body) => answer(StatusCode::OK, &body),
-        Err(error) => refusal(&error),
+/// Which part of the list a query asks for; all of it, if none.
+pub fn span(word: Option<&str>) -> Result<Option<Span>, ApiError> {
+    match word {
+        None => Ok(None),
+        Some("active") => Ok(Some(Span::Active)),
+        Some("history") => Ok(Some(Span::History)),
+        Some(_) => Err(ApiError::client(Code::Validation, "state must be active or history")),
     }
-}
-
-pub(super) fn noun<T>(parsed: Result<T, crate::session::InvalidNoun>) -> Result<T, ApiError> {
-    parsed.map_err(|error| ApiError::client(Code::Validation, error.to_string()))
 }

@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{Path, Request, State};
-use axum::response::Response;
+use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::call::Call;
+use super::Front;
+use super::call::{Answer, Call, Told, noun};
 use super::operations::parse;
-use super::rest::{noun, respond};
-use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::registry::Revoked;
 use crate::session::{SessionId, Target, clean_reason, now_ms};
@@ -31,48 +28,23 @@ struct RevokeBody {
 }
 
 /// `GET /v1/revocations`: those in force.
-pub(super) async fn list(
-    State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        Ok(json!({"revocations": front.lifecycle.revocations(&call.asker).await?}))
-    };
-    respond(work.await)
+pub(super) async fn list(State(front): State<Arc<Front>>, call: Call) -> Answer {
+    Ok(Told(json!({"revocations": front.lifecycle.revocations(&call.asker).await?})))
 }
 
 /// `POST /v1/revocations`: shuts somebody or something out.
-pub(super) async fn revoke(
-    State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        let body: RevokeBody = parse(&call.body)?;
-        check(&body.revoked)?;
-        let until = body.seconds.map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000)));
-        let about = (clean_reason(&body.reason), until);
-        Ok(json!(front.lifecycle.revoke(&call.asker, body.revoked, about).await?))
-    };
-    respond(work.await)
+pub(super) async fn revoke(State(front): State<Arc<Front>>, call: Call) -> Answer {
+    let body: RevokeBody = parse(&call.body)?;
+    check(&body.revoked)?;
+    let until = body.seconds.map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000)));
+    let about = (clean_reason(&body.reason), until);
+    Ok(Told(json!(front.lifecycle.revoke(&call.asker, body.revoked, about).await?)))
 }
 
 /// `POST /v1/revocations/{id}/lift`: lets them in again.
-pub(super) async fn lift(
-    State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        front.lifecycle.lift(&call.asker, &id).await?;
-        Ok(json!({"id": id, "lifted": true}))
-    };
-    respond(work.await)
+pub(super) async fn lift(State(front): State<Arc<Front>>, Path(id): Path<String>, call: Call) -> Answer {
+    front.lifecycle.lift(&call.asker, &id).await?;
+    Ok(Told(json!({"id": id, "lifted": true})))
 }
 
 /// A typing error must not look like a revocation.

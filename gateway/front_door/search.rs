@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::Call;
+use super::Front;
+use super::call::{Answer, Call, Told};
 use super::operations::parse;
-use super::rest::respond;
-use super::{Front, Peer};
 use crate::catalogue::{CatalogueError, Pattern, Query};
 use crate::error::{ApiError, Code};
 use crate::lifecycle::{Asker, FoundHit, Lifecycle};
@@ -36,16 +33,8 @@ struct SearchBody {
 }
 
 /// Answers a page of hits, newest recordings first.
-pub(super) async fn search(
-    State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        search_page(&front.lifecycle, &call.asker, &call.body).await
-    };
-    respond(work.await)
+pub(super) async fn search(State(front): State<Arc<Front>>, call: Call) -> Answer {
+    Ok(Told(search_page(&front.lifecycle, &call.asker, &call.body).await?))
 }
 
 /// A page of hits for the JSON of a search.

@@ -2,25 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::extract::State;
 use serde_json::json;
 
-use super::call::Call;
-use super::rest::respond;
-use super::{Front, Peer};
+use super::Front;
+use super::call::{Answer, Call, Told};
 
 /// `GET /v1/shadow-sessions`: those that the last look has found.
-pub(super) async fn list(
-    State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Response {
-    let work = async {
-        let call = Call::verify(&front, peer, request).await?;
-        front.lifecycle.admit_administration(&call.asker).await?;
-        Ok(json!(*front.shadows.seen()))
-    };
-    respond(work.await)
+pub(super) async fn list(State(front): State<Arc<Front>>, call: Call) -> Answer {
+    front.lifecycle.admit_administration(&call.asker).await?;
+    Ok(Told(json!(*front.shadows.seen())))
 }

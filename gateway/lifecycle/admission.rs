@@ -61,26 +61,32 @@ impl Lifecycle {
         Ok(self.decide(&start_question(asker, request, (&instance, &plan))))
     }
 
-    /// What the caller could do so that it would; empty if nothing.
+    /// Would it start, and if not, what could the caller do so that it would?
     ///
-    /// It is in words that tell them nothing they do not know.
-    pub async fn hints(
+    /// In words that tell them nothing they do not know; none if nothing helps.
+    pub async fn would_admit_or_hint(
         &self,
         asker: &Asker,
         request: &SessionRequest,
-    ) -> Result<Vec<&'static str>, ApiError> {
+    ) -> Result<(Decision, Vec<&'static str>), ApiError> {
         let (instance, plan) = self.subject_of(asker, request).await?;
         let question = start_question(asker, request, (&instance, &plan));
+        let decision = self.decide(&question);
+        let hints = if decision.allowed { Vec::new() } else { self.hints(asker, &question).await };
+        Ok((decision, hints))
+    }
+
+    async fn hints(&self, asker: &Asker, question: &Question<'_>) -> Vec<&'static str> {
         // It is asked again up to some hundred times: not by many at once,
         // and not beside the relays.
-        let Ok(_turn) = self.searches.try_acquire() else { return Ok(Vec::new()) };
-        if self.revoked(&question).is_some() {
-            return Ok(Vec::new());
+        let Ok(_turn) = self.searches.try_acquire() else { return Vec::new() };
+        if self.revoked(question).is_some() {
+            return Vec::new();
         }
-        let (set, inquiry) = (self.rooms.policy.set(), Inquiry::of(&question));
+        let (set, inquiry) = (self.rooms.policy.set(), Inquiry::of(question));
         let (principal, now) = (asker.principal.clone(), OffsetDateTime::now_utc());
         let hints = tokio::task::spawn_blocking(move || set.hints(&inquiry.question(&principal), now));
-        Ok(hints.await.unwrap_or_default())
+        hints.await.unwrap_or_default()
     }
 
     /// May they do this to a running session?

@@ -1,4 +1,4 @@
-//! What was decided: exported, followed to what came of it, and shipped.
+//! What was decided: followed to what came of it, and shipped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::Lifecycle;
 use super::admission::Asker;
 use crate::error::{ApiError, Code};
 use crate::policy::Action;
-use crate::registry::{DecisionFilter, DecisionRecord, Page, RegistryError, SessionRecord};
+use crate::registry::{DecisionFilter, DecisionRecord, RegistryError, SessionRecord};
 use crate::session::{now_ms, sanitised_name};
 use crate::shipper::{PolicyEvent, ShipperError};
 
@@ -44,37 +44,6 @@ pub struct Chain {
 }
 
 impl Lifecycle {
-    /// A page of decisions, newest first: one's own, or all to whoever may
-    /// administer the gateway.
-    pub async fn all_decisions(
-        &self,
-        asker: &Asker,
-        filter: &DecisionFilter,
-        (limit, token): (usize, Option<&str>),
-    ) -> Result<Page<DecisionRecord>, ApiError> {
-        if filter.owner.as_ref() != Some(&asker.principal.arn) {
-            // That somebody reads them is on record once, not for every page.
-            match token {
-                None => drop(self.admit_on_gateway(Action::Administer, asker).await?),
-                Some(_) if self.may_administer(asker) => {}
-                Some(_) => {
-                    let sentence = "you may not read decisions of others any more";
-                    return Err(ApiError::client(Code::AccessDenied, sentence));
-                }
-            }
-        }
-        Ok(self.rooms.registry.decisions(filter, limit, token).await?)
-    }
-
-    /// One decision: one's own, or any to whoever may administer.
-    pub async fn decision(&self, asker: &Asker, id: &str) -> Result<DecisionRecord, ApiError> {
-        let found = self.rooms.registry.decision(id).await?;
-        if found.as_ref().is_none_or(|record| record.principal.id != asker.principal.id) {
-            self.admit_on_gateway(Action::Administer, asker).await?;
-        }
-        found.ok_or_else(|| unknown("decision", id))
-    }
-
     /// What an id of any kind leads to, newest first.
     ///
     /// It may be of a decision, a session here or at AWS, a recording's
@@ -187,7 +156,7 @@ enum NotShipped {
     Shipper(#[from] ShipperError),
 }
 
-fn unknown(what: &str, id: &str) -> ApiError {
+pub(super) fn unknown(what: &str, id: &str) -> ApiError {
     let sentence = format!("there is no {what} {}", crate::session::printable(id));
     ApiError::client(Code::DoesNotExist, sentence)
 }

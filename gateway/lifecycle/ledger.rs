@@ -1,15 +1,15 @@
 //! The decisions: who is told of which.
 
+use std::collections::HashMap;
+
 use super::Lifecycle;
 use super::admission::Asker;
-use crate::error::ApiError;
-use crate::policy::{Action, Resource, Standing};
+use super::audit::unknown;
+use super::listing::LOOKED_AT_MAX;
+use crate::error::{ApiError, Code};
+use crate::policy::{Action, Resource};
 use crate::registry::{DecisionFilter, DecisionRecord, Page, SessionRecord};
-use crate::replay::Outline;
 use crate::session::SessionId;
-
-/// Rows looked at for one page that policy thins out.
-const LOOKED_AT_MAX: usize = 1000;
 
 impl Lifecycle {
     /// The decisions that match and that the caller may know of, newest first.
@@ -23,12 +23,13 @@ impl Lifecycle {
         (limit, token): (usize, Option<String>),
     ) -> Result<Page<DecisionRecord>, ApiError> {
         let (limit, all) = (limit.clamp(1, 200), self.may_administer(asker));
+        let mut visible = HashMap::new();
         let (mut token, mut rows, mut looked_at) = (token, Vec::new(), 0);
         loop {
             let page = self.rooms.registry.decisions(filter, limit - rows.len(), token.as_deref()).await?;
             looked_at += page.rows.len();
             for row in page.rows {
-                if all || self.may_know(asker, &row).await? {
+                if all || self.may_know(asker, &row, &mut visible).await? {
                     rows.push(row);
                 }
             }
@@ -44,34 +45,58 @@ impl Lifecycle {
         Ok(self.rooms.registry.decision(&record.decision_id).await?)
     }
 
-    /// Whether the caller may replay a recording; not written down.
-    pub async fn may_replay(&self, asker: &Asker, id: &SessionId) -> Result<bool, ApiError> {
-        Ok(self.replayable(asker, id).await?.is_some())
-    }
-
-    /// Where the scenes of a long recording begin, for who was admitted to it.
-    ///
-    /// Without it a pass through the recording finds them.
-    pub async fn outline(&self, id: &SessionId) -> Option<Outline> {
-        let found = self.rooms.catalogue.outline(id).await;
-        found.inspect_err(|error| tracing::warn!(session = %id, %error, "no outline")).ok().flatten()
-    }
-
     /// Whether the caller administers the gateway; not written down.
     pub fn may_administer(&self, asker: &Asker) -> bool {
         self.quietly(asker, Action::Administer, Resource::Gateway)
     }
 
-    /// The policy set in force, and the folder that it is read from.
-    pub fn policies(&self) -> &Standing {
-        &self.rooms.policy
+    /// A page of decisions, newest first: one's own, or all to whoever may
+    /// administer the gateway.
+    pub async fn all_decisions(
+        &self,
+        asker: &Asker,
+        filter: &DecisionFilter,
+        (limit, token): (usize, Option<&str>),
+    ) -> Result<Page<DecisionRecord>, ApiError> {
+        if filter.owner.as_ref() != Some(&asker.principal.arn) {
+            // That somebody reads them is on record once, not for every page.
+            match token {
+                None => drop(self.admit_on_gateway(Action::Administer, asker).await?),
+                Some(_) if self.may_administer(asker) => {}
+                Some(_) => {
+                    let sentence = "you may not read decisions of others any more";
+                    return Err(ApiError::client(Code::AccessDenied, sentence));
+                }
+            }
+        }
+        Ok(self.rooms.registry.decisions(filter, limit, token).await?)
     }
 
-    async fn may_know(&self, asker: &Asker, row: &DecisionRecord) -> Result<bool, ApiError> {
+    /// One decision: one's own, or any to whoever may administer.
+    pub async fn decision(&self, asker: &Asker, id: &str) -> Result<DecisionRecord, ApiError> {
+        let found = self.rooms.registry.decision(id).await?;
+        if found.as_ref().is_none_or(|record| record.principal.id != asker.principal.id) {
+            self.admit_on_gateway(Action::Administer, asker).await?;
+        }
+        found.ok_or_else(|| unknown("decision", id))
+    }
+
+    /// Whether they may know of it; `visible` are sessions that were looked up.
+    async fn may_know(
+        &self,
+        asker: &Asker,
+        row: &DecisionRecord,
+        visible: &mut HashMap<SessionId, bool>,
+    ) -> Result<bool, ApiError> {
         if row.principal.id == asker.principal.id {
             return Ok(true);
         }
         let Some(id) = &row.session else { return Ok(false) };
-        Ok(self.registered(id).await?.is_some_and(|record| self.may_see(asker, &record)))
+        if let Some(known) = visible.get(id) {
+            return Ok(*known);
+        }
+        let may = self.registered(id).await?.is_some_and(|record| self.may_see(asker, &record));
+        visible.insert(id.clone(), may);
+        Ok(may)
     }
 }

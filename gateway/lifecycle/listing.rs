@@ -8,7 +8,7 @@ use crate::relay::Destination;
 use crate::session::{Instance, SessionId, Target, now_ms};
 
 /// Rows looked at for one page that policy thins out.
-const LOOKED_AT_MAX: usize = 1000;
+pub(super) const LOOKED_AT_MAX: usize = 1000;
 
 /// Which sessions, how many, and after which.
 #[derive(Debug, Clone, Default)]

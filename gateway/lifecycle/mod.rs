@@ -68,7 +68,7 @@ pub use self::keeping::{Kept, Retention};
 pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
 pub use self::searching::FoundHit;
-pub use self::shadows::{Seen, Shadow, Shadows};
+pub use self::shadows::{Seen, Shadows};
 
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;

@@ -15,7 +15,7 @@ use super::Lifecycle;
 use super::admission::{self, Asker};
 use super::live::Live;
 use crate::alerts::Raised;
-use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Watch};
+use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Standing, Watch};
 use crate::registry::DecisionRecord;
 use crate::relay::{Control, Ending};
 use crate::session::Target;
@@ -38,6 +38,11 @@ enum Again {
 }
 
 impl Lifecycle {
+    /// The policy set in force, and the folder that it is read from.
+    pub fn policies(&self) -> &Standing {
+        &self.rooms.policy
+    }
+
     /// Keeps asking, and ships what was decided, until the process stops.
     pub async fn keep_asking(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
         let ships = tokio::spawn(Arc::clone(&self).ship_decisions(stopped.clone()));

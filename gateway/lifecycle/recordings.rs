@@ -18,6 +18,7 @@ use crate::policy::Decision;
 use crate::recorder::{End, RecorderError};
 use crate::registry::{Given, SessionRecord, State, Traffic};
 use crate::relay::{Carries, Ended};
+use crate::replay::Outline;
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
 use crate::shipper::{self, RebuildError, ShipperError};
 use crate::store::Found;
@@ -70,6 +71,19 @@ impl Lifecycle {
         let record = self.registered(id).await?.ok_or_else(|| no_recording(id))?;
         self.admit_replay(asker, &record).await?;
         Ok(record)
+    }
+
+    /// Whether the caller may replay a recording; not written down.
+    pub async fn may_replay(&self, asker: &Asker, id: &SessionId) -> Result<bool, ApiError> {
+        Ok(self.replayable(asker, id).await?.is_some())
+    }
+
+    /// Where the scenes of a long recording begin, for who was admitted to it.
+    ///
+    /// Without it a pass through the recording finds them.
+    pub async fn outline(&self, id: &SessionId) -> Option<Outline> {
+        let found = self.rooms.catalogue.outline(id).await;
+        found.inspect_err(|error| tracing::warn!(session = %id, %error, "no outline")).ok().flatten()
     }
 
     /// The recording on this node, if it is here.

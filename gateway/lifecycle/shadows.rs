@@ -25,30 +25,13 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How far AWS's clock may be from ours, milliseconds.
 const SKEW_MS: u64 = 10 * 60 * 1000;
 
-/// A session that did not come through the gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Shadow {
-    /// Its id at AWS.
-    pub id: String,
-    /// The machine.
-    pub target: String,
-    /// The ARN of who started it.
-    pub owner: String,
-    /// The document, if SSM names it.
-    pub document: Option<String>,
-    /// Why, in the words of who started it.
-    pub reason: Option<String>,
-    /// When it began, ms since the Unix epoch.
-    pub started_ms: u64,
-}
-
 /// Those that run now, as the last look has found them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Seen {
     /// When the last look was over, ms since the Unix epoch; none so far.
     pub looked_ms: Option<u64>,
     /// The sessions, as SSM orders them.
-    pub sessions: Vec<Shadow>,
+    pub sessions: Vec<AtAws>,
 }
 
 /// Looks for sessions that run past the gateway.
@@ -93,7 +76,7 @@ impl Shadows {
         }
     }
 
-    async fn find(&self, grace: Duration) -> Result<Vec<Shadow>, String> {
+    async fn find(&self, grace: Duration) -> Result<Vec<AtAws>, String> {
         let running = self.broker.sessions_at_aws().await.map_err(|error| error.to_string())?;
         let Some(oldest) = running.iter().map(|session| session.started_ms).min() else {
             return Ok(Vec::new());
@@ -105,11 +88,11 @@ impl Shadows {
         let now = now_ms();
         let is_shadow =
             |session: &AtAws| !ours.contains(&session.id) && now.saturating_sub(session.started_ms) >= young;
-        Ok(running.into_iter().filter(is_shadow).map(Shadow::from).collect())
+        Ok(running.into_iter().filter(is_shadow).collect())
     }
 
     /// Counts what was found, and tells of each session once.
-    fn tell(&self, sessions: Vec<Shadow>) {
+    fn tell(&self, sessions: Vec<AtAws>) {
         let before = self.seen.load();
         let known: HashSet<&str> = before.sessions.iter().map(|session| session.id.as_str()).collect();
         for shadow in sessions.iter().filter(|session| !known.contains(session.id.as_str())) {
@@ -126,12 +109,5 @@ impl Shadows {
         self.metrics.watch.shadow_sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
         drop(known);
         self.seen.store(Arc::new(Seen { looked_ms: Some(now_ms()), sessions }));
-    }
-}
-
-impl From<AtAws> for Shadow {
-    fn from(session: AtAws) -> Self {
-        let AtAws { id, target, owner, document, reason, started_ms } = session;
-        Self { id, target, owner, document, reason, started_ms }
     }
 }

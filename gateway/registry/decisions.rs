@@ -71,16 +71,17 @@ impl Registry {
     }
 
     /// Notes that decisions are shipped, all or none.
+    ///
+    /// In one statement: whoever asks for a session waits for the same writer.
     pub async fn decisions_shipped(&self, ids: &[String], at_ms: u64) -> Result<(), RegistryError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut query = QueryBuilder::<Sqlite>::new("UPDATE decisions SET shipped_ms = ");
+        query.push_bind(signed(at_ms)).push(" WHERE id IN (");
+        let mut list = query.separated(", ");
         for id in ids {
-            sqlx::query("UPDATE decisions SET shipped_ms = $2 WHERE id = $1")
-                .bind(id)
-                .bind(signed(at_ms))
-                .execute(&mut *transaction)
-                .await?;
+            list.push_bind(id.as_str());
         }
-        transaction.commit().await?;
+        list.push_unseparated(")");
+        query.build().execute(&self.writer).await?;
         Ok(())
     }
 

@@ -94,14 +94,16 @@ struct Event<'a> {
     recording_sha256: Option<&'a str>,
 }
 
+/// A machine, as Session Manager names it.
 #[derive(Serialize)]
-struct Named<'a> {
-    id: &'a str,
+pub(super) struct Named<'a> {
+    pub(super) id: &'a str,
 }
 
+/// A person, as Session Manager names them.
 #[derive(Serialize)]
-struct Arn<'a> {
-    arn: &'a str,
+pub(super) struct Arn<'a> {
+    pub(super) arn: &'a str,
 }
 
 impl About {

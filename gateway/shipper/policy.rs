@@ -7,6 +7,7 @@ use time::format_description::well_known::Rfc3339;
 use super::batch::{LogEvent, Window, batches};
 use super::carrier::retimed;
 use super::error::Trouble;
+use super::event::{Arn, Named};
 use super::{Shipper, ShipperError};
 use crate::session::{now_ms, sanitised_name};
 
@@ -80,16 +81,6 @@ struct Event<'a> {
     source_ip: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     took_us: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Named<'a> {
-    id: &'a str,
-}
-
-#[derive(Serialize)]
-struct Arn<'a> {
-    arn: &'a str,
 }
 
 impl Shipper {
