@@ -58,7 +58,14 @@ pub(super) async fn carry(gateway: &Gateway, id: &str, line: Line, manner: Manne
     if !ended.as_ref().is_ok_and(Ending::is_over) {
         gateway.say_farewell(id).await;
     }
-    Ok(ended?)
+    match ended? {
+        // It ended while the line was down, or jammed.
+        Ending::TimedOut => Ok(match gateway.last_words(id).await {
+            Some(text) => Ending::Closed { text, exit_code: None },
+            None => Ending::TimedOut,
+        }),
+        ending => Ok(ending),
+    }
 }
 
 /// What is said of a session at its end.

@@ -11,8 +11,9 @@ use aws_sdk_ssm::types::InstanceInformationStringFilter;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use reqwest::{Method, Response, Url};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client::error::{shown, with_causes};
 use crate::client::trust::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Trust};
@@ -25,6 +26,8 @@ const ANSWER_MAX: usize = 16 * 1024 * 1024;
 const PAGES_MAX: usize = 50;
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Between questions whether a session's end is on record.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(300);
 /// Tries of one call before the caller hears of it.
 const ATTEMPTS: u32 = 3;
 
@@ -127,6 +130,26 @@ impl Gateway {
         if !matches!(timeout(FAREWELL, self.terminate_session(id)).await, Ok(Ok(()))) {
             tracing::debug!("the session could not be terminated");
         }
+    }
+
+    /// Why a session ended whose last words never arrived, if the gateway knows.
+    pub async fn last_words(&self, id: &str) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Ended {
+            ended_ms: Option<i64>,
+            end_reason: Option<String>,
+        }
+        let known = async {
+            loop {
+                let session: Ended = self.get_json(&format!("/v1/sessions/{id}")).await.ok()?;
+                if session.ended_ms.is_some() {
+                    return session.end_reason.map(|why| shown(&why)).filter(|why| !why.is_empty());
+                }
+                // Its recording is being sealed.
+                sleep(BETWEEN_QUESTIONS).await;
+            }
+        };
+        timeout(FAREWELL, known).await.ok().flatten()
     }
 
     /// The machines that this caller may see.

@@ -21,6 +21,9 @@ use crate::session::now_ms;
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 /// How long a client may take to come back for what only the gateway has.
 const OWED_WITHIN: Duration = Duration::from_secs(330);
+/// How many times longer it waits while output is still leaving: a slow
+/// reader's buffers empty in lumps.
+const LUMPS: u32 = 5;
 /// Longest time that the rest of the output may take to leave.
 const REST_MAX: Duration = Duration::from_secs(30);
 
@@ -57,7 +60,7 @@ where
             _ => back_by,
         };
         let deadline = match &self.client {
-            Some(_) => self.now + self.outside.times.farewell,
+            Some(_) => self.now + self.farewell_patience(),
             None if just_gone => back_by,
             // Refused at its handshake: the client that comes reads why.
             None if !self.attached && self.flows.is_some() => self.now + BACK_WITHIN,
@@ -88,13 +91,19 @@ where
         }
     }
 
+    /// How long a client may take no step before it is given up.
+    fn farewell_patience(&self) -> Duration {
+        let patience = self.outside.times.farewell;
+        if self.output.all_sent() { patience } else { patience * LUMPS }
+    }
+
     /// True once the client has hung up.
     pub(super) fn speak_last(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.send_output(cx)
-            && let Some(farewell) = &mut self.farewell
-        {
+        let moved = self.send_output(cx);
+        let patience = self.farewell_patience();
+        if moved && let Some(farewell) = &mut self.farewell {
             // What is still leaving may leave, within bounds.
-            farewell.deadline = farewell.latest.min(self.now + self.outside.times.farewell);
+            farewell.deadline = farewell.latest.min(self.now + patience);
         }
         let Some(leg) = &mut self.client else { return true };
         if self.output.all_sent()

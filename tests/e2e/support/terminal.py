@@ -9,6 +9,9 @@ from .demo import PATIENCE, Demo, session_of
 # Colours, cursor movements, modes, titles: what a terminal acts on and does not show.
 CONTROLS = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()][A-Z0-9]|[ -~])")
 
+# Characters at the end of what has come that a text is looked for in.
+LOOKED_THROUGH = 8192
+
 
 class Terminal:
     """A command on a pseudo-terminal of its own."""
@@ -34,10 +37,11 @@ class Terminal:
     def matches(self, pattern: str):
         """Waits until a pattern appears; gives the pexpect child."""
         try:
-            self.child.expect(pattern)
+            # Looking through a whole flood again for each piece of it would be slower than the flood.
+            self.child.expect(pattern, searchwindowsize=LOOKED_THROUGH)
         except (pexpect.TIMEOUT, pexpect.EOF) as error:
             kind = type(error).__name__
-            raise AssertionError(f"{kind}, no {pattern!r} in {self.child.before!r}") from None
+            raise AssertionError(f"{kind}, no {pattern!r} at the end of {self.child.before[-LOOKED_THROUGH:]!r}") from None
         self.seen += self.child.before + self.child.after
         return self.child
 
