@@ -85,7 +85,7 @@ impl ByHand {
             lines.queued.store(false, Ordering::Release);
             let mut buffer = lines.buffer();
             let in_journal = buffer.journal(|_, _| {});
-            let fresh = buffer.take_journaled();
+            let fresh = buffer.take_journaled(&mut Vec::new());
             drop(buffer);
             self.lines.extend_from_slice(&fresh);
             for line in fresh.split_inclusive(|byte| *byte == b'\n') {

@@ -33,6 +33,8 @@ const CHECKPOINT: Duration = Duration::from_secs(5);
 /// up at once do not take 1.4 GB. Those that are free are kept: given back and
 /// taken again, they would leave holes of their size in the heap.
 const ENCODERS_MAX: usize = 12;
+/// Memory of packed lines that is kept for others, bytes.
+const SPARE_MAX: usize = 256 * 1024;
 
 /// What the compressor is told.
 pub(super) enum ToCompressor {
@@ -52,8 +54,9 @@ pub(super) fn spawn(
     inbox: Receiver<ToCompressor>,
     sealer: Sender<ToSealer>,
 ) -> Result<JoinHandle<()>, RecorderError> {
-    let (active, encoders, packed) = (HashMap::new(), Encoders::default(), Vec::new());
-    let compressor = Compressor { house, sealer, active, encoders, packed, next_slot: 0, slot: 0 };
+    let (active, encoders) = (HashMap::new(), Encoders::default());
+    let (packed, spare) = (Vec::new(), Vec::new());
+    let compressor = Compressor { house, sealer, active, encoders, packed, spare, next_slot: 0, slot: 0 };
     let thread = thread::Builder::new().name("compressor".into());
     thread.spawn(move || compressor.run(&inbox)).map_err(RecorderError::io("start a thread"))
 }
@@ -64,6 +67,8 @@ struct Compressor {
     active: HashMap<SessionId, Active>,
     encoders: Encoders,
     packed: Vec<u8>,
+    /// Memory of lines that are packed, for lines that will come.
+    spare: Vec<u8>,
     /// The slot that the next new session gets.
     next_slot: u32,
     /// The slot whose turn it is.
@@ -169,7 +174,7 @@ impl Compressor {
     /// Compresses what a session has in the journal.
     fn turn(&mut self, id: &SessionId, turn: Turn) {
         let Some(active) = self.active.get_mut(id) else { return };
-        match active.turn(turn, &mut self.encoders, &mut self.packed) {
+        match active.turn(turn, &mut self.encoders, (&mut self.packed, &mut self.spare)) {
             Ok(lines) => {
                 self.house.count_bytes("compressed", self.packed.len());
                 active.quiet = if lines == 0 { active.quiet + 1 } else { 0 };
@@ -259,10 +264,15 @@ impl Encoders {
 
 impl Active {
     /// Appends the lines to the file; says how many bytes of lines.
-    fn turn(&mut self, turn: Turn, encoders: &mut Encoders, packed: &mut Vec<u8>) -> io::Result<usize> {
+    fn turn(
+        &mut self,
+        turn: Turn,
+        encoders: &mut Encoders,
+        (packed, spare): (&mut Vec<u8>, &mut Vec<u8>),
+    ) -> io::Result<usize> {
         packed.clear();
         let mut buffer = self.lines.buffer();
-        let (taken, bytes, (lines, head)) = (buffer.take_journaled(), buffer.start, buffer.chain());
+        let (taken, bytes, (lines, head)) = (buffer.take_journaled(spare), buffer.start, buffer.chain());
         drop(buffer);
         if taken.is_empty() && (turn == Turn::Flush || self.encoder.is_none()) {
             return Ok(0);
@@ -285,7 +295,13 @@ impl Active {
             let until_ms = last.map_or(0, |peeked| peeked.time_ms);
             self.unsigned = Some(Stand { lines, bytes, until_ms, head });
         }
-        Ok(taken.len())
+        let length = taken.len();
+        let wanted = spare.capacity() + 1..=SPARE_MAX;
+        if let Some(mut taken) = Arc::into_inner(taken).filter(|taken| wanted.contains(&taken.capacity())) {
+            taken.clear();
+            *spare = taken;
+        }
+        Ok(length)
     }
 
     /// Signs where the recording stands, if it is time to.

@@ -347,14 +347,17 @@ impl Buffer {
     }
 
     /// Takes the lines that are in the journal; the rest stays.
-    pub(super) fn take_journaled(&mut self) -> Arc<Vec<u8>> {
+    ///
+    /// `spare` is memory that the next lines may go to.
+    pub(super) fn take_journaled(&mut self, spare: &mut Vec<u8>) -> Arc<Vec<u8>> {
         let rest = self.bytes.get(self.journaled..).unwrap_or_default();
         // A session that goes on writing needs room, and what grows is copied; a quiet one keeps none.
         let room = match self.bytes.len() {
             few if rest.is_empty() && few < ROOM / 2 => 0,
             few => (few + few / 4).min(ROOM),
         };
-        let mut left = Vec::with_capacity(room.max(rest.len()));
+        let mut left = if room == 0 { Vec::new() } else { std::mem::take(spare) };
+        left.reserve_exact(room.max(rest.len()));
         left.extend_from_slice(rest);
         let mut taken = std::mem::replace(&mut self.bytes, left);
         taken.truncate(self.journaled);

@@ -52,6 +52,7 @@ pub(super) fn spawn(
         batch: Vec::new(),
         finishing: Vec::new(),
         records: Vec::new(),
+        prepared: Ok(()),
     };
     let thread = thread::Builder::new().name("recorder".into());
     thread.spawn(move || writer.run(&inbox)).map_err(RecorderError::io("start a thread"))
@@ -65,6 +66,8 @@ struct Writer {
     batch: Vec<Swept>,
     finishing: Vec<(SharedLines, Finish)>,
     records: Vec<u8>,
+    /// Whether the journal can take the records.
+    prepared: io::Result<()>,
 }
 
 /// What one sweep took from one session.
@@ -134,12 +137,18 @@ impl Writer {
     /// Copies a session's new lines into the next write.
     fn gather(&mut self, lines: SharedLines) {
         lines.queued.store(false, Ordering::Release);
+        if self.records.is_empty() {
+            // Nobody can say what of a segment is on disk that failed to be flushed.
+            let broken = self.house.broken_segment.load(Ordering::Acquire);
+            self.prepared = self.journal.prepare(broken);
+        }
+        let segment = self.journal.segment().number;
         let mut buffer = lines.buffer();
         let (failed, records) = (lines.failure().is_some(), &mut self.records);
         let mut size = 0;
         let fresh = buffer.journal(|position, fresh| {
             if !failed {
-                journal::encode(lines.id(), position, fresh, records);
+                journal::encode(segment, lines.id(), position, fresh, records);
                 size = fresh.len();
             }
         });
@@ -175,8 +184,7 @@ impl Writer {
         if self.records.is_empty() {
             return Ok(());
         }
-        // Nobody can say what of a segment is on disk that failed to be flushed.
-        self.journal.abandon(self.house.broken_segment.load(Ordering::Acquire))?;
+        std::mem::replace(&mut self.prepared, Ok(()))?;
         self.journal.append(&self.records)
     }
 

@@ -1,6 +1,8 @@
 """`postern sessions`: who is where, who was, and ending it."""
 
 import json
+import os
+import signal
 
 import pytest
 from support.demo import eventually
@@ -69,6 +71,19 @@ def test_end_tells_the_person_who_and_why(demo, shell, json_wanted):
     shell.leave()
     assert f"SessionId: {shell.id} : ended by carol: left open [2Jovernight" in shell.seen
     assert demo.ended(shell.id)["end_reason"].startswith("ended by carol: left open")
+
+
+def test_whoever_took_nothing_when_it_ended_is_told_why_afterwards(demo, shell):
+    shell.line("yes")
+    shell.expect("y\r\ny\r\n")
+    os.kill(shell.child.pid, signal.SIGSTOP)
+    done = demo.run("postern", "sessions", "end", shell.id, "--reason", "left open", profile="carol")
+    assert done.returncode == 0, done.stderr
+    # The flood jams the connection: the last words do not fit.
+    demo.ended(shell.id)
+    os.kill(shell.child.pid, signal.SIGCONT)
+    shell.expect(f"SessionId: {shell.id} : ended by carol: left open")
+    assert shell.leave() != 0
 
 
 def test_only_who_may_ends_and_sees(demo, open_shell):

@@ -46,7 +46,7 @@ async fn a_torn_file_and_a_torn_journal_lose_only_their_ends() {
     let torn = zstd::encode_all(noise(3, 5000).as_slice(), 1).unwrap();
     append(&path, &torn[..torn.len() / 2]);
     for entry in fs::read_dir(crashed.dir.path().join("spool/journal")).unwrap() {
-        append(&entry.unwrap().path(), b"PSJ2\x03garbage that is no record at all");
+        append(&entry.unwrap().path(), b"PSJ3\x03garbage that is no record at all");
     }
     crashed.restart();
     assert_eq!(output(&events(&crashed.path("a-1")), Stream::Output).0, b"first");

@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod recording;
 mod reopen;
+mod segments;
 mod shipment;
 
 use std::fs;

@@ -153,7 +153,9 @@ async fn a_recording_with_a_hole_does_not_go_on_and_says_so_when_sealed() {
     let mut rig = left().await;
     let mut broken = Vec::new();
     let first = fs::read_dir(rig.dir.path().join("spool/journal")).unwrap().next().unwrap().unwrap().path();
-    journal::encode(&session("a-1"), 5_000, b"[9.000,\"o\",\"late\"]\n", &mut broken);
+    let number = first.file_stem().unwrap().to_str().unwrap();
+    let number = u64::from_str_radix(number, 16).unwrap();
+    journal::encode(number, &session("a-1"), 5_000, b"[9.000,\"o\",\"late\"]\n", &mut broken);
     fs::OpenOptions::new().append(true).open(first).unwrap().write_all(&broken).unwrap();
     rig.start_again();
     assert!(matches!(rig.recorder().reopen(&session("a-1")), Err(RecorderError::Hole(_))));
