@@ -110,7 +110,7 @@ pub struct Gateway {
     shipper: Option<Arc<Shipper>>,
     on_stop: OnStop,
     stop: watch::Sender<bool>,
-    listeners: Vec<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Gateway {
@@ -179,10 +179,11 @@ impl Gateway {
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
         look_for_shadows(shadows, &config, &stopped);
-        let listeners = vec![
+        let tasks = vec![
             tokio::spawn(listener.serve(routes, stopped.clone())),
             tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
-            tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped)),
+            tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped.clone())),
+            tokio::spawn(Arc::clone(&lifecycle).ship_decisions(stopped)),
         ];
         tracing::info!(%public_url, %address, %admin_address, "listening");
         Ok(Self {
@@ -195,7 +196,7 @@ impl Gateway {
             shipper,
             on_stop: config.sessions.on_stop,
             stop,
-            listeners,
+            tasks,
         })
     }
 
@@ -219,9 +220,9 @@ impl Gateway {
             shipper.stop().await;
         }
         self.stop.send_replace(true);
-        for listener in self.listeners {
-            // A listener that panicked has been reported by the runtime.
-            let _ = listener.await;
+        for task in self.tasks {
+            // One that panicked has been reported by the runtime.
+            let _ = task.await;
         }
         self.registry.close().await;
         self.catalogue.close().await;

@@ -43,9 +43,8 @@ impl Lifecycle {
         &self.rooms.policy
     }
 
-    /// Keeps asking, and ships what was decided, until the process stops.
+    /// Keeps asking until the process stops.
     pub async fn keep_asking(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
-        let ships = tokio::spawn(Arc::clone(&self).ship_decisions(stopped.clone()));
         let stop = stopped.wait_for(|stopped| *stopped);
         tokio::select! {
             () = self.follow_folder() => {}
@@ -53,8 +52,6 @@ impl Lifecycle {
             () = self.follow_machines() => {}
             _ = stop => {}
         }
-        // What was decided last goes along; a panic has been reported.
-        let _ = ships.await;
     }
 
     async fn follow_folder(self: &Arc<Self>) {
