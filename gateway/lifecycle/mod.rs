@@ -22,6 +22,7 @@ mod once;
 mod patience;
 mod ports;
 mod presence;
+mod proofs;
 mod recordings;
 mod revoking;
 mod rooms;
@@ -61,6 +62,7 @@ pub use self::client_stream::ClientStream;
 pub use self::following::Following;
 pub use self::keeping::{Kept, Retention};
 pub use self::listing::{LivePort, SessionQuery};
+pub use self::proofs::Unproved;
 pub use self::recordings::RecordingFile;
 pub use self::rooms::{Rooms, Settings};
 pub use self::searching::FoundHit;
@@ -184,7 +186,7 @@ impl Lifecycle {
             return Err(ApiError::gateway("the gateway could not register the session; try again"));
         }
         let rules = admission::rules(&decision.obligations);
-        let started = Started::new(&record, asker.source_ip, (given.parameters, decision.obligations));
+        let started = Started::new(&record, asker, (given.parameters, decision.obligations));
         self.run_session((record, started), (recording, rules, carries), opened);
         self.ticket(&id)
     }
@@ -216,6 +218,8 @@ impl Lifecycle {
     pub async fn resume(&self, asker: &Asker, id: &SessionId) -> Result<Option<Ticket>, ApiError> {
         self.settled(id).await?;
         let Some(live) = self.live.get(id).filter(|live| !live.has_ended()) else { return Ok(None) };
+        // Whoever comes back has just proved who they are.
+        live.renew(&asker.principal, asker.proved_until_ms);
         if live.is_dismissed() && live.principal.id == asker.principal.id {
             return self.ticket(id).map(Some);
         }

@@ -16,6 +16,7 @@ use crate::shipper::Shipper;
 use crate::store::Store;
 
 use super::keeping::Retention;
+use super::proofs::Unproved;
 
 /// The rooms that a session passes through.
 pub struct Rooms {
@@ -58,6 +59,8 @@ pub struct Settings {
     pub times: Times,
     /// How often machines with running sessions are described again.
     pub describe_every: Duration,
+    /// What becomes of sessions whose person's proof is over.
+    pub unproved: Unproved,
     /// How long recordings stay where.
     pub retention: Retention,
 }
