@@ -15,8 +15,12 @@ use crate::broker::BrokerConfig;
 use crate::console::ConsoleConfig;
 use crate::front_door::Tls;
 use crate::identity::{OidcConfig, WebIdentityConfig};
+use crate::lifecycle::Unproved;
 use crate::relay::Times;
 use crate::shipper::{AtLimit, ShipperConfig};
+
+/// A session outlives its person's proof by a day at the most.
+const GRACE_MINUTES_MAX: u32 = 24 * 60;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -176,10 +180,25 @@ pub struct SessionsConfig {
     pub client_away_seconds: u64,
     /// How often SSM is asked for sessions past the gateway, seconds.
     pub shadow_seconds: u64,
+    /// What becomes of sessions whose person's proof of identity is over.
+    pub identity_expiry: IdentityExpiry,
+    /// How long after it they end, minutes, 0 to 1440.
+    pub identity_grace_minutes: u32,
     /// This node's name in records; the host's name if empty.
     pub node: String,
     /// What happens to sessions when the gateway is stopped.
     pub on_stop: OnStop,
+}
+
+/// What becomes of sessions whose person's proof of identity is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityExpiry {
+    /// They end, `identity_grace_minutes` later.
+    #[default]
+    End,
+    /// What policy says, which is asked again then.
+    Ask,
 }
 
 /// What happens to sessions when the gateway is stopped.
@@ -209,6 +228,8 @@ impl Default for SessionsConfig {
             first_client_seconds: 60,
             client_away_seconds: 1200,
             shadow_seconds: 60,
+            identity_expiry: IdentityExpiry::End,
+            identity_grace_minutes: 480,
             node: String::new(),
             on_stop: OnStop::HandOver,
         }
@@ -262,6 +283,9 @@ impl Config {
                 "with an archive, recordings leave the spool once archived: set archive.keep_local_days",
             );
         }
+        if self.sessions.identity_grace_minutes > GRACE_MINUTES_MAX {
+            return wrong("sessions.identity_grace_minutes", "it must be 0 to 1440 minutes, which is a day");
+        }
         if self.sessions.connections_per_session == 0 {
             return wrong("sessions.connections_per_session", "it must be at least 1");
         }
@@ -297,6 +321,15 @@ impl Config {
     /// The master keys that seal tokens and derive secrets.
     pub fn key_ring(&self) -> PathBuf {
         self.state_directory.join("keys").join("ring.key")
+    }
+
+    /// What becomes of sessions whose person's proof is over.
+    pub fn unproved(&self) -> Unproved {
+        let grace = u64::from(self.sessions.identity_grace_minutes) * 60;
+        match self.sessions.identity_expiry {
+            IdentityExpiry::End => Unproved::End(Duration::from_secs(grace)),
+            IdentityExpiry::Ask => Unproved::AsPolicySays,
+        }
     }
 
     /// The relay's times.

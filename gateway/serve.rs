@@ -110,7 +110,7 @@ pub struct Gateway {
     shipper: Option<Arc<Shipper>>,
     on_stop: OnStop,
     stop: watch::Sender<bool>,
-    listeners: Vec<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Gateway {
@@ -179,11 +179,9 @@ impl Gateway {
         let (stop, stopped) = watch::channel(false);
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
         look_for_shadows(shadows, &config, &stopped);
-        let listeners = vec![
-            tokio::spawn(listener.serve(routes, stopped.clone())),
-            tokio::spawn(serve_admin(admin, admin_pages, stopped.clone())),
-            tokio::spawn(Arc::clone(&lifecycle).keep_asking(stopped)),
-        ];
+        let mut tasks = beside(&lifecycle, &stopped);
+        tasks.push(tokio::spawn(listener.serve(routes, stopped.clone())));
+        tasks.push(tokio::spawn(serve_admin(admin, admin_pages, stopped)));
         tracing::info!(%public_url, %address, %admin_address, "listening");
         Ok(Self {
             public_url,
@@ -195,7 +193,7 @@ impl Gateway {
             shipper,
             on_stop: config.sessions.on_stop,
             stop,
-            listeners,
+            tasks,
         })
     }
 
@@ -219,9 +217,9 @@ impl Gateway {
             shipper.stop().await;
         }
         self.stop.send_replace(true);
-        for listener in self.listeners {
-            // A listener that panicked has been reported by the runtime.
-            let _ = listener.await;
+        for task in self.tasks {
+            // One that panicked has been reported by the runtime.
+            let _ = task.await;
         }
         self.registry.close().await;
         self.catalogue.close().await;
@@ -242,6 +240,13 @@ fn shadows(
 ) -> Arc<Shadows> {
     let (broker, metrics) = (Arc::clone(broker), Arc::clone(metrics));
     Arc::new(Shadows::new(broker, registry.clone(), metrics, publisher.clone()))
+}
+
+/// What goes on beside the calls, until the process stops.
+fn beside(lifecycle: &Arc<Lifecycle>, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    let asking = Arc::clone(lifecycle).keep_asking(stopped.clone());
+    let shipping = Arc::clone(lifecycle).ship_decisions(stopped.clone());
+    vec![tokio::spawn(asking), tokio::spawn(shipping)]
 }
 
 /// Looks for sessions past the gateway, unless told never to.
@@ -277,6 +282,7 @@ fn settings(config: &Config, public_url: &str, node: String) -> Settings {
         connections_per_session: config.sessions.connections_per_session,
         times: config.times(),
         describe_every: config.broker.describe_every(),
+        unproved: config.unproved(),
         retention: Retention {
             keep_local_days: config.archive.keep_local_days,
             delete_after_days: config.archive.delete_after_days,

@@ -2,67 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Call, DEV, Door, House, PROD, Person, Terminal, until_some};
-
-/// A browser that is signed in.
-struct Browser {
-    door: Door,
-    origin: String,
-    cookie: String,
-    token: String,
-}
-
-impl Browser {
-    /// Signs in with a link of a person's command line.
-    async fn of(house: &House, person: &Person) -> Self {
-        let code = code_of(person).await;
-        let answer = enter(house, &json!({ "code": code })).await;
-        answer.ok();
-        let mut browser = Self {
-            door: house.door.clone(),
-            origin: origin(house),
-            cookie: cookie(&answer),
-            token: String::new(),
-        };
-        browser.token = browser.get("/me").await.ok()["token"].as_str().unwrap().to_owned();
-        browser
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        let call = Call::get(&format!("/console/api{path}"));
-        call.with("cookie", &self.cookie).send(&self.door).await
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> Answer {
-        let call = Call::post(&format!("/console/api{path}"), body).with("cookie", &self.cookie);
-        call.with("origin", &self.origin).with("x-postern-token", &self.token).send(&self.door).await
-    }
-}
-
-fn origin(house: &House) -> String {
-    format!("https://{}", house.door.address)
-}
-
-async fn code_of(person: &Person) -> String {
-    // Two alike in one second differ in this, which is signed with the rest.
-    let nonce = data_channel::Uuid::new_v4().to_string();
-    let call = Call::post("/v1/login/browser", &json!({})).with("x-postern-nonce", &nonce);
-    let call = person.sign(call);
-    let link = call.send(&person.door).await.ok();
-    assert_eq!(call.send(&person.door).await.status, 403, "a call is good once");
-    link["url"].as_str().unwrap().split_once("/console/enter#").unwrap().1.to_owned()
-}
-
-async fn enter(house: &House, body: &Value) -> Answer {
-    Call::post("/console/api/sign-in", body).with("origin", &origin(house)).send(&house.door).await
-}
-
-/// The cookie that an answer sets.
-fn cookie(answer: &Answer) -> String {
-    let line = answer.cookies.first().unwrap();
-    assert!(line.ends_with("; Secure; HttpOnly; SameSite=Strict") && line.contains("; Path=/;"), "{line}");
-    line.split(';').next().unwrap().to_owned()
-}
+use crate::support::{Browser, Call, DEV, House, PROD, Terminal, code_of, enter, origin, until_some};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_signs_one_browser_in_once_as_who_was_proved() {

@@ -19,6 +19,7 @@ mod denials;
 mod follow;
 mod handshakes;
 mod hidden_input;
+mod identity_expiry;
 mod keys;
 mod kms;
 mod ledger;

@@ -91,5 +91,8 @@ async fn run(options: Options, folder: &Path, state: &Path) -> anyhow::Result<()
     if wanted("connect") {
         loads::connect(&rig).await?;
     }
+    if wanted("cut") {
+        loads::cut(&rig).await?;
+    }
     Ok(())
 }

@@ -7,9 +7,9 @@ use anyhow::{Context, bail};
 /// How to use it.
 const USAGE: &str = "\
 cargo bench --bench gateway -- [OPTIONS]
-  --only LIST        of burst,paced,keystrokes,idle,connect (default: all)
+  --only LIST        of burst,paced,keystrokes,idle,connect,cut (default: all)
   --rounds N         interleaved rounds of each load (default 3)
-  --sessions N       sessions of the idle load (default 1000)
+  --sessions N       sessions of idle and cut (default 1000)
   --workers N        workers of the second gateway in burst and paced; 0: none (default 2)
   --postern FILE     the gateway's binary (default: the one built with this bench)
   --haproxy FILE     HAProxy's binary (default: /usr/sbin/haproxy)

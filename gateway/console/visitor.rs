@@ -50,7 +50,11 @@ impl FromRequestParts<Arc<Console>> for Visitor {
             }
         }
         let peer = parts.extensions.get::<Peer>().ok_or(ConsoleError::SignedOut)?;
-        let asker = Asker { principal: visit.principal.clone(), source_ip: peer.0.ip() };
+        let asker = Asker {
+            principal: visit.principal.clone(),
+            source_ip: peer.0.ip(),
+            proved_until_ms: visit.until_ms,
+        };
         Ok(Self { asker, kept: kept.to_owned(), visit })
     }
 }

@@ -38,7 +38,11 @@ impl Call {
         let (parts, body) = request.into_parts();
         let body = read_body(body).await?;
         let caller = signer(front, &parts, &body, SERVICE)?;
-        let asker = Asker { principal: caller.principal.clone(), source_ip: peer.0.ip() };
+        let asker = Asker {
+            principal: caller.principal.clone(),
+            source_ip: peer.0.ip(),
+            proved_until_ms: unix_ms(caller.expires_at),
+        };
         Ok(Self { asker, caller, headers: parts.headers, body })
     }
 
@@ -57,6 +61,11 @@ impl FromRequest<Arc<Front>> for Call {
         let peer = peer.ok_or_else(|| ApiError::gateway("the connection has no address"))?;
         Ok(Self::verify(front, peer, request).await?)
     }
+}
+
+/// A moment in ms since the Unix epoch, as records have it.
+pub(super) fn unix_ms(at: OffsetDateTime) -> u64 {
+    u64::try_from(at.unix_timestamp()).unwrap_or_default().saturating_mul(1000)
 }
 
 /// What a call of ours answers with.

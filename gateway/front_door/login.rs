@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::call::{Answer, Call, Told, json as answer, read_body, refusal};
+use super::call::{Answer, Call, Told, json as answer, read_body, refusal, unix_ms};
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::{Issued, StsProof, Use};
@@ -31,15 +31,16 @@ pub(super) async fn sts(
     request: Request,
 ) -> Response {
     let issued = prove(&front, peer, request).await;
-    answered(&front, peer, issued)
+    answered(&front, peer, issued).await
 }
 
-pub(super) fn answered(front: &Front, peer: Peer, issued: Result<Issued, ApiError>) -> Response {
+pub(super) async fn answered(front: &Front, peer: Peer, issued: Result<Issued, ApiError>) -> Response {
     match issued {
         Ok(issued) => {
             front.metrics.sign_ins.with_label_values(&["ok"]).inc();
             let method = issued.principal.method.as_str();
             tracing::info!(principal = %issued.principal.arn, method, peer = %peer.0.ip(), "signed in");
+            front.lifecycle.proved(&issued.principal, unix_ms(issued.expiration)).await;
             answer(StatusCode::OK, &json!(issued))
         }
         Err(error) => refuse(front, &error),
@@ -67,7 +68,7 @@ pub(super) async fn web_identity(
         let now = OffsetDateTime::now_utc();
         Ok(front.identity.prove_web_identity(&token, peer.0.ip(), now).await?)
     };
-    answered(&front, peer, work.await)
+    answered(&front, peer, work.await).await
 }
 
 /// `POST /v1/login/browser`: a link that signs one browser in, once.
@@ -97,7 +98,7 @@ pub(super) async fn link(
     principal: &Principal,
     until: OffsetDateTime,
 ) -> Result<(String, u64), ApiError> {
-    let until_ms = u64::try_from(until.unix_timestamp()).unwrap_or_default() * 1000;
+    let until_ms = unix_ms(until);
     let code = front.lifecycle.visit_code(principal, until_ms).await?;
     Ok((format!("{}/console/enter#{code}", front.origin), until_ms))
 }

@@ -97,7 +97,7 @@ pub(super) async fn device_keys(
         Ok(Polled::Pending(seconds)) => {
             answer(StatusCode::ACCEPTED, &json!({"pending": true, "interval": seconds}))
         }
-        Ok(Polled::Issued(issued)) => answered(&front, peer, Ok(*issued)),
+        Ok(Polled::Issued(issued)) => answered(&front, peer, Ok(*issued)).await,
         Err(error) => refuse(&front, &error),
     }
 }

@@ -25,6 +25,8 @@ pub struct Asker {
     pub principal: Principal,
     /// The address of the connection.
     pub source_ip: IpAddr,
+    /// Until when they count as proved, ms since the Unix epoch.
+    pub proved_until_ms: u64,
 }
 
 impl Lifecycle {

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::admission::{self, Asker};
 use super::live::Started;
 use super::upstream::Opened;
-use super::{Lifecycle, ports};
+use super::{Lifecycle, ports, proofs};
 use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Obligations;
@@ -121,12 +121,12 @@ impl Lifecycle {
             data_key: None,
             dismissed: None,
         };
-        let ip = source_ip(&given.source_ip);
+        let asker = asker(&record, &given);
         match goes_on {
             Ok((obligations, carries, data_key)) => {
                 recording.require(obligations.record);
                 let recording = (recording, admission::rules(&obligations), carries);
-                let started = Started::new(&record, ip, (given.parameters, obligations));
+                let started = Started::new(&record, &asker, (given.parameters, obligations));
                 self.run_session((record, started), recording, Opened { data_key, ..opened });
                 "adopted"
             }
@@ -138,7 +138,7 @@ impl Lifecycle {
                 let nothing = Obligations::default();
                 let carries = self.carries(&record, &given, &nothing).unwrap_or(Carries::Terminal);
                 let recording = (recording, admission::rules(&nothing), carries);
-                let started = Started::new(&record, ip, (given.parameters, nothing));
+                let started = Started::new(&record, &asker, (given.parameters, nothing));
                 self.run_session((record, started), recording, Opened { dismissed: Some(ending), ..opened });
                 "denied"
             }
@@ -175,7 +175,7 @@ impl Lifecycle {
 
     /// May the session still run, and under which obligations?
     async fn still_admitted(&self, record: &SessionRecord, given: &Given) -> Result<Obligations, ApiError> {
-        let asker = Asker { principal: record.principal.clone(), source_ip: source_ip(&given.source_ip) };
+        let asker = asker(record, given);
         let request = SessionRequest {
             target: record.target.clone(),
             document: record.document.clone(),
@@ -232,6 +232,13 @@ impl Lifecycle {
 fn was_there(recovered: &Recovered) -> bool {
     let answered = |state: &FlowState| !matches!(state.stage, None | Some(FlowStage::Requested { .. }));
     recovered.size.is_some() || recovered.flow.as_ref().is_some_and(answered)
+}
+
+/// Who began the session, as they were proved then.
+fn asker(record: &SessionRecord, given: &Given) -> Asker {
+    let principal = record.principal.clone();
+    let until = given.proved_until_ms.unwrap_or_else(|| proofs::at_the_longest(&principal));
+    Asker { source_ip: source_ip(&given.source_ip), proved_until_ms: until, principal }
 }
 
 /// An address that cannot be read is none that a policy permits by.

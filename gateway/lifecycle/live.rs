@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 
-use super::ClientStream;
+use super::proofs::Proven;
 use super::token::{Holder, StreamToken};
+use super::{Asker, ClientStream};
 use crate::policy::{Obligations, Running};
 use crate::registry::SessionRecord;
 use crate::relay::{Control, Counters, Destination, Ending};
@@ -26,6 +27,7 @@ pub(super) struct Started {
     pub(super) parameters: BTreeMap<String, Vec<String>>,
     pub(super) reason: Option<String>,
     pub(super) source_ip: IpAddr,
+    pub(super) proved_until_ms: u64,
     pub(super) at_ms: u64,
     pub(super) obligations: Obligations,
 }
@@ -33,7 +35,7 @@ pub(super) struct Started {
 impl Started {
     pub(super) fn new(
         record: &SessionRecord,
-        source_ip: IpAddr,
+        asker: &Asker,
         (parameters, obligations): (BTreeMap<String, Vec<String>>, Obligations),
     ) -> Self {
         Self {
@@ -41,7 +43,8 @@ impl Started {
             document: record.document.clone(),
             parameters,
             reason: record.reason.clone(),
-            source_ip,
+            source_ip: asker.source_ip,
+            proved_until_ms: asker.proved_until_ms,
             at_ms: record.started_ms,
             obligations,
         }
@@ -58,6 +61,8 @@ struct Moved {
 pub(super) struct Live {
     pub(super) id: SessionId,
     pub(super) principal: Principal,
+    /// The same as proved last, and until when that counts.
+    pub(super) proven: Mutex<Proven>,
     /// What it was started with.
     pub(super) started: Started,
     /// Its machine, as it was described last.
@@ -86,6 +91,7 @@ impl Live {
         Self {
             id: record.id.clone(),
             principal: record.principal.clone(),
+            proven: Mutex::new(Proven::new(&record.principal, started.proved_until_ms, now_ms())),
             alerts: Mutex::default(),
             obligations: Mutex::new(started.obligations.clone()),
             started,

@@ -8,6 +8,7 @@
 mod admission;
 mod adoption;
 mod audit;
+mod capacity;
 mod client_stream;
 mod following;
 mod indexing;
@@ -21,10 +22,13 @@ mod once;
 mod patience;
 mod ports;
 mod presence;
+mod proofs;
 mod recordings;
 mod revoking;
+mod rooms;
 mod sealed;
 mod searching;
+mod seat;
 mod shadows;
 mod stopping;
 mod token;
@@ -34,31 +38,23 @@ mod visits;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 
-use self::live::{Full, Live, LiveSessions, ORDERS_MAX, Place, Started};
-use self::once::{CallKey, Once};
+use self::live::{Live, LiveSessions, ORDERS_MAX, Started};
+use self::once::Once;
 use self::sealed::Waiting;
 use self::token::StreamToken;
 use self::upstream::Opened;
-use crate::archive::Archive;
-use crate::broker::Fleet;
-use crate::catalogue::Catalogue;
 use crate::error::{ApiError, Blame, Code};
-use crate::identity::KeyRing;
-use crate::metrics::Metrics;
-use crate::policy::{Action, Standing};
-use crate::recorder::{End, Recorder, Recording};
-use crate::registry::{Registry, Revocation, SessionRecord};
-use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Rules, Times};
-use crate::session::{Principal, SessionId, SessionRequest};
-use crate::shipper::Shipper;
-use crate::store::Store;
+use crate::policy::Action;
+use crate::recorder::{End, Recording};
+use crate::registry::{Revocation, SessionRecord};
+use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Rules};
+use crate::session::{SessionId, SessionRequest};
 
 pub use self::admission::Asker;
 pub use self::audit::Chain;
@@ -66,57 +62,15 @@ pub use self::client_stream::ClientStream;
 pub use self::following::Following;
 pub use self::keeping::{Kept, Retention};
 pub use self::listing::{LivePort, SessionQuery};
+pub use self::proofs::Unproved;
 pub use self::recordings::RecordingFile;
+pub use self::rooms::{Rooms, Settings};
 pub use self::searching::FoundHit;
+pub use self::seat::Seat;
 pub use self::shadows::{Seen, Shadows};
 
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
-
-/// The rooms that a session passes through.
-pub struct Rooms {
-    /// May they, and still?
-    pub policy: Standing,
-    /// Which session upstream?
-    pub broker: Arc<Fleet>,
-    /// What is going on, and what went on?
-    pub registry: Registry,
-    /// Is it on disk?
-    pub recorder: Recorder,
-    /// Where is recording X?
-    pub store: Store,
-    /// Which recording says X?
-    pub catalogue: Catalogue,
-    /// Where are recordings kept for good? Nowhere, if there is none.
-    pub archive: Option<Archive>,
-    /// Has CloudWatch Logs got it? None: nothing is shipped.
-    pub shipper: Option<Arc<Shipper>>,
-    /// Seals the stream tokens.
-    pub keys: Arc<KeyRing>,
-    /// Counts it all.
-    pub metrics: Arc<Metrics>,
-}
-
-/// What the operator sets about sessions.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// `wss://host:port`, in front of every stream URL.
-    pub stream_base: String,
-    /// Name of this node in records.
-    pub node: String,
-    /// Sessions on this node at the most.
-    pub sessions_max: usize,
-    /// Sessions of one principal on this node at the most.
-    pub sessions_per_principal: usize,
-    /// Connections at once in one port session at the most.
-    pub connections_per_session: usize,
-    /// The relay's times.
-    pub times: Times,
-    /// How often machines with running sessions are described again.
-    pub describe_every: Duration,
-    /// How long recordings stay where.
-    pub retention: Retention,
-}
 
 /// What StartSession and ResumeSession answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,40 +146,6 @@ impl Lifecycle {
         work.await.unwrap_or_else(|_| Err(ApiError::gateway("the gateway could not start the session")))
     }
 
-    async fn open_once(
-        self: &Arc<Self>,
-        asker: &Asker,
-        request: SessionRequest,
-        key: CallKey,
-    ) -> Result<Ticket, ApiError> {
-        let now = std::time::Instant::now();
-        match self.started.run(key.clone(), now, self.open(asker, request)).await {
-            // The first token may be used up or too old by now.
-            Ok(ticket) => self.ticket(&ticket.session),
-            Err(error) => {
-                // What may go better a second later is not answered from memory.
-                if matches!(
-                    error.code,
-                    Code::Throttling | Code::ServiceUnavailable | Code::InternalServerError
-                ) {
-                    self.started.forget(&key);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// The first answer to a call with this key, if it has been given.
-    pub fn started(&self, asker: &Asker, key: Option<&(String, [u8; 32])>) -> Option<Ticket> {
-        let key = key?;
-        self.started.answer(&(asker.principal.id.clone(), key.0.clone(), key.1))?.ok()
-    }
-
-    /// Whether a call with this key was made within the last two minutes.
-    pub fn has_started(&self, asker: &Asker, key: &(String, [u8; 32])) -> bool {
-        self.started.knows(&(asker.principal.id.clone(), key.0.clone(), key.1))
-    }
-
     /// Decide, begin the recording, open upstream, hand out the stream URL.
     async fn open(self: &Arc<Self>, asker: &Asker, request: SessionRequest) -> Result<Ticket, ApiError> {
         let _place = self.place_for(&asker.principal)?;
@@ -266,7 +186,7 @@ impl Lifecycle {
             return Err(ApiError::gateway("the gateway could not register the session; try again"));
         }
         let rules = admission::rules(&decision.obligations);
-        let started = Started::new(&record, asker.source_ip, (given.parameters, decision.obligations));
+        let started = Started::new(&record, asker, (given.parameters, decision.obligations));
         self.run_session((record, started), (recording, rules, carries), opened);
         self.ticket(&id)
     }
@@ -298,6 +218,8 @@ impl Lifecycle {
     pub async fn resume(&self, asker: &Asker, id: &SessionId) -> Result<Option<Ticket>, ApiError> {
         self.settled(id).await?;
         let Some(live) = self.live.get(id).filter(|live| !live.has_ended()) else { return Ok(None) };
+        // Whoever comes back has just proved who they are.
+        live.renew(&asker.principal, asker.proved_until_ms);
         if live.is_dismissed() && live.principal.id == asker.principal.id {
             return self.ticket(id).map(Some);
         }
@@ -330,36 +252,6 @@ impl Lifecycle {
         };
         live.end(Ending { reason: "terminated", sentence }).await;
         Ok(())
-    }
-
-    /// Whether sessions can start: not draining, and recordings work.
-    pub fn ready(&self) -> Result<(), String> {
-        if self.draining.load(Ordering::Acquire) {
-            return Err("draining".to_owned());
-        }
-        self.rooms.recorder.healthy()?;
-        self.rooms.shipper.as_ref().map_or(Ok(()), |shipper| shipper.ready())
-    }
-
-    /// A place among the sessions of this node, or why there is none.
-    fn place_for(&self, principal: &Principal) -> Result<Place<'_>, ApiError> {
-        self.ready().map_err(|why| {
-            let sentence = format!("this gateway takes no sessions now: {why}; try again in a minute");
-            ApiError::new(Code::ServiceUnavailable, Blame::Gateway, sentence)
-        })?;
-        let each = self.settings.sessions_per_principal;
-        self.live.place(principal, self.settings.sessions_max, each).map_err(|full| match full {
-            Full::Node => {
-                let sentence = "this gateway runs as many sessions as it may; try again later";
-                ApiError::new(Code::Throttling, Blame::Gateway, sentence)
-            }
-            Full::Principal => {
-                let sentence = format!(
-                    "you have {each} sessions open, the most allowed; end one with `postern sessions end ID`"
-                );
-                ApiError::client(Code::Throttling, sentence)
-            }
-        })
     }
 
     fn run_session(
@@ -474,24 +366,4 @@ impl Lifecycle {
 /// What users read when the gateway is stopped.
 fn stopping() -> Ending {
     Ending { reason: "gateway_stopped", sentence: "the gateway is stopping".to_owned() }
-}
-
-/// A client's admitted place in a session.
-pub struct Seat {
-    live: Arc<Live>,
-}
-
-impl Seat {
-    /// The session's owner; a signed upgrade must be by the same.
-    pub fn principal(&self) -> &Principal {
-        &self.live.principal
-    }
-
-    /// Hands the socket to the session's relay; back if it just ended.
-    pub async fn take(self, socket: ClientSocket) -> Option<ClientSocket> {
-        match self.live.orders.send(Control::Attach(Box::new(socket))).await {
-            Err(mpsc::error::SendError(Control::Attach(socket))) => Some(*socket),
-            _ => None,
-        }
-    }
 }

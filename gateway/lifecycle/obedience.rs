@@ -1,8 +1,8 @@
 //! May they still? Running sessions are asked about again while they live.
 //!
 //! When the policy folder changes, all of them; every second those whose
-//! answer time can change; one whose machine is described anew, and one that
-//! met an alert rule. What is no longer permitted ends, with the reason on its user's screen.
+//! answer time can change; one whose machine is described anew, one whose person's
+//! proof is over or anew, and one that met an alert rule. What is no longer permitted ends, with the reason on its user's screen.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::alerts::Raised;
 use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Standing, Watch};
 use crate::registry::DecisionRecord;
 use crate::relay::{Control, Ending};
-use crate::session::Target;
+use crate::session::{Principal, Target};
 
 /// How often sessions are asked about whose answer depends on time.
 const ROUND: Duration = Duration::from_secs(1);
@@ -43,9 +43,8 @@ impl Lifecycle {
         &self.rooms.policy
     }
 
-    /// Keeps asking, and ships what was decided, until the process stops.
+    /// Keeps asking until the process stops.
     pub async fn keep_asking(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
-        let ships = tokio::spawn(Arc::clone(&self).ship_decisions(stopped.clone()));
         let stop = stopped.wait_for(|stopped| *stopped);
         tokio::select! {
             () = self.follow_folder() => {}
@@ -53,8 +52,6 @@ impl Lifecycle {
             () = self.follow_machines() => {}
             _ = stop => {}
         }
-        // What was decided last goes along; a panic has been reported.
-        let _ = ships.await;
     }
 
     async fn follow_folder(self: &Arc<Self>) {
@@ -73,6 +70,7 @@ impl Lifecycle {
         loop {
             rounds.tick().await;
             self.follow_revocations().await;
+            self.follow_proofs().await;
             let set = self.rooms.policy.set();
             let mut sessions = self.live.all();
             sessions.retain(|live| set.depends_on_time(Action::from(live.started.kind)));
@@ -232,15 +230,21 @@ impl Lifecycle {
             alerts: &alerts,
             running: Some(live.running(Instant::now())),
         };
+        let person = live.person();
         let question = Question {
-            principal: &live.principal,
+            principal: &person,
             action: Action::from(started.kind),
             resource: Resource::Instance(&instance),
             context,
         };
-        let decision = self.answer(&question);
+        let unproved = self.unproved(live, &question);
+        let decision = unproved.unwrap_or_else(|| self.answer(&question));
         if !decision.allowed {
-            let asker = Asker { principal: live.principal.clone(), source_ip: started.source_ip };
+            let asker = Asker {
+                principal: Principal::clone(&person),
+                source_ip: started.source_ip,
+                proved_until_ms: started.proved_until_ms,
+            };
             denials.push(self.decision_record(&asker, &question, &decision, Some(&live.id)));
             return Again::End(Box::new(decision));
         }
@@ -262,7 +266,7 @@ impl Lifecycle {
     }
 
     /// Gives an order without waiting for a relay that has many.
-    fn order(&self, live: &Arc<Live>, order: Control<super::ClientStream>) {
+    pub(super) fn order(&self, live: &Arc<Live>, order: Control<super::ClientStream>) {
         if let Err(full) = live.orders.try_send(order) {
             let (live, order) = (Arc::clone(live), full.into_inner());
             // A closed channel means the session is ending already.

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
+use super::{Asker, Lifecycle, Ticket};
+use crate::error::{ApiError, Code};
+use crate::session::SessionRequest;
+
 /// How long an answer is kept: the CLI repeats within a minute or two.
 const KEPT: Duration = Duration::from_secs(120);
 /// Answers kept at the most; the oldest goes first.
@@ -72,6 +76,43 @@ impl<T: Clone> Once<T> {
         calls.by_key.insert(key.clone(), Arc::clone(&cell));
         calls.by_age.push_back((now, key));
         cell
+    }
+}
+
+impl Lifecycle {
+    /// Opens a session unless a call of this key has opened one.
+    pub(super) async fn open_once(
+        self: &Arc<Self>,
+        asker: &Asker,
+        request: SessionRequest,
+        key: CallKey,
+    ) -> Result<Ticket, ApiError> {
+        let now = Instant::now();
+        match self.started.run(key.clone(), now, self.open(asker, request)).await {
+            // The first token may be used up or too old by now.
+            Ok(ticket) => self.ticket(&ticket.session),
+            Err(error) => {
+                // What may go better a second later is not answered from memory.
+                if matches!(
+                    error.code,
+                    Code::Throttling | Code::ServiceUnavailable | Code::InternalServerError
+                ) {
+                    self.started.forget(&key);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The first answer to a call with this key, if it has been given.
+    pub fn started(&self, asker: &Asker, key: Option<&(String, [u8; 32])>) -> Option<Ticket> {
+        let key = key?;
+        self.started.answer(&(asker.principal.id.clone(), key.0.clone(), key.1))?.ok()
+    }
+
+    /// Whether a call with this key was made within the last two minutes.
+    pub fn has_started(&self, asker: &Asker, key: &(String, [u8; 32])) -> bool {
+        self.started.knows(&(asker.principal.id.clone(), key.0.clone(), key.1))
     }
 }
 

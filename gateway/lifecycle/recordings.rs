@@ -214,6 +214,7 @@ pub(super) fn record(
 pub(super) fn given(asker: &Asker, plan: &Plan, decision: &Decision, client: &ClientIds) -> Given {
     Given {
         source_ip: asker.source_ip.to_string(),
+        proved_until_ms: Some(asker.proved_until_ms),
         parameters: plan.parameters.clone(),
         obligations: serde_json::to_value(&decision.obligations).unwrap_or_default(),
         client_id: client.client_id.clone(),

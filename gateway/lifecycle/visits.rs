@@ -1,5 +1,7 @@
 //! Browsers that are signed in: from a proved identity, until its keys end.
 
+use std::sync::Arc;
+
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -32,7 +34,7 @@ impl Lifecycle {
     }
 
     /// Signs a browser in with a code; gives what the browser keeps.
-    pub async fn visit_with(&self, code: &str) -> Result<(String, Visit), ApiError> {
+    pub async fn visit_with(self: &Arc<Self>, code: &str) -> Result<(String, Visit), ApiError> {
         let found = match code.len() <= SECRET_MAX {
             true => self.rooms.registry.take_visit_code(&known_as(code), now_ms()).await?,
             false => None,
@@ -43,12 +45,13 @@ impl Lifecycle {
     }
 
     /// Signs a browser in; gives what the browser keeps.
-    pub async fn visit_as(&self, visit: &Visit) -> Result<String, ApiError> {
+    pub async fn visit_as(self: &Arc<Self>, visit: &Visit) -> Result<String, ApiError> {
         if self.is_shut_out(&visit.principal) {
             return Err(shut_out());
         }
         let kept = secret()?;
         self.rooms.registry.begin_visit(&known_as(&kept), visit, now_ms()).await?;
+        self.proved(&visit.principal, visit.until_ms).await;
         tracing::info!(principal = %visit.principal.arn, "a browser was signed in");
         Ok(kept)
     }

@@ -15,6 +15,10 @@ use super::{Registry, RegistryError, SessionRecord};
 pub struct Given {
     /// The address that the session was started from.
     pub source_ip: String,
+    /// Until when its person counts as proved, ms since the Unix epoch;
+    /// `None` if an older version started it.
+    #[serde(default)]
+    pub proved_until_ms: Option<u64>,
     /// What the document was given: `command`, `host`, `portNumber`.
     #[serde(default)]
     pub parameters: BTreeMap<String, Vec<String>>,

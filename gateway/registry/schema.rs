@@ -7,7 +7,7 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS, VISITS, LEDGER];
+const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS, VISITS, LEDGER, PROOFS];
 
 /// Sessions and decisions.
 pub(super) const FIRST: &[&str] = &[
@@ -127,6 +127,15 @@ const LEDGER: &[&str] = &[
     "CREATE INDEX sessions_of_upstream ON sessions (upstream_id)",
     "CREATE INDEX sessions_of_recording ON sessions (recording_sha256)",
     "CREATE INDEX sessions_of_source ON sessions (source_identity, started_ms, id)",
+];
+
+/// Who has proved who they are, for sessions that outlive a sign-in.
+const PROOFS: &[&str] = &[
+    "CREATE TABLE proofs (
+        principal_id TEXT PRIMARY KEY,
+        principal TEXT NOT NULL,
+        until_ms BIGINT NOT NULL)",
+    "CREATE INDEX proofs_oldest ON proofs (until_ms)",
 ];
 
 /// Applies the steps the file lacks; refuses a file from the future.

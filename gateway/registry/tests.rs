@@ -289,6 +289,7 @@ async fn a_later_process_finds_what_is_not_over_and_what_it_was_given() {
     ])
     .await;
     let given = Given {
+        proved_until_ms: Some(1_795_342_500_000),
         source_ip: "192.0.2.7".into(),
         parameters: [("command".to_owned(), vec!["top".to_owned()])].into(),
         obligations: serde_json::json!({"record_input": true}),
@@ -302,6 +303,22 @@ async fn a_later_process_finds_what_is_not_over_and_what_it_was_given() {
     let record = SessionRecord { state: State::Disconnected, ..session("alice-1", 5) };
     let older = Unfinished { record: session("alice-4", 7), given: None, since_ms: Some(7) };
     assert_eq!(found, [Unfinished { record, given: Some(given), since_ms: Some(9) }, older]);
+}
+
+#[tokio::test]
+async fn of_many_proofs_of_one_person_the_longest_counts_and_old_ones_go() {
+    let home = Home::new().await;
+    let person = |n: u32| Principal { id: format!("AIDA{n}"), ..alice() };
+    let proof = |n, until_ms| Proof { principal: person(n), until_ms };
+    for (proof, now_ms) in [(proof(1, 50), 0), (proof(1, 90), 0), (proof(1, 70), 0), (proof(2, 60), 0)] {
+        home.registry.add_proof(&proof, now_ms).await.unwrap();
+    }
+    // More than one statement's share, most of them of nobody.
+    let ids: Vec<String> = (0..1200).map(|n| person(n).id).collect();
+    assert_eq!(home.registry.proofs(&ids).await.unwrap(), [proof(1, 90), proof(2, 60)]);
+    let days = 3 * 24 * 60 * 60 * 1000;
+    home.registry.add_proof(&proof(3, days), days).await.unwrap();
+    assert_eq!(home.registry.proofs(&ids).await.unwrap(), [proof(3, days)]);
 }
 
 #[tokio::test]

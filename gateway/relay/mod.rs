@@ -55,6 +55,8 @@ pub enum Control<C> {
     End(Ending),
     /// Keep other rules from now on.
     Obey(Rules),
+    /// Say this on the screen, when there is one.
+    Warn(String),
     /// Mark the recording; nobody is shown it.
     Mark(String),
     /// Leave the session to a later process; nothing ends.

@@ -21,6 +21,8 @@ const BEFORE: Duration = Duration::from_secs(60);
 pub(super) struct Warnings {
     idle: Option<Limit>,
     longest: Option<Limit>,
+    /// What the session's owner wants said, as soon as it can be.
+    pub(super) told: Option<String>,
 }
 
 struct Limit {
@@ -52,18 +54,28 @@ impl Limit {
 
 impl Warnings {
     pub(super) fn new(rules: &Rules) -> Self {
-        Self { idle: rules.idle_timeout.map(Limit::new), longest: rules.max_duration.map(Limit::new) }
+        let (idle, longest) = (rules.idle_timeout.map(Limit::new), rules.max_duration.map(Limit::new));
+        Self { idle, longest, told: None }
+    }
+
+    /// Warns of other limits from now on; what is to be said stays so.
+    pub(super) fn keep(&mut self, rules: &Rules) {
+        *self = Self { told: self.told.take(), ..Self::new(rules) };
     }
 
     /// When the next one is due, for a session of these times.
     fn due(&self, started: Instant, active: Instant) -> Option<Instant> {
         let idle = self.idle.as_ref().and_then(|limit| limit.due(active));
         let longest = self.longest.as_ref().and_then(|limit| limit.due(started));
-        idle.into_iter().chain(longest).min()
+        let told = self.told.as_ref().map(|_| started);
+        idle.into_iter().chain(longest).chain(told).min()
     }
 
     /// The warning that is due; given once.
     fn next(&mut self, started: Instant, active: Instant, now: Instant) -> Option<String> {
+        if let Some(sentence) = self.told.take() {
+            return Some(sentence);
+        }
         if let Some(limit) = &mut self.longest
             && let Some(left) = limit.warn(started, now)
         {

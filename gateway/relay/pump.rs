@@ -231,6 +231,10 @@ where
                 Ok(true)
             }
             Poll::Ready(Some(Control::End(ending))) => Err(Ended::ByGateway(ending)),
+            Poll::Ready(Some(Control::Warn(sentence))) => {
+                self.warnings.told = Some(sentence);
+                Ok(true)
+            }
             Poll::Ready(Some(Control::Mark(text))) => {
                 self.tap.marker(&text, self.now).map_err(|error| recording_failed(&error))?;
                 Ok(true)
@@ -246,7 +250,7 @@ where
 
     /// Keeps other limits from now on; what was shown is not shown again.
     fn obey(&mut self, rules: Rules) {
-        self.warnings = Warnings::new(&rules);
+        self.warnings.keep(&rules);
         self.tap.record_keys(rules.record_input);
         self.rules = Rules { banner: self.rules.banner.take(), ..rules };
     }

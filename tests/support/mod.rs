@@ -1,6 +1,7 @@
 //! What the tests share: a house with everybody in it, and a raw client.
 
 mod apart;
+mod browser;
 mod channel;
 mod house;
 mod logs;
@@ -12,6 +13,7 @@ mod web;
 
 use std::time::Duration;
 
+pub use browser::{Browser, code_of, enter, origin};
 pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
 pub use house::{
     ACCOUNT, BRIEF, BROKER_KEY, CLOSED, DEV, DISK, House, PROD, QUIET, REGION, REMOTE, certificate,
@@ -22,7 +24,7 @@ pub use person::{Person, Ticket, proof, web_identity};
 pub use provider::{CLIENT, Provider, Signer, unsigned};
 pub use recording::{Recorded, spool_holds};
 pub use tunnel::{Tunnel, echo, silent_port};
-pub use web::{Answer, Call, Door};
+pub use web::{Answer, Call};
 
 /// Longest any test waits for one thing; reached only when it never comes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
