@@ -310,6 +310,20 @@ fn is_bare(facts: &Facts) -> bool {
 }
 
 impl Principal {
+    /// The name, if it was given to them: whoever assumes a role, asks for a
+    /// federated user or edits a profile may take any name.
+    pub fn given_name(&self) -> Option<&str> {
+        let given = match (self.method, self.role.as_deref()) {
+            // The session name of Identity Center is the user's.
+            (AuthMethod::StsProof | AuthMethod::WebIdentity, Some(role)) => {
+                role.starts_with("AWSReservedSSO_")
+            }
+            (AuthMethod::StsProof | AuthMethod::WebIdentity, None) => self.arn.contains(":user/"),
+            (AuthMethod::Oidc, _) => self.facts.email.as_deref() == Some(self.name.as_str()),
+        };
+        given.then_some(self.name.as_str())
+    }
+
     /// The role of an assumed-role session as IAM writes it, without its path.
     pub fn role_arn(&self) -> Option<String> {
         let role = self.role.as_deref()?;

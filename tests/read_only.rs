@@ -97,6 +97,14 @@ async fn a_session_runs_as_the_user_that_policy_names() {
         let upstream = alice.upstream(&ticket.session).await;
         assert_eq!(house.local.run_as(&upstream).as_deref(), Some(expected));
     }
+    // Carol chose the name of her role's session.
+    let carol = house.sign_in("carol").await;
+    run_as("$name", "as");
+    house.reload().await;
+    let told = carol.api("StartSession", &json!({"Target": DEV})).await.refused("AccessDeniedException");
+    assert!(told.contains("may have chosen"), "{told}");
+    run_as("ec2-user", "as");
+    house.reload().await;
     run_as("deploy", "as-other");
     house.reload().await;
     let told = alice.api("StartSession", &json!({"Target": DEV})).await.refused("AccessDeniedException");

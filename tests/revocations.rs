@@ -3,11 +3,17 @@
 use postern::policy::Standing;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Call, DEV, House, Person, QUIET, Recorded, Terminal};
+use crate::support::{Answer, Call, DEV, House, Person, QUIET, Recorded, Terminal, Ticket, until};
 
 /// A house in which carol administers.
 async fn house() -> House {
+    opening(0).await
+}
+
+/// The same, which opens so many sessions a second; 0: as many as are asked for.
+async fn opening(starts_per_second: u32) -> House {
     House::with(|config| {
+        config.broker.starts_per_second = starts_per_second;
         let admins = "@id(\"admins\") permit (principal in Postern::Group::\"auditors\",
             action == Postern::Action::\"administer\", resource);";
         std::fs::write(config.policy.directory.join("admins.cedar"), admins).unwrap();
@@ -65,6 +71,35 @@ async fn a_session_or_a_machine_is_revoked_alone() {
     assert!(second.closed().await.contains("all access to this machine was revoked"));
     assert!(refused(&alice, DEV).await.contains("all access to this machine was revoked"));
     Terminal::shell(&alice, QUIET).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_being_opened_while_its_person_is_revoked_ends() {
+    let house = opening(1).await;
+    let (alice, carol) = (house.alice().await, house.sign_in("carol").await);
+    let starts = (0..4).map(|each: u32| {
+        let start = Call::ssm("StartSession", &json!({"Target": DEV}));
+        alice.call(start.with("amz-sdk-invocation-id", &each.to_string()))
+    });
+    // Decided at once, opened one after the other.
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(starts), async {
+        until("the first to be open", || !house.local.live_sessions().is_empty()).await;
+        revoke(&carol, "principal", "arn:aws:iam::111122223333:user/alice").await.ok();
+    });
+    let opened: Vec<Ticket> = answers.iter().map(|answer| Ticket::of(&answer.ok()).unwrap()).collect();
+    assert_eq!(opened.len(), 4);
+    until("the end of all of them", || house.local.live_sessions().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_is_revoked_however_its_name_is_written() {
+    for written in ["arn:aws:iam::111122223333:role/of/the/house/Auditor", "auditor"] {
+        let house = house().await;
+        let carol = house.sign_in("carol").await;
+        revoke(&carol, "role", written).await.ok();
+        let told = carol.call(Call::get("/v1/revocations")).await.refused("AccessDeniedException");
+        assert!(told.contains("the access of your role was revoked"), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

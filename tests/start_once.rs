@@ -1,6 +1,7 @@
 //! StartSession happens once, however often the call comes.
 
 use serde_json::json;
+use time::{Duration, OffsetDateTime};
 
 use crate::support::{Call, DEV, House, Ticket};
 
@@ -34,4 +35,28 @@ async fn a_captured_call_opens_no_second_session() {
     captured.send(&house.door).await.ok();
     captured.send(&house.door).await.refused("InvalidSignatureException");
     assert_eq!(house.local.live_sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_call_gets_nothing_that_the_first_has_not() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let captured = alice.sign(start("one"));
+    // Also while the first is being answered.
+    let (first, copy) = tokio::join!(captured.send(&house.door), captured.send(&house.door));
+    let (first, copy) = (Ticket::of(&first.ok()).unwrap(), Ticket::of(&copy.ok()).unwrap());
+    let late = Ticket::of(&captured.send(&house.door).await.ok()).unwrap();
+    assert!(copy == first && late == first, "a fresh token would move the session");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_captured_resume_moves_no_session() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let session = alice.start(DEV).await.session;
+    let resume = Call::ssm("ResumeSession", &json!({"SessionId": session}));
+    let earlier = OffsetDateTime::now_utc() - Duration::minutes(1);
+    let captured = resume.signed(&house.door, &alice.keys(), "ssm", earlier);
+    assert!(Ticket::of(&captured.send(&house.door).await.ok()).is_some());
+    captured.send(&house.door).await.refused("InvalidSignatureException");
 }

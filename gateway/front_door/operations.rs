@@ -14,7 +14,7 @@ use super::Front;
 use super::call::{Call, noun};
 use crate::error::{ApiError, Code};
 use crate::identity::Use;
-use crate::lifecycle::{SessionQuery, Ticket};
+use crate::lifecycle::{Invocation, SessionQuery, Ticket};
 use crate::registry::{Filter, SessionRecord, Span, State};
 use crate::session::{Document, Instance, SessionId, SessionRequest, Target, clean_reason};
 
@@ -95,29 +95,23 @@ struct OldInstanceFilter {
 pub(super) async fn start_session(front: &Front, call: &Call) -> Result<Value, ApiError> {
     let request = session_request(parse(&call.body)?)?;
     let invocation = call.header(INVOCATION).filter(|id| !id.is_empty() && id.len() <= INVOCATION_MAX);
-    let key = invocation.map(|id| (id.to_owned(), body_digest(&call.body)));
     // The invocation id is not signed, so a call captured earlier must not open a session with a new one.
     let used = front.seen.take(&call.caller, OffsetDateTime::now_utc());
     let first = used == Use::First;
-    let repeated = key.as_ref().is_some_and(|key| front.lifecycle.has_started(&call.asker, key));
+    let body = body_digest(&call.body);
+    let repeated = invocation.is_some_and(|id| front.lifecycle.has_started(&call.asker, id, body));
     if used == Use::TooMany && !repeated {
         let sentence = "too many sessions were asked for within ten minutes; try again later";
         return Err(ApiError::client(Code::Throttling, sentence));
     }
     // Two equal calls of one second have one signature, so a fresh one may serve two invocations.
-    let another = key.is_some() && is_fresh(call);
+    let another = invocation.is_some() && is_fresh(call);
     if !first && !repeated && !another {
         let sentence = "this request was used before; sign a new one";
         return Err(ApiError::client(Code::InvalidSignature, sentence));
     }
-    // The very same bytes again get the very same answer: a fresh token would move the session.
-    if !first
-        && repeated
-        && let Some(ticket) = front.lifecycle.started(&call.asker, key.as_ref())
-    {
-        return Ok(ticket_json(&ticket));
-    }
-    let ticket = front.lifecycle.start(&call.asker, request, key).await?;
+    let invocation = invocation.map(|id| Invocation { id: id.to_owned(), body, is_copy: !first });
+    let ticket = front.lifecycle.start(&call.asker, request, invocation).await?;
     Ok(ticket_json(&ticket))
 }
 
@@ -130,6 +124,11 @@ fn is_fresh(call: &Call) -> bool {
 pub(super) async fn resume_session(front: &Front, call: &Call) -> Result<Value, ApiError> {
     let input: OneSession = parse(&call.body)?;
     let id = noun(SessionId::parse(&input.session_id))?;
+    // A call captured earlier must not move the session to whoever has it.
+    if front.seen.take(&call.caller, OffsetDateTime::now_utc()) != Use::First && !is_fresh(call) {
+        let sentence = "this request was used before, or too many were made; sign a new one";
+        return Err(ApiError::client(Code::InvalidSignature, sentence));
+    }
     // Without a token a stock client says "timed out" and ends; on an error it would hang.
     match front.lifecycle.resume(&call.asker, &id).await? {
         Some(ticket) => Ok(ticket_json(&ticket)),

@@ -104,6 +104,19 @@ impl Lifecycle {
         self.admit(asker, &question, Some(&live.id)).await
     }
 
+    /// May they end a session that runs on another node?
+    pub(super) async fn admit_ending(
+        &self,
+        asker: &Asker,
+        record: &SessionRecord,
+    ) -> Result<Decision, ApiError> {
+        let resource =
+            Resource::Session { id: &record.id, owner: &record.principal, instance: &record.instance };
+        let action = Action::TerminateSession;
+        let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
+        self.admit(asker, &question, Some(&record.id)).await
+    }
+
     /// May they do this to the gateway itself?
     pub(super) async fn admit_on_gateway(&self, action: Action, asker: &Asker) -> Result<Decision, ApiError> {
         let (principal, resource) = (&asker.principal, Resource::Gateway);
@@ -269,7 +282,15 @@ pub(super) fn run_as(obligations: &Obligations, principal: &Principal) -> Result
         [] => Ok(None),
         [user] if user != OWN_NAME => Ok(Some(user.clone())),
         [_] => {
-            let own = principal.name.split('@').next().unwrap_or_default();
+            let Some(name) = principal.given_name() else {
+                return refused(
+                    "policy runs sessions as your own user, but your name is one that you may have chosen \
+                     yourself; it takes an IAM user, an Identity Center sign-in, or an identity provider \
+                     whose name_claim is \"email\""
+                        .to_owned(),
+                );
+            };
+            let own = name.split('@').next().unwrap_or_default();
             match is_system_user(own) {
                 true => Ok(Some(own.to_owned())),
                 false => refused(format!(

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::admission::{self, Asker};
 use super::live::Started;
 use super::upstream::Opened;
-use super::{Lifecycle, ports, proofs};
+use super::{Lifecycle, obedience, ports, proofs};
 use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Obligations;
@@ -188,7 +188,10 @@ impl Lifecycle {
             tracing::error!(session = %record.id, %error, "what the session was obliged to cannot be read");
             ApiError::gateway("the gateway does not know any more what the session was obliged to")
         })?;
-        let obligations = owed.and(&decision.obligations);
+        let obligations = owed.clone().and(&decision.obligations);
+        if let Some(what) = obedience::begun_otherwise(&owed, &obligations, record.kind) {
+            return Err(ApiError::new(Code::AccessDenied, Blame::Policy, obedience::anew(what)));
+        }
         admission::refuse_unkeepable(&obligations, &self.rooms.recorder)?;
         Ok(obligations)
     }

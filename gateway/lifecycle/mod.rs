@@ -45,6 +45,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 
 use self::live::{Live, LiveSessions, ORDERS_MAX, Started};
+pub use self::once::Invocation;
 use self::once::Once;
 use self::sealed::Waiting;
 use self::token::StreamToken;
@@ -54,7 +55,7 @@ use crate::policy::Action;
 use crate::recorder::{End, Recording};
 use crate::registry::{Revocation, SessionRecord};
 use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Rules};
-use crate::session::{SessionId, SessionRequest};
+use crate::session::{Principal, SessionId, SessionRequest};
 
 pub use self::admission::Asker;
 pub use self::audit::Chain;
@@ -131,16 +132,14 @@ impl Lifecycle {
         self: &Arc<Self>,
         asker: &Asker,
         request: SessionRequest,
-        key: Option<(String, [u8; 32])>,
+        invocation: Option<Invocation>,
     ) -> Result<Ticket, ApiError> {
         let (this, asker) = (Arc::clone(self), asker.clone());
         // The caller may go away meanwhile; the work goes on for the repeat.
         let work = tokio::spawn(async move {
-            match key {
+            match invocation {
                 None => this.open(&asker, request).await,
-                Some((invocation, digest)) => {
-                    this.open_once(&asker, request, (asker.principal.id.clone(), invocation, digest)).await
-                }
+                Some(call) => this.open_once(&asker, request, call).await,
             }
         });
         work.await.unwrap_or_else(|_| Err(ApiError::gateway("the gateway could not start the session")))
@@ -234,22 +233,32 @@ impl Lifecycle {
     }
 
     /// TerminateSession, by its owner or by whom policy allows.
-    pub async fn end(&self, asker: &Asker, id: &SessionId, why: Option<&str>) -> Result<(), ApiError> {
+    pub async fn end(
+        self: &Arc<Self>,
+        asker: &Asker,
+        id: &SessionId,
+        why: Option<&str>,
+    ) -> Result<(), ApiError> {
         self.settled(id).await?;
+        let by = crate::session::printable(&asker.principal.name);
+        let sentence = |owner: &Principal| match why {
+            Some(why) => format!("ended by {by}: {why}"),
+            None if asker.principal.id == owner.id => String::new(),
+            None => format!("ended by {by}"),
+        };
         let Some(live) = self.live.get(id) else {
             return match self.rooms.registry.session(id).await {
                 // Ending twice is no error, to whoever may know of the session.
-                Ok(Some(record)) if self.may_see(asker, &record) => Ok(()),
+                Ok(Some(record)) if self.may_see(asker, &record) && record.state.is_over() => Ok(()),
+                Ok(Some(record)) if self.may_see(asker, &record) => {
+                    self.admit_ending(asker, &record).await?;
+                    self.end_elsewhere(asker, &record, sentence(&record.principal)).await
+                }
                 _ => Err(ApiError::client(Code::DoesNotExist, format!("there is no session {id}"))),
             };
         };
         self.admit_on_session(Action::TerminateSession, asker, &live).await?;
-        let by = crate::session::printable(&asker.principal.name);
-        let sentence = match why {
-            Some(why) => format!("ended by {by}: {why}"),
-            None if asker.principal.id == live.principal.id => String::new(),
-            None => format!("ended by {by}"),
-        };
+        let sentence = sentence(&live.principal);
         live.end(Ending { reason: "terminated", sentence }).await;
         Ok(())
     }
@@ -283,6 +292,10 @@ impl Lifecycle {
             let order = if self.is_leaving() { Control::Leave } else { Control::End(stopping()) };
             let _ = live.orders.try_send(order);
         }
+        let this = Arc::clone(self);
+        let asked = Arc::clone(&live);
+        // Whatever changed while it was being opened did not find it in the list.
+        tokio::spawn(async move { this.ask_again(vec![asked]).await });
         tokio::spawn(Arc::clone(self).live_through(live, control, recording, opened));
     }
 

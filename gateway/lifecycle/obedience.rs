@@ -18,7 +18,7 @@ use crate::alerts::Raised;
 use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Standing, Watch};
 use crate::registry::DecisionRecord;
 use crate::relay::{Control, Ending};
-use crate::session::{Principal, Target};
+use crate::session::{Principal, SessionKind, Target};
 
 /// How often sessions are asked about whose answer depends on time.
 const ROUND: Duration = Duration::from_secs(1);
@@ -192,8 +192,7 @@ impl Lifecycle {
                     "denied"
                 }
                 Again::Anew(what) => {
-                    let sentence =
-                        format!("policy now obliges this session to {what}; open it again to go on");
+                    let sentence = anew(what);
                     self.order(live, Control::End(Ending { reason: "policy", sentence }));
                     "denied"
                 }
@@ -252,14 +251,8 @@ impl Lifecycle {
         let now = live.obligations();
         if owed == *now {
             Again::Same
-        } else if owed.capture_traffic != now.capture_traffic {
-            Again::Anew("have its traffic captured")
-        } else if owed.read_only && !started.kind.is_terminal() {
-            Again::Anew("be read only, which a port cannot be")
-        } else if owed.run_as != now.run_as {
-            Again::Anew("run as another user of the machine")
-        } else if owed.record != now.record {
-            Again::Anew("be recorded more safely")
+        } else if let Some(what) = begun_otherwise(&now, &owed, started.kind) {
+            Again::Anew(what)
         } else {
             Again::Obey(owed)
         }
@@ -273,4 +266,28 @@ impl Lifecycle {
             tokio::spawn(async move { live.orders.send(order).await.is_ok() });
         }
     }
+}
+
+/// What a session is now obliged to that it would have to be begun with.
+pub(super) fn begun_otherwise(
+    was: &Obligations,
+    owed: &Obligations,
+    kind: SessionKind,
+) -> Option<&'static str> {
+    if owed.capture_traffic != was.capture_traffic {
+        Some("have its traffic captured")
+    } else if owed.read_only && !kind.is_terminal() {
+        Some("be read only, which a port cannot be")
+    } else if owed.run_as != was.run_as {
+        Some("run as another user of the machine")
+    } else if owed.record != was.record {
+        Some("be recorded more safely")
+    } else {
+        None
+    }
+}
+
+/// What its user is told of it.
+pub(super) fn anew(what: &str) -> String {
+    format!("policy now obliges this session to {what}; open it again to go on")
 }

@@ -16,6 +16,17 @@ const KEPT: Duration = Duration::from_secs(120);
 /// Answers kept at the most; the oldest goes first.
 const KEPT_MAX: usize = 10_000;
 
+/// What makes two calls one, and whether this is the first one's very bytes.
+pub struct Invocation {
+    /// `amz-sdk-invocation-id`.
+    pub id: String,
+    /// Digest of the body.
+    pub body: [u8; 32],
+    /// The same bytes were here before: whoever has a copy of the call gets
+    /// the first answer, as a fresh token would move the session to them.
+    pub is_copy: bool,
+}
+
 /// Principal id, `amz-sdk-invocation-id` and digest of the body.
 pub(super) type CallKey = (String, String, [u8; 32]);
 
@@ -40,12 +51,6 @@ impl<T: Clone> Once<T> {
     pub(super) async fn run<F: Future<Output = T>>(&self, key: CallKey, now: Instant, call: F) -> T {
         let cell = self.cell(key, now);
         cell.get_or_init(|| call).await.clone()
-    }
-
-    /// The answer of a call that has run.
-    pub(super) fn answer(&self, key: &CallKey) -> Option<T> {
-        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.by_key.get(key)?.get().cloned()
     }
 
     /// Forgets a call, so that a repeat runs anew.
@@ -85,10 +90,16 @@ impl Lifecycle {
         self: &Arc<Self>,
         asker: &Asker,
         request: SessionRequest,
-        key: CallKey,
+        call: Invocation,
     ) -> Result<Ticket, ApiError> {
-        let now = Instant::now();
-        match self.started.run(key.clone(), now, self.open(asker, request)).await {
+        let (now, key) = (Instant::now(), (asker.principal.id.clone(), call.id, call.body));
+        let mut is_first = false;
+        let open = async {
+            is_first = true;
+            self.open(asker, request).await
+        };
+        match self.started.run(key.clone(), now, open).await {
+            Ok(ticket) if is_first || call.is_copy => Ok(ticket),
             // The first token may be used up or too old by now.
             Ok(ticket) => self.ticket(&ticket.session),
             Err(error) => {
@@ -104,15 +115,9 @@ impl Lifecycle {
         }
     }
 
-    /// The first answer to a call with this key, if it has been given.
-    pub fn started(&self, asker: &Asker, key: Option<&(String, [u8; 32])>) -> Option<Ticket> {
-        let key = key?;
-        self.started.answer(&(asker.principal.id.clone(), key.0.clone(), key.1))?.ok()
-    }
-
-    /// Whether a call with this key was made within the last two minutes.
-    pub fn has_started(&self, asker: &Asker, key: &(String, [u8; 32])) -> bool {
-        self.started.knows(&(asker.principal.id.clone(), key.0.clone(), key.1))
+    /// Whether such a call was made within the last two minutes.
+    pub fn has_started(&self, asker: &Asker, id: &str, body: [u8; 32]) -> bool {
+        self.started.knows(&(asker.principal.id.clone(), id.to_owned(), body))
     }
 }
 

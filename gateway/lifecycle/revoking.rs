@@ -6,11 +6,14 @@ use super::Lifecycle;
 use super::admission::Asker;
 use crate::error::{ApiError, Code};
 use crate::policy::{Action, Decision, Question, Resource};
-use crate::registry::{RegistryError, Revocation, Revoked};
+use crate::registry::{RegistryError, Revocation, Revoked, SessionRecord};
 use crate::session::{Principal, now_ms};
 
 /// Most revocations in force at once: every question looks at all of them.
 const REVOCATIONS_MAX: usize = 1000;
+/// How long a session that was ended from another node is shut out, ms: a node
+/// that was away meanwhile does not go on with it.
+const ENDED_ELSEWHERE_MS: u64 = 24 * 3600 * 1000;
 
 impl Lifecycle {
     /// Shuts somebody or something out; what runs of it ends.
@@ -21,6 +24,27 @@ impl Lifecycle {
         (reason, until_ms): (String, Option<u64>),
     ) -> Result<Revocation, ApiError> {
         self.admit_administration(asker).await?;
+        self.shut_out(asker, revoked, (reason, until_ms)).await
+    }
+
+    /// Ends a session of another node, which looks every second at who is shut out.
+    pub(super) async fn end_elsewhere(
+        self: &Arc<Self>,
+        asker: &Asker,
+        record: &SessionRecord,
+        sentence: String,
+    ) -> Result<(), ApiError> {
+        let until_ms = now_ms() + ENDED_ELSEWHERE_MS;
+        let revoked = Revoked::Session(record.id.to_string());
+        self.shut_out(asker, revoked, (sentence, Some(until_ms))).await.map(drop)
+    }
+
+    async fn shut_out(
+        self: &Arc<Self>,
+        asker: &Asker,
+        revoked: Revoked,
+        (reason, until_ms): (String, Option<u64>),
+    ) -> Result<Revocation, ApiError> {
         if self.revocations.load().len() >= REVOCATIONS_MAX {
             let sentence =
                 format!("{REVOCATIONS_MAX} revocations are in force; lift some, or write a policy");
@@ -106,14 +130,26 @@ impl Lifecycle {
 pub(super) fn shuts_out(revoked: &Revoked, principal: &Principal) -> bool {
     match revoked {
         Revoked::Principal(name) => {
+            // Addresses are let in whatever their case.
             let email = principal.facts.email.as_deref();
-            *name == principal.arn || *name == principal.id || email == Some(name)
+            let is_email = email.is_some_and(|email| email.eq_ignore_ascii_case(name));
+            *name == principal.arn || *name == principal.id || is_email
         }
-        Revoked::Role(name) => {
-            principal.role.as_ref() == Some(name) || principal.role_arn().as_ref() == Some(name)
-        }
+        Revoked::Role(name) => is_role(name, principal),
         Revoked::Session(_) | Revoked::Target(_) => false,
     }
+}
+
+/// Whether they have this role, named alone or by an ARN.
+///
+/// IAM's ARN has a path that a session's lacks, and its names are one
+/// whatever their case.
+fn is_role(name: &str, principal: &Principal) -> bool {
+    let (Some(role), Some(own)) = (&principal.role, principal.role_arn()) else { return false };
+    let Some((account, path)) = name.split_once(":role/") else { return role.eq_ignore_ascii_case(name) };
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let own_account = own.split_once(":role/").map_or("", |(account, _)| account);
+    account == own_account && role.eq_ignore_ascii_case(last)
 }
 
 fn concerns(revoked: &Revoked, question: &Question<'_>) -> bool {
