@@ -42,6 +42,24 @@ async fn signing_out_ends_this_browser_or_all_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signing_out_everywhere_hangs_up_the_shells_of_other_browsers() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let (lost, mine) = (Browser::of(&house, &alice).await, Browser::of(&house, &alice).await);
+    let mut open = lost.shell(&house).await;
+    let unused = lost.ticket().await;
+    mine.post("/sign-out", &json!({"everywhere": true})).await.ok();
+    open.gone().await;
+    // What it still has opens nothing.
+    let mut late = Terminal::open(&house.door, &unused).await;
+    assert!(late.closed().await.contains("this browser is signed out"));
+    // The session is still its person's.
+    open.resume(&alice).await;
+    open.type_line("echo still-$((40 + 2))").await;
+    open.until("still-42").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_revoked_is_signed_out_of_every_browser() {
     let house = House::with(|config| {
         let admins = "@id(\"admins\") permit (principal in Postern::Group::\"auditors\",

@@ -5,9 +5,8 @@ use postern::config::{Config, IdentityExpiry};
 use postern::registry::{Registry, RegistryConfig, Visit};
 use postern::session::{Principal, now_ms};
 use ring::digest::{SHA256, digest};
-use serde_json::json;
 
-use crate::support::{Browser, DEV, House, Recorded, Terminal, Ticket, until_some};
+use crate::support::{Browser, DEV, House, Recorded, Terminal, until_some};
 
 /// How long the proofs of these tests count, milliseconds.
 const SHORT_MS: u64 = 4000;
@@ -37,22 +36,13 @@ async fn browser_of(house: &House, principal: &Principal) -> (Browser, u64) {
     (Browser::with(house, format!("__Host-postern={kept}")).await, until_ms)
 }
 
-async fn shell(house: &House, browser: &Browser) -> Terminal {
-    let answer = browser.post("/sessions", &json!({"Target": DEV})).await.ok();
-    let text = |key: &str| answer[key].as_str().unwrap().to_owned();
-    let ticket = Ticket { session: text("session"), url: text("stream_url"), token: text("token") };
-    let mut terminal = Terminal::open(&house.door, &ticket).await;
-    terminal.until("$ ").await;
-    terminal
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_is_warned_and_ends_with_the_proof_of_its_person() {
     let house = House::with(at_once).await;
     // The same rights under an id of which there is no other proof.
     let other = Principal { id: "AIDAOTHERALICE".to_owned(), ..alice(&house).await };
     let (browser, until_ms) = browser_of(&house, &other).await;
-    let mut terminal = shell(&house, &browser).await;
+    let mut terminal = browser.shell(&house).await;
     let spared = house.alice().await;
     let mut hers = Terminal::shell(&spared, DEV).await;
     terminal.until("because your proof of identity expires at ").await;
@@ -77,7 +67,7 @@ async fn who_proves_themselves_anew_keeps_their_session() {
     // Her own id, proved for an hour by her sign-in: another node would read it so.
     let alice = alice(&house).await;
     let (browser, until_ms) = browser_of(&house, &alice).await;
-    let mut terminal = shell(&house, &browser).await;
+    let mut terminal = browser.shell(&house).await;
     let renewed = "postern_sessions_asked_again_total{result=\"permitted\"}";
     // Once as it opens, once as the proof is renewed.
     until_some(renewed, || async { (house.metric(renewed).await >= 2.0).then_some(()) }).await;
@@ -92,7 +82,7 @@ async fn a_proof_that_ended_while_the_gateway_was_away_has_ended() {
     let mut house = House::with(at_once).await;
     let other = Principal { id: "AIDAOTHERALICE".to_owned(), ..alice(&house).await };
     let (browser, until_ms) = browser_of(&house, &other).await;
-    let mut terminal = shell(&house, &browser).await;
+    let mut terminal = browser.shell(&house).await;
     terminal.cut();
     house.take_gateway().stop().await;
     until_some("the end of the proof", || async { (now_ms() > until_ms).then_some(()) }).await;
@@ -113,7 +103,7 @@ async fn policy_alone_decides_where_it_is_set_so() {
     .await;
     let other = Principal { id: "AIDAOTHERALICE".to_owned(), ..alice(&house).await };
     let (browser, until_ms) = browser_of(&house, &other).await;
-    let mut terminal = shell(&house, &browser).await;
+    let mut terminal = browser.shell(&house).await;
     let asked = "postern_sessions_asked_again_total{result=\"permitted\"}";
     // Once as it opens, once as the proof ends.
     until_some(asked, || async { (house.metric(asked).await >= 2.0).then_some(()) }).await;

@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 use super::Console;
 use super::answer::ConsoleError;
 use crate::front_door::{Peer, cookies};
-use crate::lifecycle::Asker;
+use crate::lifecycle::{Asker, known_as};
 use crate::registry::Visit;
 use crate::session::now_ms;
 
@@ -54,6 +54,7 @@ impl FromRequestParts<Arc<Console>> for Visitor {
             principal: visit.principal.clone(),
             source_ip: peer.0.ip(),
             proved_until_ms: visit.until_ms,
+            visit: Some(known_as(kept)),
         };
         Ok(Self { asker, kept: kept.to_owned(), visit })
     }

@@ -42,6 +42,7 @@ impl Call {
             principal: caller.principal.clone(),
             source_ip: peer.0.ip(),
             proved_until_ms: unix_ms(caller.expires_at),
+            visit: None,
         };
         Ok(Self { asker, caller, headers: parts.headers, body })
     }

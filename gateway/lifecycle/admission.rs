@@ -27,6 +27,8 @@ pub struct Asker {
     pub source_ip: IpAddr,
     /// Until when they count as proved, ms since the Unix epoch.
     pub proved_until_ms: u64,
+    /// The browser that asks, as the registry knows it.
+    pub visit: Option<String>,
 }
 
 impl Lifecycle {

@@ -241,7 +241,7 @@ fn was_there(recovered: &Recovered) -> bool {
 fn asker(record: &SessionRecord, given: &Given) -> Asker {
     let principal = record.principal.clone();
     let until = given.proved_until_ms.unwrap_or_else(|| proofs::at_the_longest(&principal));
-    Asker { source_ip: source_ip(&given.source_ip), proved_until_ms: until, principal }
+    Asker { source_ip: source_ip(&given.source_ip), proved_until_ms: until, visit: None, principal }
 }
 
 /// An address that cannot be read is none that a policy permits by.

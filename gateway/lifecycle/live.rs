@@ -162,6 +162,16 @@ impl Live {
         self.holder.lock().unwrap_or_else(PoisonError::into_inner).admit(token, client_id)
     }
 
+    /// The browser that holds it, if one does.
+    pub(super) fn visit(&self) -> Option<String> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).visit().map(str::to_owned)
+    }
+
+    /// The browser that holds it is signed out.
+    pub(super) fn sign_out(&self) {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).sign_out();
+    }
+
     /// Nobody is let in any more; the recording is being sealed.
     pub(super) fn set_ended(&self) {
         self.ended.store(true, Ordering::Release);

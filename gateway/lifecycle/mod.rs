@@ -69,6 +69,7 @@ pub use self::rooms::{Rooms, Settings};
 pub use self::searching::FoundHit;
 pub use self::seat::Seat;
 pub use self::shadows::{Seen, Shadows};
+pub use self::visits::known_as;
 
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
@@ -187,7 +188,7 @@ impl Lifecycle {
         let rules = admission::rules(&decision.obligations);
         let started = Started::new(&record, asker, (given.parameters, decision.obligations));
         self.run_session((record, started), (recording, rules, carries), opened);
-        self.ticket(&id)
+        self.ticket(&id, asker)
     }
 
     /// A client opened the stream: let it in if token and client fit.
@@ -204,6 +205,11 @@ impl Lifecycle {
         let Some(live) = self.live.get(id).filter(|live| !live.has_ended()) else {
             return Err("the session has ended");
         };
+        if let Some(visit) = &token.visit
+            && self.is_signed_out(visit).await
+        {
+            return Err("this browser is signed out; sign in again");
+        }
         if !live.admit(token, client_id) {
             return Err("the session is in use by another client");
         }
@@ -220,10 +226,10 @@ impl Lifecycle {
         // Whoever comes back has just proved who they are.
         live.renew(&asker.principal, asker.proved_until_ms);
         if live.is_dismissed() && live.principal.id == asker.principal.id {
-            return self.ticket(id).map(Some);
+            return self.ticket(id, asker).map(Some);
         }
         match self.admit_on_session(Action::ResumeSession, asker, &live).await {
-            Ok(_) => self.ticket(id).map(Some),
+            Ok(_) => self.ticket(id, asker).map(Some),
             Err(error) if error.blame == Blame::Gateway => Err(error),
             Err(denied) => {
                 tracing::info!(session = %id, principal = %asker.principal.arn, %denied, "resume refused");
@@ -366,9 +372,10 @@ impl Lifecycle {
         }
     }
 
-    fn ticket(&self, id: &SessionId) -> Result<Ticket, ApiError> {
+    fn ticket(&self, id: &SessionId, asker: &Asker) -> Result<Ticket, ApiError> {
         let token = StreamToken::new(id.clone(), OffsetDateTime::now_utc().unix_timestamp());
         let token = token
+            .for_visit(asker.visit.clone())
             .seal(&self.rooms.keys)
             .ok_or_else(|| ApiError::gateway("the gateway could not make a token"))?;
         let stream_url = format!("{}/v1/data-channel/{id}?role=publish_subscribe", self.settings.stream_base);

@@ -71,6 +71,7 @@ impl Lifecycle {
             rounds.tick().await;
             self.follow_revocations().await;
             self.follow_proofs().await;
+            self.follow_visits().await;
             let set = self.rooms.policy.set();
             let mut sessions = self.live.all();
             sessions.retain(|live| set.depends_on_time(Action::from(live.started.kind)));
@@ -243,6 +244,7 @@ impl Lifecycle {
                 principal: Principal::clone(&person),
                 source_ip: started.source_ip,
                 proved_until_ms: started.proved_until_ms,
+                visit: None,
             };
             denials.push(self.decision_record(&asker, &question, &decision, Some(&live.id)));
             return Again::End(Box::new(decision));

@@ -101,7 +101,7 @@ impl Lifecycle {
         match self.started.run(key.clone(), now, open).await {
             Ok(ticket) if is_first || call.is_copy => Ok(ticket),
             // The first token may be used up or too old by now.
-            Ok(ticket) => self.ticket(&ticket.session),
+            Ok(ticket) => self.ticket(&ticket.session, asker),
             Err(error) => {
                 // What may go better a second later is not answered from memory.
                 if matches!(

@@ -21,14 +21,22 @@ pub(super) struct StreamToken {
     /// Seconds since the Unix epoch.
     #[serde(rename = "t")]
     pub(super) issued: i64,
+    /// The browser it was given to; it holds no longer than that is signed in.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub(super) visit: Option<String>,
 }
 
 impl StreamToken {
     pub(super) fn new(session: SessionId, now: i64) -> Self {
-        Self { session, nonce: Uuid::new_v4().simple().to_string(), issued: now }
+        Self { session, nonce: Uuid::new_v4().simple().to_string(), issued: now, visit: None }
     }
 
-    /// The text a client presents, at most 300 characters.
+    /// The same for one browser.
+    pub(super) fn for_visit(self, visit: Option<String>) -> Self {
+        Self { visit, ..self }
+    }
+
+    /// The text a client presents, at most 400 characters.
     pub(super) fn seal(&self, keys: &KeyRing) -> Option<String> {
         Some(keys.seal(PURPOSE, &serde_json::to_vec(self).ok()?))
     }
@@ -49,6 +57,18 @@ pub(super) struct Holder {
 }
 
 impl Holder {
+    /// The browser that holds the session, if one does.
+    pub(super) fn visit(&self) -> Option<&str> {
+        self.current.as_ref()?.0.visit.as_deref()
+    }
+
+    /// Nobody holds it any more, and no older token takes it again.
+    pub(super) fn sign_out(&mut self) {
+        if let Some((token, client)) = &mut self.current {
+            (token.visit, token.nonce, *client) = (None, String::new(), String::new());
+        }
+    }
+
     /// Lets a client in, or not.
     ///
     /// A token binds to the first client id that uses it; a newer token,

@@ -10,6 +10,7 @@ use super::Lifecycle;
 use super::revoking::shuts_out;
 use crate::error::{ApiError, Code};
 use crate::registry::Visit;
+use crate::relay::Control;
 use crate::session::{Principal, now_ms};
 
 /// How long a code waits for its browser, milliseconds.
@@ -74,6 +75,35 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// Hangs up on browsers that are signed out, here or on another node.
+    ///
+    /// The session waits for its person, who may be the one who signed out.
+    pub(super) async fn follow_visits(self: &Arc<Self>) {
+        let mut sessions = self.live.all();
+        sessions.retain(|live| live.visit().is_some() && !live.has_ended());
+        let visits: Vec<String> = sessions.iter().filter_map(|live| live.visit()).collect();
+        if visits.is_empty() {
+            return;
+        }
+        match self.rooms.registry.not_signed_out(&visits).await {
+            Ok(there) => {
+                sessions.retain(|live| live.visit().is_some_and(|visit| !there.contains(&visit)));
+                for live in sessions {
+                    tracing::info!(session = %live.id, "its browser is signed out: hung up");
+                    live.sign_out();
+                    self.order(&live, Control::HangUp);
+                }
+            }
+            Err(error) => tracing::error!(%error, "who is signed out could not be read"),
+        }
+    }
+
+    /// Whether a browser was signed out; if that cannot be read, it was.
+    pub(super) async fn is_signed_out(&self, visit: &str) -> bool {
+        let visits = [visit.to_owned()];
+        self.rooms.registry.not_signed_out(&visits).await.map_or(true, |there| there.is_empty())
+    }
+
     /// Whether a revocation names the person or their role.
     fn is_shut_out(&self, principal: &Principal) -> bool {
         self.revocations.load().iter().any(|revocation| shuts_out(&revocation.revoked, principal))
@@ -81,7 +111,7 @@ impl Lifecycle {
 }
 
 /// What the database knows a secret as; it keeps no secret itself.
-fn known_as(secret: &str) -> String {
+pub fn known_as(secret: &str) -> String {
     HEXLOWER.encode(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 

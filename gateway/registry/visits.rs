@@ -1,5 +1,7 @@
 //! Browsers that are signed in, known on every node until they sign out.
 
+use std::collections::HashSet;
+
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -9,6 +11,9 @@ use crate::session::Principal;
 
 /// Browsers of one person at once; the oldest is signed out for another.
 const VISITS_PER_PRINCIPAL: i64 = 20;
+/// How long it is known of a browser whose time is over that nobody signed it
+/// out: a shell that it opened may still run.
+const KNOWN_MS: u64 = 25 * 3600 * 1000;
 /// Codes that wait to be used, of everybody; the oldest makes room.
 const CODES_MAX: i64 = 1000;
 
@@ -57,11 +62,11 @@ impl Registry {
         Ok((now_ms < good_until_ms).then_some(visit))
     }
 
-    /// Signs a browser in, and forgets those whose time is over.
+    /// Signs a browser in, and forgets those whose time is long over.
     pub async fn begin_visit(&self, id: &str, visit: &Visit, now_ms: u64) -> Result<(), RegistryError> {
         let mut transaction = self.writer.begin().await?;
         let over = "DELETE FROM visits WHERE until_ms <= $1";
-        sqlx::query(over).bind(signed(now_ms)).execute(&mut *transaction).await?;
+        sqlx::query(over).bind(signed(now_ms.saturating_sub(KNOWN_MS))).execute(&mut *transaction).await?;
         let oldest = "DELETE FROM visits WHERE principal_id = $1 AND id NOT IN \
              (SELECT id FROM visits WHERE principal_id = $1 ORDER BY began_ms DESC, id LIMIT $2)";
         sqlx::query(oldest)
@@ -88,6 +93,13 @@ impl Registry {
         let statement = "SELECT principal, until_ms FROM visits WHERE id = $1 AND until_ms > $2";
         let row = sqlx::query(statement).bind(id).bind(signed(now_ms)).fetch_optional(&self.reader).await?;
         row.as_ref().map(|row| read(row, id)).transpose()
+    }
+
+    /// Which of these browsers nobody signed out, though their time may be over.
+    pub async fn not_signed_out(&self, ids: &[String]) -> Result<HashSet<String>, RegistryError> {
+        let statement = "SELECT id FROM visits WHERE id IN (SELECT value FROM json_each($1))";
+        let rows = sqlx::query_scalar(statement).bind(json(&ids)).fetch_all(&self.reader).await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// Signs one browser out, on every node.

@@ -59,6 +59,8 @@ pub enum Control<C> {
     Warn(String),
     /// Mark the recording; nobody is shown it.
     Mark(String),
+    /// Hang up on the client; the session waits for one to come back.
+    HangUp,
     /// Leave the session to a later process; nothing ends.
     Leave,
 }

@@ -243,6 +243,12 @@ where
                 self.obey(rules);
                 Ok(true)
             }
+            Poll::Ready(Some(Control::HangUp)) => {
+                if self.client.is_some() {
+                    self.client_gone();
+                }
+                Ok(true)
+            }
             Poll::Ready(Some(Control::Leave)) => self.leave().map(|()| true),
             Poll::Ready(None) => Err(end("gateway_stopped", "the gateway is stopping")),
         }

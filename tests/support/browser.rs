@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::house::House;
-use super::person::Person;
+use super::channel::Terminal;
+use super::house::{DEV, House};
+use super::person::{Person, Ticket};
 use super::web::{Answer, Call, Door};
 
 /// A browser that is signed in.
@@ -34,6 +35,20 @@ impl Browser {
     pub async fn get(&self, path: &str) -> Answer {
         let call = Call::get(&format!("/console/api{path}"));
         call.with("cookie", &self.cookie).send(&self.door).await
+    }
+
+    /// A shell of this browser, with its prompt.
+    pub async fn shell(&self, house: &House) -> Terminal {
+        let mut terminal = Terminal::open(&house.door, &self.ticket().await).await;
+        terminal.until("$ ").await;
+        terminal
+    }
+
+    /// What opens a shell's stream.
+    pub async fn ticket(&self) -> Ticket {
+        let answer = self.post("/sessions", &json!({"Target": DEV})).await.ok();
+        let text = |key: &str| answer[key].as_str().unwrap().to_owned();
+        Ticket { session: text("session"), url: text("stream_url"), token: text("token") }
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
