@@ -10,6 +10,7 @@ mod batch;
 mod carrier;
 mod client;
 mod config;
+mod connections;
 mod cursor;
 mod depot;
 mod error;
