@@ -34,6 +34,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use config::{AtLimit, LogClass, ShipperConfig};
 pub use error::{ShipperError, Trouble};
+pub use group::{Difference, Group, examine};
 pub use policy::PolicyEvent;
 pub use read_back::{Copy, Reader};
 pub use rebuild::RebuildError;
