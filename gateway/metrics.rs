@@ -47,6 +47,12 @@ pub struct Metrics {
     pub relay_seconds: Histogram,
     /// How long acknowledges waited for the recording, seconds.
     pub acknowledge_wait_seconds: Histogram,
+    /// Sessions told that their output waits for its place of storage.
+    pub held_back_sessions: IntGauge,
+    /// How long sessions were held back in all, seconds.
+    ///
+    /// Counted when one goes on or ends.
+    pub held_back_seconds: IntCounter,
     /// From an event handed over to it written, seconds.
     pub recorder_write_seconds: Histogram,
     /// Time of one flush of the journal to disk, seconds.
@@ -205,6 +211,10 @@ impl Metrics {
             relay_seconds: table.histogram("relay_seconds", "From a message read to it handed on.")?,
             acknowledge_wait_seconds: table
                 .histogram("acknowledge_wait_seconds", "How long acknowledges waited for the recording.")?,
+            held_back_sessions: table
+                .gauge("held_back_sessions", "Sessions whose output waits for its place of storage.")?,
+            held_back_seconds: table
+                .counter("held_back_seconds_total", "How long sessions were held back for it, in all.")?,
             recorder_write_seconds: table
                 .histogram("recorder_write_seconds", "From an event handed over to it written.")?,
             recorder_flush_seconds: table

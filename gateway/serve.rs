@@ -73,7 +73,7 @@ pub enum ServeError {
     #[error("archive: {0}")]
     Access(#[from] ClientError),
     /// The log group or the settings for it.
-    #[error("shipper: {0}")]
+    #[error("shipper: {}", .0.with_advice())]
     Shipper(#[from] ShipperError),
     /// A metric is registered twice, which is a bug.
     #[error("metrics: {0}")]

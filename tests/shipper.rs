@@ -1,12 +1,15 @@
 //! Sessions are in CloudWatch Logs while they run, and can be had back.
 
+use data_channel::smux::Command;
+use postern::broker::{BrokerConfig, Secret, StaticKeys};
 use postern::config::Config;
 use postern::recorder::{PublicKey, Report, verify};
 use postern::shipper::ShipperConfig;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Call, DEV, FakeLogs, Fault, House, PROD, Person, REMOTE, Recorded, Terminal, until,
+    Answer, Call, DEV, FakeLogs, Fault, House, PROD, Person, REMOTE, Recorded, Terminal, Tunnel, echo,
+    silent_port, until,
 };
 
 const GROUP: &str = "/postern/sessions";
@@ -77,6 +80,54 @@ async fn a_session_can_be_read_in_cloudwatch_while_it_runs() {
     shipped(&logs, &session).await;
     logs.assert_kept_to_quotas();
     assert!(house.metric("postern_shipped_events_total").await > 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_connection_of_a_port_session_is_told_while_it_runs() {
+    let (logs, server) = (logs().await, echo().await);
+    let house = house(&logs).await;
+    let alice = house.alice().await;
+    let mut tunnel = Tunnel::to_port(&alice, DEV, server.port()).await;
+    let session = tunnel.terminal.session.clone();
+    // The weather: the first batch is stored, and its answer is lost.
+    logs.fail("PutLogEvents", Fault::DoneAndCut);
+    tunnel.say(Command::Open, 3).await;
+    tunnel.write(3, b"GET /x HTTP/1.1\r\nHost: web\r\n\r\n").await;
+    tunnel.until(3, b"GET /x HTTP/1.1\r\nHost: web\r\n\r\n").await;
+    until("its start in CloudWatch", || !logs.events(GROUP, &session, "connectionStart").is_empty()).await;
+    assert_eq!(logs.events(GROUP, &session, "connectionEnd").len(), 0, "it is open still");
+    tunnel.say(Command::Close, 3).await;
+    tunnel.until_ended(3).await;
+    until("its end in CloudWatch", || !logs.events(GROUP, &session, "connectionEnd").is_empty()).await;
+
+    let mut refused = Tunnel::to_port(&alice, DEV, silent_port().await).await;
+    refused.say(Command::Open, 3).await;
+    refused.until_ended(3).await;
+    for tunnel in [&tunnel, &refused] {
+        let request = json!({"SessionId": tunnel.terminal.session});
+        alice.api("TerminateSession", &request).await.ok();
+        shipped(&logs, &tunnel.terminal.session).await;
+    }
+    let start = &logs.events(GROUP, &session, "connectionStart")[0];
+    assert_eq!((&start["connection"], &start["host"]), (&json!(1), &json!("localhost")));
+    assert_eq!((&start["port"], &start["target"]["id"]), (&json!(server.port()), &json!(DEV)));
+    assert_eq!(start["principal"], "arn:aws:iam::111122223333:user/alice");
+    let ends = logs.events(GROUP, &session, "connectionEnd");
+    let end = ends.last().unwrap();
+    assert_eq!((&end["connection"], &end["endedBy"]), (&json!(1), &json!("client")));
+    assert_eq!((&end["bytesUp"], &end["bytesDown"]), (&json!(30), &json!(30)));
+    assert_eq!((&end["protocol"], &end["looksLike"]), (&json!("http"), &json!("http GET web")));
+    assert!(end["durationMs"].is_u64() && end["sessionData"] == json!([]), "{end}");
+    let other = &logs.events(GROUP, &refused.terminal.session, "connectionEnd")[0];
+    assert_eq!((&other["endedBy"], &other["bytesDown"]), (&json!("refused"), &json!(0)));
+    // Whatever came twice is known by its number, and none is missing.
+    let stored = logs.stream(GROUP, &session);
+    let events = stored.iter().map(|event| serde_json::from_str::<Value>(&event.message).unwrap());
+    let mut numbers: Vec<u64> = events.filter_map(|event| event["seq"].as_u64()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
+    logs.assert_kept_to_quotas();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,6 +213,54 @@ async fn where_policy_says_remote_nothing_is_acknowledged_before_cloudwatch_has_
     logs.outage(None);
     until("the acknowledges", || heard() == terminal.acknowledged.len() as u64).await;
     assert!(text(&logs, &terminal.session).contains("mark"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_whose_role_may_not_is_told_what_to_allow() {
+    let logs = logs().await;
+    logs.fail("DescribeLogGroups", Fault::Denied);
+    let shipper = ShipperConfig {
+        log_group: GROUP.into(),
+        endpoint_url: Some(logs.url.clone()),
+        ..ShipperConfig::default()
+    };
+    let keys = StaticKeys {
+        access_key_id: "AKIAPOSTERNBROKER001".into(),
+        secret_access_key: Secret::new("secret"),
+        session_token: None,
+    };
+    let broker =
+        BrokerConfig { region: "eu-west-1".into(), static_keys: Some(keys), ..BrokerConfig::default() };
+    let error = postern::shipper::examine(&shipper, &broker).await.unwrap_err();
+    let told = error.with_advice();
+    assert!(told.contains("logs:DescribeLogGroups failed: AccessDeniedException"), "{told}");
+    let advice =
+        "allow logs:DescribeLogGroups to the gateway's role; deploy/iam/shipper.json has all that it needs";
+    assert!(told.ends_with(advice), "{told}");
+}
+
+/// The person is told why nothing comes any more, and when it does again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_output_waits_for_cloudwatch_sees_why_and_since_when() {
+    let logs = logs().await;
+    let house = house(&logs).await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, REMOTE).await;
+    logs.outage(Some(Fault::Broken));
+    terminal.type_line("echo m''ark").await;
+    terminal.until("output is held back until CloudWatch Logs has it; nothing was stored since ").await;
+    assert_eq!(house.metric("postern_held_back_sessions").await, 1.0);
+    logs.outage(None);
+    terminal.until("what was held back is stored; the session goes on").await;
+    assert_eq!(house.metric("postern_held_back_sessions").await, 0.0);
+    assert!(house.metric("postern_held_back_seconds_total").await >= 5.0);
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    shipped(&logs, &terminal.session).await;
+    // What the person was told is in the recording, too.
+    assert!(
+        text(&logs, &terminal.session).contains("*** postern: output is held back until CloudWatch Logs")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,7 +79,7 @@ pub fn watch(
                     session = %alert.session, rule = %alert.rule, text = alert.text, "alert raised"
                 );
                 if let Some(publisher) = publisher.as_ref().filter(|_| rule.publish) {
-                    publisher.publish(alert.clone(), sessions.about(&alert.session));
+                    publisher.say_alert(&alert, sessions.about(&alert.session).as_deref());
                 }
                 // Nobody takes it: the gateway is going down.
                 let _ = raised.blocking_send(alert);

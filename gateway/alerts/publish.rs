@@ -88,21 +88,21 @@ impl Publisher {
         Self { waiting, metrics }
     }
 
-    /// Takes what is no session's alert; never waits.
+    /// Takes something to be told; never waits.
+    ///
+    /// The subject loses what SNS does not take.
     pub fn say(&self, subject: &str, body: &serde_json::Value) {
-        let subject = subject.chars().filter(char::is_ascii).take(SUBJECT_MAX).collect();
-        if self.waiting.try_send(Message { subject, body: body.to_string() }).is_err() {
-            tracing::error!("too many alerts wait for SNS");
+        let subject: String = subject.chars().filter(char::is_ascii).take(SUBJECT_MAX).collect();
+        let message = Message { subject: subject.clone(), body: body.to_string() };
+        if self.waiting.try_send(message).is_err() {
+            tracing::error!(subject, "too many alerts wait for SNS; this one is not published");
             self.metrics.watch.alerts_published.with_label_values(&["dropped"]).inc();
         }
     }
 
-    /// Takes an alert; never waits.
-    pub(super) fn publish(&self, alert: Raised, header: Option<Arc<Header>>) {
-        if self.waiting.try_send(message(&alert, header.as_deref())).is_err() {
-            tracing::error!(session = %alert.session, rule = %alert.rule, "too many alerts wait for SNS");
-            self.metrics.watch.alerts_published.with_label_values(&["dropped"]).inc();
-        }
+    /// Takes a session's alert; never waits.
+    pub(super) fn say_alert(&self, alert: &Raised, header: Option<&Header>) {
+        self.say(&format!("Postern alert {} in {}", alert.rule, alert.session), &body(alert, header));
     }
 }
 
@@ -123,13 +123,13 @@ async fn publish(client: &Client, topic: &str, message: &Message) -> bool {
     }
 }
 
-fn message(alert: &Raised, header: Option<&Header>) -> Message {
+/// What is said of an alert, and of the session by its header.
+fn body(alert: &Raised, header: Option<&Header>) -> serde_json::Value {
     let said = |name| header.and_then(|header| header.said(name));
     let at = header
         .and_then(|header| u64::try_from(header.timestamp).ok())
         .map(|began| began * 1000 + alert.time_ms);
-    let subject: String = format!("Postern alert {} in {}", alert.rule, alert.session);
-    let body = json!({
+    json!({
         "alert": &*alert.rule,
         "text": alert.text,
         "session": alert.session,
@@ -139,6 +139,5 @@ fn message(alert: &Raised, header: Option<&Header>) -> Message {
         "time_ms": at,
         "offset_ms": alert.time_ms,
         "replay": format!("postern replay {} --at {}s", alert.session, alert.time_ms / 1000),
-    });
-    Message { subject: subject.chars().take(SUBJECT_MAX).collect(), body: body.to_string() }
+    })
 }

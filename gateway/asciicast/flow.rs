@@ -3,6 +3,8 @@
 //! An `f` line is one [`FlowEvent`] as JSON; a `t` line is captured bytes,
 //! `<connection> <up|down> <base64>`. Players skip both.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -125,6 +127,34 @@ pub struct Guess {
     /// What an end says it is: an SSH banner, a server's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+}
+
+impl Side {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Target => "target",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// `tls db.example.com (h2)`, `http GET web.example.com`, `ssh SSH-2.0-x`.
+///
+/// It is a stranger's text: control characters are still in it.
+impl fmt::Display for Guess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.protocol)?;
+        let server = self.server_name.as_deref().or(self.host.as_deref());
+        for word in [self.method.as_deref(), server, self.version.as_deref()].into_iter().flatten() {
+            write!(f, " {word}")?;
+        }
+        if !self.alpn.is_empty() {
+            write!(f, " ({})", self.alpn.join(" "))?;
+        }
+        Ok(())
+    }
 }
 
 impl FlowEvent {

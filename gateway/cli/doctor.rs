@@ -1,5 +1,7 @@
 //! `postern doctor`: checks the whole way to the gateway, says what to do.
 
+mod operator;
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,7 +39,8 @@ const INSTALL: &str =
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     postern doctor --profile gw\n  \
-    postern doctor --profile gw --target i-0123456789abcdef0\n\n\
+    postern doctor --profile gw --target i-0123456789abcdef0\n  \
+    postern doctor --config /etc/postern/postern.toml\n\n\
     Exit code: 0 if nothing failed, else 1.")]
 pub struct Args {
     /// The AWS profile that points at the gateway.
@@ -47,6 +50,11 @@ pub struct Args {
     /// without opening a session.
     #[arg(long)]
     target: Option<String>,
+    /// Look at what a gateway's configuration leads to instead: whether the
+    /// log group is there and as configured. Run it as the gateway does, with
+    /// its AWS credentials.
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    config: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -87,6 +95,10 @@ impl Check {
 /// Looks at everything and prints what it found.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut checks = Vec::new();
+    if let Some(config) = &args.config {
+        operator::look(config, &mut checks).await;
+        return tell(&checks, args.json);
+    }
     let target = args.target.as_deref().map(Wanted::parse).transpose()?;
     match Profile::load(args.profile.as_deref()).await {
         Ok(profile) => look(&profile, target.as_ref(), &mut checks).await,
@@ -96,8 +108,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             checks.extend(interference());
         }
     }
+    tell(&checks, args.json)
+}
+
+fn tell(checks: &[Check], json: bool) -> anyhow::Result<ExitCode> {
     let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
-    if args.json {
+    if json {
         print_json(&checks)?;
     } else {
         for line in checks.iter().flat_map(lines) {

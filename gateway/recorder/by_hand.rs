@@ -19,6 +19,7 @@ use crate::session::SessionId;
 pub(crate) struct ByHand {
     inbox: Receiver<ToWriter>,
     waiting: Vec<SharedLines>,
+    session: SharedLines,
     marks: Marks,
     exact: Option<Vec<u8>>,
     /// What was written: each output event and what its mark said.
@@ -41,6 +42,7 @@ impl ByHand {
         let hand = Self {
             inbox,
             waiting: Vec::new(),
+            session: Arc::clone(&lines),
             marks: Marks::default(),
             exact: None,
             output: Vec::new(),
@@ -64,7 +66,8 @@ impl ByHand {
         let (state, recovered) = memory.finish();
         let start = (self.lines.len() as u64, Links::new());
         let lines = Lines::after(SessionId::parse("alice-1").unwrap(), start, OpenFile::new());
-        (Recording::new(Arc::new(lines), writer).going_on(state), recovered)
+        self.session = Arc::new(lines);
+        (Recording::new(Arc::clone(&self.session), writer).going_on(state), recovered)
     }
 
     /// Whether there is something to write.
@@ -76,6 +79,11 @@ impl ByHand {
             }
         }
         !self.waiting.is_empty()
+    }
+
+    /// Whatever was written is stored elsewhere now.
+    pub(crate) fn accept(&self) {
+        self.session.accepted(u64::MAX);
     }
 
     /// Writes what was handed over, and tells the relay.

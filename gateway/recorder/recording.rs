@@ -80,6 +80,11 @@ impl Recording {
         self.lines.require(durability);
     }
 
+    /// When its events count as recorded.
+    pub fn durability(&self) -> Durability {
+        self.lines.durability()
+    }
+
     /// The position after everything that was taken so far.
     pub fn position(&self) -> Position {
         Position(self.lines.buffer().end())

@@ -63,6 +63,11 @@ impl HeldAcknowledges {
         Some((held.raw, held.since))
     }
 
+    /// The position that the first one waits for, and since when.
+    pub(super) fn waits_since(&self) -> Option<(Position, Instant)> {
+        self.queue.front().map(|held| (held.position, held.since))
+    }
+
     /// The position and the time that the first one waits for.
     pub(super) fn waiting_for(&self) -> Option<(Position, Instant)> {
         self.queue.front().map(|held| (held.position, held.due))

@@ -14,6 +14,7 @@ mod downward;
 mod echo;
 mod farewell;
 mod flows;
+mod held_back;
 mod kms;
 mod leaving;
 mod leg;

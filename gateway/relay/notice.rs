@@ -1,4 +1,4 @@
-//! What the gateway itself says on the screen: warnings before an end.
+//! What the gateway itself says on the screen: warnings before an end, waits.
 
 use std::task::Context;
 use std::time::Duration;
@@ -182,13 +182,17 @@ where
             self.say(&sentence, cx)?;
             moved = true;
         }
+        if let Some(sentence) = self.held_back_notice() {
+            self.say(&sentence, cx)?;
+            moved = true;
+        }
         Ok(moved)
     }
 
     /// When there is something to say (again) that can be said.
-    pub(super) fn notice_due(&self) -> Option<Instant> {
+    pub(super) fn notice_due(&mut self) -> Option<Instant> {
         let again = self.client.is_some().then(|| self.output.due_again()).flatten();
-        again.into_iter().chain(self.warning_due()).min()
+        again.into_iter().chain(self.warning_due()).chain(self.held_back_due()).min()
     }
 
     /// A client that is away is warned when it is back.

@@ -15,6 +15,7 @@ use super::acknowledge::HeldAcknowledges;
 use super::destination::Carries;
 use super::farewell::Farewell;
 use super::flows::Flows;
+use super::held_back::HeldBack;
 use super::kms::Kms;
 use super::leaving::Leaving;
 use super::leg::Leg;
@@ -90,6 +91,7 @@ pub(super) struct Pump<C, U> {
     pub(super) read_only: ReadOnly,
     pub(super) screen: Screen,
     pub(super) warnings: Warnings,
+    pub(super) held_back: HeldBack,
     pub(super) away_since: Instant,
     /// Whether a client has ever been there.
     pub(super) attached: bool,
@@ -153,6 +155,7 @@ where
             active: now,
             screen: Screen::default(),
             warnings: Warnings::new(&parts.rules),
+            held_back: HeldBack::new(std::sync::Arc::clone(&parts.meters)),
             rules: parts.rules,
             read_only: ReadOnly::default(),
             away_since: now,

@@ -10,6 +10,7 @@ use super::echo::Echo;
 use super::noted::Noted;
 use super::typed::{Typed, TypedMessages};
 use crate::recorder::{FlowNote, FlowState, Position, RecorderError, Recording, Recovered, Stream};
+use crate::session::Durability;
 
 /// Whether something is in the recording.
 type Recorded = Poll<Result<(), RecorderError>>;
@@ -164,6 +165,11 @@ impl Tap {
     /// Up to where the recording has taken something.
     pub(super) fn position(&self) -> Position {
         self.position
+    }
+
+    /// What what was seen has to survive.
+    pub(super) fn durability(&self) -> Durability {
+        self.recording.durability()
     }
 
     /// Whether the recording takes more without growing past its bound.

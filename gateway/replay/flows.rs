@@ -6,7 +6,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::{End, ReplayError, Timeline};
-use crate::asciicast::{Event, FlowEvent, Guess, Header, Mode, Side};
+use crate::asciicast::{Event, FlowEvent, Guess, Header, Mode};
 use crate::session::printable;
 
 /// Rows kept, some 300 bytes each; a recording with more is cut, and says so.
@@ -139,11 +139,7 @@ impl Flow {
             FlowEvent::Bytes { up, down, .. } => (self.up, self.down) = (up, down),
             FlowEvent::Close { up, down, by, .. } => {
                 (self.up, self.down, self.closed_ms) = (up, down, Some(time_ms));
-                self.end = Some(match by {
-                    Side::Client => "client",
-                    Side::Target => "target",
-                    Side::Session => "session",
-                });
+                self.end = Some(by.as_str());
             }
             FlowEvent::Refused { .. } => (self.closed_ms, self.end) = (Some(time_ms), Some("refused")),
             FlowEvent::Handshake { .. } | FlowEvent::Open { .. } | FlowEvent::Flag { .. } => {}
@@ -157,25 +153,10 @@ impl Flow {
             self.closed_ms.map(clock).unwrap_or_default(),
             self.up.to_string(),
             self.down.to_string(),
-            self.guesses.iter().map(shown).collect::<Vec<_>>().join(", "),
+            self.guesses.iter().map(|guess| printable(&guess.to_string())).collect::<Vec<_>>().join(", "),
             self.end.unwrap_or_default().to_owned(),
         ]
     }
-}
-
-/// `tls db.example.com (h2)`, `http GET web.example.com`, `ssh SSH-2.0-x`.
-fn shown(guess: &Guess) -> String {
-    let words = [
-        Some(guess.protocol.as_str()),
-        guess.method.as_deref(),
-        guess.server_name.as_deref().or(guess.host.as_deref()),
-        guess.version.as_deref(),
-    ];
-    let mut text = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
-    if !guess.alpn.is_empty() {
-        text.push_str(&format!(" ({})", guess.alpn.join(" ")));
-    }
-    printable(&text)
 }
 
 /// `0:00:03.120` since the session began.

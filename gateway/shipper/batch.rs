@@ -1,4 +1,4 @@
-//! Cuts events into batches that PutLogEvents takes whole.
+//! Cuts events into batches that PutLogEvents takes whole, and writes them.
 
 /// Largest batch, bytes: messages and [`OVERHEAD`] for each.
 ///
@@ -13,6 +13,9 @@ const SPAN_MS: i64 = 24 * HOUR_MS - 1;
 /// AWS refuses events that are older; a day less, so as not to race it.
 const OLDEST_MS: i64 = 13 * 24 * HOUR_MS;
 const HOUR_MS: i64 = 3_600_000;
+/// What a body has around an event, and around all of them, bytes.
+const EVENT_ROOM: usize = 48;
+const BODY_ROOM: usize = 1024;
 
 /// One event of a log stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +77,45 @@ pub(super) fn batches(mut events: Vec<LogEvent>, window: Window) -> Vec<Vec<LogE
     batches
 }
 
+/// The body of PutLogEvents for a batch.
+///
+/// The SDK would copy and escape each message byte by byte. A message is
+/// JSON already, so all there is to escape is quotes and backslashes.
+pub(super) fn body(group: &str, stream: &str, batch: &[LogEvent]) -> serde_json::Result<Vec<u8>> {
+    let bytes: usize = batch.iter().map(|event| event.message.len() + EVENT_ROOM).sum();
+    let mut body = Vec::with_capacity(bytes + bytes / 16 + BODY_ROOM);
+    body.extend_from_slice(b"{\"logGroupName\":");
+    serde_json::to_writer(&mut body, group)?;
+    body.extend_from_slice(b",\"logStreamName\":");
+    serde_json::to_writer(&mut body, stream)?;
+    body.extend_from_slice(b",\"logEvents\":[");
+    for (number, event) in batch.iter().enumerate() {
+        if number > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(b"{\"timestamp\":");
+        serde_json::to_writer(&mut body, &event.at_ms)?;
+        body.extend_from_slice(b",\"message\":\"");
+        escape(event.message.as_bytes(), &mut body);
+        body.extend_from_slice(b"\"}");
+    }
+    body.extend_from_slice(b"]}");
+    Ok(body)
+}
+
+/// Escapes JSON for a JSON string; it has no raw control characters.
+fn escape(mut json: &[u8], into: &mut Vec<u8>) {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', json) {
+        let (before, rest) = json.split_at(at);
+        into.extend_from_slice(before);
+        into.push(b'\\');
+        let (special, after) = rest.split_at(1);
+        into.extend_from_slice(special);
+        json = after;
+    }
+    into.extend_from_slice(json);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -102,6 +144,22 @@ mod tests {
                 prop_assert!(batch[batch.len() - 1].at_ms - batch[0].at_ms < DAY_MS);
                 prop_assert!(batch.iter().all(|e| e.at_ms <= now && e.at_ms > now - 14 * DAY_MS));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_says_what_the_batch_says(texts in prop::collection::vec(any::<String>(), 0..20), stream in any::<String>()) {
+            let message = |text: &String| serde_json::json!({ "text": text }).to_string();
+            let batch: Vec<_> = texts.iter().map(|text| LogEvent { at_ms: -5, message: message(text) }).collect();
+            let made: serde_json::Value = serde_json::from_slice(&body("/a", &stream, &batch).unwrap()).unwrap();
+            let events: Vec<_> = texts
+                .iter()
+                .map(|text| serde_json::json!({"timestamp": -5, "message": message(text)}))
+                .collect();
+            let expected =
+                serde_json::json!({"logGroupName": "/a", "logStreamName": stream, "logEvents": events});
+            prop_assert_eq!(made, expected);
         }
     }
 

@@ -7,9 +7,11 @@ use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::Builder;
 use aws_sdk_cloudwatchlogs::config::retry::RetryConfig;
 use aws_sdk_cloudwatchlogs::config::timeout::TimeoutConfig;
-use aws_sdk_cloudwatchlogs::types::{InputLogEvent, RejectedLogEventsInfo};
+use aws_sdk_cloudwatchlogs::types::RejectedLogEventsInfo;
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
 
-use super::batch::LogEvent;
+use super::batch::{self, LogEvent};
 use super::pace::Bucket;
 use super::{ShipperConfig, ShipperError};
 use crate::broker::{self, BrokerConfig};
@@ -73,15 +75,15 @@ impl Logs {
 
     /// Stores a batch; gives the events that were outside AWS's times.
     pub(super) async fn put(&self, stream: &str, batch: &[LogEvent]) -> Result<Vec<LogEvent>, ShipperError> {
-        let mut events = Vec::with_capacity(batch.len());
-        for event in batch {
-            let made = InputLogEvent::builder().timestamp(event.at_ms).message(&event.message).build();
-            // Both fields are set, so it is always made.
-            events.extend(made.ok());
-        }
+        let body = batch::body(&self.group, stream, batch).map_err(std::io::Error::from);
+        let body = Bytes::from(body.map_err(ShipperError::io("write a batch"))?);
         let call = self.client().put_log_events().log_group_name(&self.group).log_stream_name(stream);
-        let answer = call.set_log_events(Some(events)).send().await;
-        let answer = answer.map_err(|error| ShipperError::of("PutLogEvents", &error))?;
+        // The events are in the body that takes the place of the SDK's.
+        let call = call.set_log_events(Some(Vec::new())).customize().mutate_request(move |request| {
+            request.headers_mut().insert("content-length", body.len().to_string());
+            *request.body_mut() = SdkBody::from(body.clone());
+        });
+        let answer = call.send().await.map_err(|error| ShipperError::of("PutLogEvents", &error))?;
         Ok(answer.rejected_log_events_info().map_or_else(Vec::new, |info| rejected(batch, info)))
     }
 

@@ -204,7 +204,8 @@ impl Depot {
         outage.backoff.failed(Instant::now());
         if outage.backoff.failures() > before && before.is_power_of_two() || before == 0 {
             let failures = outage.backoff.failures();
-            tracing::warn!(%error, failures, "CloudWatch Logs takes no events; sessions wait in the spool");
+            let advice = error.advice();
+            tracing::warn!(%error, advice, failures, "CloudWatch Logs takes no events; sessions wait in the spool");
         }
         outage.why = error.to_string();
     }

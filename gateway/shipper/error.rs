@@ -174,6 +174,26 @@ impl ShipperError {
         }
     }
 
+    /// What somebody has to do about it, if it is not over by itself.
+    pub fn advice(&self) -> Option<String> {
+        let Self::Call { operation, trouble, .. } = self else { return None };
+        match trouble {
+            Trouble::Denied => Some(format!(
+                "allow logs:{operation} to the gateway's role; deploy/iam/shipper.json has all that it needs"
+            )),
+            Trouble::Credentials => Some("give the gateway AWS credentials that are valid".to_owned()),
+            Trouble::Unavailable | Trouble::TimedOut => {
+                Some("check the network to CloudWatch Logs, and endpoint_url in [shipper]".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// The sentence, and what somebody has to do about it.
+    pub fn with_advice(&self) -> String {
+        self.advice().map_or_else(|| self.to_string(), |advice| format!("{self}; {advice}"))
+    }
+
     /// What kind of trouble it was, of a call.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         match self {

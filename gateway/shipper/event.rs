@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::batch::LogEvent;
+use super::connections::Connection;
 use crate::asciicast::Header;
 use crate::session::SessionId;
 
@@ -54,6 +55,10 @@ pub(super) enum What {
     Resize(String),
     /// The gateway said something to the person: a warning, an end.
     Notice(String),
+    /// A connection of a port session began.
+    ConnectionStart(Box<Connection>),
+    /// It ended; said again if bytes came after that.
+    ConnectionEnd(Box<Connection>),
     /// The session ended: why, and the digest of the sealed recording.
     End(String, String),
 }
@@ -84,6 +89,8 @@ struct Event<'a> {
     size: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     notice: Option<&'a str>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    connection: Option<&'a Connection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,6 +159,12 @@ impl About {
             }
             What::Resize(size) => (event.event_name, event.size) = ("resize", Some(size.as_str())),
             What::Notice(notice) => (event.event_name, event.notice) = ("notice", Some(notice.as_str())),
+            What::ConnectionStart(about) => {
+                (event.event_name, event.connection) = ("connectionStart", Some(&**about));
+            }
+            What::ConnectionEnd(about) => {
+                (event.event_name, event.connection) = ("connectionEnd", Some(&**about));
+            }
             What::End(why, digest) => {
                 event.event_name = "sessionEnd";
                 event.end_reason = Some(why);
@@ -183,6 +196,7 @@ impl About {
             command_source: None,
             size: None,
             notice: None,
+            connection: None,
             document: None,
             reason: None,
             end_reason: None,

@@ -6,6 +6,7 @@ use super::client::Logs;
 use super::config::{AtLimit, LogClass};
 use super::error::Trouble;
 use super::{ShipperConfig, ShipperError};
+use crate::broker::BrokerConfig;
 
 /// What `PutRetentionPolicy` takes, days.
 const RETENTIONS: &[u32] = &[
@@ -32,12 +33,40 @@ pub(super) fn check_settings(config: &ShipperConfig) -> Result<(), ShipperError>
     Ok(())
 }
 
+/// Whether the log group is there, and in what it is not as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    /// It is there.
+    Found(Vec<Difference>),
+    /// It is not there, and the gateway creates it when it starts.
+    ToBeCreated,
+}
+
+/// Something about a log group that is not as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What it is.
+    pub found: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// Looks at the log group and changes nothing.
+pub async fn examine(config: &ShipperConfig, broker: &BrokerConfig) -> Result<Group, ShipperError> {
+    check_settings(config)?;
+    match Logs::connect(config, broker).await?.group().await? {
+        Some(group) => Ok(Group::Found(differences(&group, config))),
+        None if config.create => Ok(Group::ToBeCreated),
+        None => Err(ShipperError::NoGroup(config.log_group.clone())),
+    }
+}
+
 impl Logs {
     /// Finds or creates the group; gives how many days it keeps events.
     pub(super) async fn prepare_group(&self, config: &ShipperConfig) -> Result<Option<u32>, ShipperError> {
         if let Some(group) = self.group().await? {
-            for wrong in differences(&group, config) {
-                tracing::warn!(log_group = self.group, "the log group is not as configured: {wrong}");
+            for Difference { found, advice } in differences(&group, config) {
+                tracing::warn!(log_group = self.group, advice, "the log group is not as configured: {found}");
             }
             return Ok(group.retention_in_days.and_then(|days| u32::try_from(days).ok()));
         }
@@ -83,18 +112,37 @@ impl Logs {
 }
 
 /// In which respects a group is other than one that would be created.
-fn differences(group: &LogGroup, config: &ShipperConfig) -> Vec<String> {
+fn differences(group: &LogGroup, config: &ShipperConfig) -> Vec<Difference> {
     let mut wrong = Vec::new();
-    let days = group.retention_in_days.unwrap_or(0);
-    if config.retention_days > 0 && i64::from(days) != i64::from(config.retention_days) {
-        wrong.push(format!("it keeps events {days} days (0: for ever), not {}", config.retention_days));
+    let mut differs = |found: String, advice: String| wrong.push(Difference { found, advice });
+    let name = &config.log_group;
+    let (days, wanted) = (group.retention_in_days.unwrap_or(0), config.retention_days);
+    if wanted > 0 && i64::from(days) != i64::from(wanted) {
+        let kept = if days == 0 { "for ever".to_owned() } else { format!("{days} days") };
+        differs(
+            format!("it keeps events {kept}, not {wanted} days"),
+            format!("aws logs put-retention-policy --log-group-name {name} --retention-in-days {wanted}"),
+        );
     }
-    if config.kms_key_arn.is_some() && group.kms_key_id != config.kms_key_arn {
-        wrong.push("it has another KMS key, or none".to_owned());
+    if let Some(key) = &config.kms_key_arn
+        && group.kms_key_id.as_ref() != Some(key)
+    {
+        let other =
+            group.kms_key_id.as_ref().map_or("no KMS key".to_owned(), |other| format!("the KMS key {other}"));
+        differs(
+            format!("it has {other}, not {key}"),
+            format!(
+                "aws logs associate-kms-key --log-group-name {name} --kms-key-id {key} (for events from then on)"
+            ),
+        );
     }
     let class = group.log_group_class.as_ref().map_or("STANDARD", LogGroupClass::as_str);
     if class == "INFREQUENT_ACCESS" && config.class == LogClass::Standard {
-        wrong.push("its class is INFREQUENT_ACCESS, which has no metric filters".to_owned());
+        differs(
+            "its class is INFREQUENT_ACCESS, which has no metric filters, so no alarms".to_owned(),
+            "a class cannot be changed: name another log_group, or set class = \"infrequent_access\""
+                .to_owned(),
+        );
     }
     wrong
 }

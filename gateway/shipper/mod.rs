@@ -10,6 +10,7 @@ mod batch;
 mod carrier;
 mod client;
 mod config;
+mod connections;
 mod cursor;
 mod depot;
 mod error;
@@ -33,6 +34,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use config::{AtLimit, LogClass, ShipperConfig};
 pub use error::{ShipperError, Trouble};
+pub use group::{Difference, Group, examine};
 pub use policy::PolicyEvent;
 pub use read_back::{Copy, Reader};
 pub use rebuild::RebuildError;

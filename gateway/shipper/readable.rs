@@ -1,7 +1,8 @@
 //! Follows a session's lines and tells what a person wants to read of them.
 
+use super::connections::Connections;
 use super::event::{self, About, Happened, What};
-use crate::asciicast::{Event, EventCode, Header};
+use crate::asciicast::{Event, EventCode, FlowEvent, Header};
 use crate::session::printable;
 use crate::transcript::{Command, Text, Transcript};
 
@@ -16,6 +17,7 @@ struct Following {
     begun: bool,
     text: Text,
     last_ms: u64,
+    connections: Connections,
     /// None if the header has no usable terminal.
     commands: Option<Transcript>,
 }
@@ -25,7 +27,8 @@ impl Readable {
     pub(super) fn of(about: About, header: &Header, wanted: bool) -> Self {
         let following = wanted.then(|| {
             let commands = Transcript::of(header).ok();
-            Box::new(Following { begun: false, text: Text::default(), last_ms: 0, commands })
+            let connections = Connections::of(header);
+            Box::new(Following { begun: false, text: Text::default(), last_ms: 0, connections, commands })
         });
         Self { about, following }
     }
@@ -53,6 +56,7 @@ impl Readable {
             let mut lines = Vec::new();
             following.text.finish(&mut lines);
             event::output(following.last_ms, lines, &mut happened);
+            following.connections.finish(following.last_ms, &mut happened);
             let rest = following.commands.take().map(|commands| commands.finish().commands);
             happened.extend(rest.unwrap_or_default().into_iter().map(command));
         }
@@ -81,6 +85,12 @@ impl Following {
             }
             EventCode::Marker => {
                 happened.push(Happened { time_ms, what: What::Notice(printable(&event.data)) });
+            }
+            EventCode::FLOW => {
+                // One that cannot be read takes nothing from the others.
+                if let Some(Ok(flow)) = FlowEvent::of(&event) {
+                    self.connections.follow(time_ms, flow, happened);
+                }
             }
             _ => {}
         }

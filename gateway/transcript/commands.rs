@@ -132,10 +132,11 @@ impl Commands {
         let prompt = self.prompt.take();
         let (time_ms, text, source) = if let Some(sent) = self.sent.pop_front() {
             (sent.time_ms, echoed(context, &sent, row), Source::Input)
-        } else if let Some(prompt) = prompt.filter(|_| !self.has_input) {
-            (self.now_ms, prompt.command(context, row), Source::Guess)
         } else {
-            (self.now_ms, self.typed_ahead(terminal, row), Source::Guess)
+            // A shell that draws its prompt again moves the line from its place.
+            let after = prompt.filter(|_| !self.has_input).and_then(|prompt| prompt.command(context, row));
+            let text = after.or_else(|| self.typed_ahead(terminal, row));
+            (self.now_ms, text, Source::Guess)
         };
         let list = if self.at_marked_prompt { &mut self.held } else { &mut self.found };
         push(list, time_ms, &text.unwrap_or_default(), source);

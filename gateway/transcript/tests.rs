@@ -167,6 +167,14 @@ fn lines_typed_ahead_are_guessed_by_a_prompt_seen_before() {
 }
 
 #[test]
+fn a_line_is_guessed_where_a_shell_draws_its_prompt_again() {
+    let again = "\r\u{1b}[K\rweb$ sudo id\r\nuid=0\r\nweb$ ";
+    let seen =
+        seen(&header(), &[('o', "web$ "), ('r', "300x100"), ('o', again), ('o', "\r\u{1b}[K\rweb$ x\r\n")]);
+    assert_eq!(commands(&seen), [(200, "sudo id", Source::Guess), (300, "x", Source::Guess)]);
+}
+
+#[test]
 fn a_command_may_be_wider_than_the_screen() {
     let long = format!("echo {}", "x".repeat(200));
     let half = &long[..100];

@@ -2,12 +2,15 @@
 
 import ctypes
 import os
+import signal
 from pathlib import Path
 
 import boto3
 import pytest
 
+from support.apart import Apart
 from support.demo import Demo
+from support.moto import Moto
 from support.terminal import Shell
 
 # prctl(2): orphans below this process become its children, so that none hides.
@@ -55,6 +58,30 @@ def demos(tmp_path):
     for demo in started:
         if demo.process.poll() is None:
             demo.kill()
+
+
+@pytest.fixture(scope="session")
+def moto():
+    moto = Moto()
+    yield moto
+    moto.stop()
+
+
+@pytest.fixture
+def gateways(demo, tmp_path):
+    """Starts gateways of a test's own in front of the demo's machines."""
+    started = []
+
+    def start(more: str = "") -> Apart:
+        folder = tmp_path / f"gateway {len(started)}"
+        folder.mkdir()
+        started.append(Apart(demo, folder, more))
+        return started[-1]
+
+    yield start
+    for gateway in started:
+        if gateway.process.poll() is None:
+            gateway.end(signal.SIGTERM)
 
 
 @pytest.fixture(params=["aws", "connect"])

@@ -3,29 +3,20 @@
 import hashlib
 import json
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from support.demo import eventually
+from support.moto import KEYS, REGION
 
 BUCKET = "recordings"
-KEYS = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 
 
-@pytest.fixture(scope="module")
-def s3():
-    """An S3 with one bucket; and what a program needs to reach it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="AKIATEST", aws_secret_access_key="secret"
-    )
+@pytest.fixture
+def s3(moto):
+    """S3 with one bucket; and what a program needs to reach it."""
+    client = moto.client("s3")
     client.create_bucket(Bucket=BUCKET)
-    yield client, {"AWS_ENDPOINT_URL_S3": url}
-    server.stop()
+    return client, {"AWS_ENDPOINT_URL_S3": moto.url}
 
 
 def record(demo, words: str) -> str:
@@ -110,3 +101,25 @@ def test_an_archive_that_is_away_is_caught_up_with(demos, s3):
     names = [item["Key"] for item in client.list_objects_v2(Bucket="not-there-yet")["Contents"]]
     assert {f"recordings/{session}.cast.zst", f"recordings/{session}.json"} <= set(names)
     assert demo.stop() == 0
+
+
+def test_what_is_archived_is_encrypted_with_the_configured_key(gateways, s3, moto):
+    """A small object goes in one call, a large one in parts: both have the key."""
+    client, _ = s3
+    key = moto.key("for recordings")
+    gateway = gateways(
+        f'[archive]\nlocation = "s3://{BUCKET}/encrypted"\nregion = "{REGION}"\nkms_key_id = "{key}"\nendpoint_url = "{moto.url}"\n'
+    )
+    small = record(gateway, "echo ci''phered")
+    # What does not compress: more than one part of 16 MB.
+    large = record(gateway, "head -c 20000000 /dev/urandom | base64 -w 0; echo")
+    for session in (small, large):
+        archived(gateway, session)
+        for name in (f"{session}.cast.zst", f"{session}.json"):
+            found = client.head_object(Bucket=BUCKET, Key=f"encrypted/recordings/{name}")
+            assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", key)
+    kept = client.get_object(Bucket=BUCKET, Key=f"encrypted/recordings/{large}.cast.zst")["Body"].read()
+    assert len(kept) > 16 << 20 and kept == gateway.recorded(large).read_bytes()
+    gateway.recorded(small).unlink()
+    played = gateway.run("postern", "replay", small, profile="alice")
+    assert played.returncode == 0 and "ciphered" in played.stdout, played.stderr

@@ -10,7 +10,6 @@ import threading
 import pexpect
 import pytest
 
-from support.apart import Apart
 from support.demo import PATIENCE, eventually
 from support.network import connect, echo, server
 from test_ssh import ALICE, machine  # noqa: F401  (a fixture)
@@ -19,11 +18,8 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=[
 
 
 @pytest.fixture
-def apart(demo, tmp_path):
-    gateway = Apart(demo, tmp_path)
-    yield gateway
-    if gateway.process.poll() is None:
-        gateway.end(signal.SIGTERM)
+def apart(gateways):
+    return gateways()
 
 
 def flows(apart, session: str) -> str:

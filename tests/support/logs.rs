@@ -38,6 +38,8 @@ pub enum Fault {
     DoneAndCut,
     /// The keys have expired.
     Expired,
+    /// The keys may not do it.
+    Denied,
     /// The stream is said not to be there, and is then created again.
     Missing,
 }
@@ -342,6 +344,10 @@ async fn answer(State(fake): State<FakeLogs>, uri: Uri, headers: HeaderMap, body
         Some(Fault::Broken) => (500, json!({"__type": "InternalFailure"})),
         Some(Fault::Expired) => {
             (400, json!({"__type": "ExpiredTokenException", "message": "The security token is expired"}))
+        }
+        Some(Fault::Denied) => {
+            let message = format!("not authorized to perform: logs:{operation}");
+            (400, json!({"__type": "AccessDeniedException", "message": message}))
         }
         Some(Fault::Missing) => (400, json!({"__type": "ResourceNotFoundException", "message": "gone"})),
         Some(Fault::Cut) => return cut(),

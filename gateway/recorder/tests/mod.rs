@@ -64,14 +64,21 @@ impl Rig {
     }
 
     /// A second recorder on a copy of the spool, as after a SIGKILL now.
+    ///
+    /// The threads go on while it is copied: what is made of something comes
+    /// after it, so that nothing falls between. Journal, checkpoints, recordings.
     fn crashed(&self) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["spool", "spool/journal", "keys"] {
-            fs::create_dir(dir.path().join(folder)).unwrap();
+        let is_recording = |path: &Path| path.to_string_lossy().ends_with(RECORDING_SUFFIX);
+        for (folder, recordings) in
+            [("keys", false), ("spool/journal", false), ("spool", false), ("spool", true)]
+        {
+            let copies = dir.path().join(folder);
+            fs::create_dir_all(&copies).unwrap();
             for entry in fs::read_dir(self.dir.path().join(folder)).unwrap() {
-                let entry = entry.unwrap();
-                if entry.file_type().unwrap().is_file() {
-                    fs::copy(entry.path(), dir.path().join(folder).join(entry.file_name())).unwrap();
+                let from = entry.unwrap().path();
+                if is_recording(&from) == recordings && from.is_file() {
+                    copy_if_there(&from, &copies);
                 }
             }
         }
@@ -100,6 +107,14 @@ impl Rig {
             Report::Sealed(evidence) => *evidence,
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// Copies a file into a folder, unless a thread has just put it away.
+fn copy_if_there(from: &Path, folder: &Path) {
+    match fs::copy(from, folder.join(from.file_name().unwrap())) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        copied => drop(copied.unwrap()),
     }
 }
 

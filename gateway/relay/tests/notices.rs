@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::{Presence, Rules};
 use super::rig::{Rig, acknowledge, closed, hear, press, stream};
+use crate::session::Durability;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const IDLE: &str = "\r\n*** postern: this session ends in 1 minute because nothing happened for 14 minutes; press a key to stay ***\r\n";
@@ -183,4 +184,61 @@ async fn the_banner_rides_on_the_first_output_and_is_recorded_as_the_gateways() 
     let recorded: Vec<_> =
         hand.output.iter().map(|event| (event.sequence, event.content.as_slice())).collect();
     assert_eq!(recorded, [(None, &b"Be careful.\r\n"[..]), (Some(0), b"$ "), (Some(1), b"ls")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_output_is_held_back_is_told_why_once_and_when_it_goes_on() {
+    let mut rig = Rig::recorded(Rules::default(), Durability::Remote).await;
+    let mut client = rig.attach().await;
+    rig.say(0, b"$ ");
+    assert_eq!(hear(&mut client).await.payload(), b"$ ");
+    acknowledge(&client, 0);
+    // Nobody stores it elsewhere.
+    let start = Instant::now();
+    let told = hear(&mut client).await;
+    assert_eq!((told.sequence(), seconds_since(start)), (1, 5));
+    let text = String::from_utf8(told.payload().to_vec()).unwrap();
+    let before = "*** postern: output is held back until CloudWatch Logs has it; nothing was stored since ";
+    let clock = text.trim().strip_prefix(before).and_then(|rest| rest.strip_suffix(" UTC ***")).unwrap();
+    assert!(clock.len() == 8 && clock.chars().all(|c| c.is_ascii_digit() || c == ':'), "{text}");
+    assert_eq!(rig.metrics.held_back_sessions.get(), 1);
+    acknowledge(&client, 1);
+    rig.say(1, b"more");
+    assert_eq!(hear(&mut client).await.sequence(), 2);
+    acknowledge(&client, 2);
+    // However long it lasts, it is not said again.
+    assert!(timeout(60 * MINUTE, client.hear()).await.is_err(), "it was said again");
+
+    rig.hand.lock().unwrap().accept();
+    assert_eq!(rig.acknowledged().await, 0);
+    assert_eq!(rig.acknowledged().await, 1);
+    let on = hear(&mut client).await;
+    assert_eq!(on.sequence(), 3);
+    let text = String::from_utf8(on.payload().to_vec()).unwrap();
+    assert_eq!(text.trim(), "*** postern: what was held back is stored; the session goes on ***");
+    acknowledge(&client, 3);
+    assert_eq!((rig.metrics.held_back_sessions.get(), rig.metrics.held_back_seconds.get()), (0, 3605));
+    assert_eq!(recorded_notices(&rig).len(), 2, "what was said is recorded");
+
+    // And again, if it happens again.
+    rig.say(2, b"later");
+    assert_eq!(hear(&mut client).await.sequence(), 4);
+    acknowledge(&client, 4);
+    let again = hear(&mut client).await;
+    assert!(String::from_utf8_lossy(again.payload()).contains("output is held back until CloudWatch Logs"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_said_of_output_that_is_stored_in_time() {
+    let mut rig = Rig::recorded(Rules::default(), Durability::Remote).await;
+    let mut client = rig.attach().await;
+    for number in 0..20 {
+        rig.say(number, b"x");
+        assert_eq!(hear(&mut client).await.sequence(), number);
+        acknowledge(&client, number);
+        sleep(Duration::from_secs(2)).await;
+        rig.hand.lock().unwrap().accept();
+        assert_eq!(rig.acknowledged().await, number);
+    }
+    assert!(recorded_notices(&rig).is_empty());
 }

@@ -21,7 +21,7 @@ use super::weather::Dice;
 use super::world::recorded_by_hand;
 use crate::metrics::Metrics;
 use crate::recorder::ByHand;
-use crate::session::SessionId;
+use crate::session::{Durability, SessionId};
 
 /// What never comes does not come in a simulated day either.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -32,17 +32,25 @@ pub(super) struct Rig {
     pub(super) orders: Sender<Control<Link>>,
     pub(super) hand: Arc<Mutex<ByHand>>,
     pub(super) presence: UnboundedReceiver<Presence>,
+    pub(super) metrics: Metrics,
     relay: JoinHandle<Ended>,
 }
 
 impl Rig {
     pub(super) async fn start(rules: Rules) -> Self {
+        Self::recorded(rules, Durability::Process).await
+    }
+
+    /// A relay whose recording has to be that durable.
+    pub(super) async fn recorded(rules: Rules, durability: Durability) -> Self {
         let (recording, hand) = ByHand::begin("alice-1");
+        recording.require(durability);
         let hand = Arc::new(Mutex::new(hand));
         let (near, upstream) = connect(Lives::FOREVER, Role::Client).await;
         let (orders, control) = channel(8);
         let (to_test, redialled) = unbounded_channel();
         let (tell, presence) = unbounded_channel();
+        let metrics = Metrics::new().unwrap();
         let parts = Parts {
             session: SessionId::parse("alice-1").unwrap(),
             recording,
@@ -63,14 +71,14 @@ impl Rig {
             presence: Box::new(move |presence| {
                 let _ = tell.send(presence);
             }),
-            meters: Arc::new(Meters::new(&Metrics::new().unwrap())),
+            meters: Arc::new(Meters::new(&metrics)),
             counters: Arc::new(Counters::default()),
             times: Times::default(),
             resumed: None,
         };
         let relay = recorded_by_hand(run(parts), Arc::clone(&hand), (1, Dice::new(1)));
         let relay = tokio::spawn(async { relay.await.2 });
-        Self { upstream, redialled, orders, hand, presence, relay }
+        Self { upstream, redialled, orders, hand, presence, metrics, relay }
     }
 
     /// A relay with a client and the first output acknowledged.

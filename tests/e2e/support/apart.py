@@ -37,9 +37,9 @@ starts_per_second = 0
 
 
 class Apart(Demo):
-    """A gateway in a process of its own, used by the people of a demo."""
+    """A gateway in a process of its own, used by the people of a demo; `more` is appended to its configuration."""
 
-    def __init__(self, demo: Demo, folder: Path):
+    def __init__(self, demo: Demo, folder: Path, more: str = ""):
         self.demo, self.folder = demo, folder
         port, admin = free_port(), free_port()
         endpoint = f"https://127.0.0.1:{port}"
@@ -47,6 +47,7 @@ class Apart(Demo):
         self.facts = demo.facts | {
             "endpoint": endpoint,
             "ready_url": f"http://127.0.0.1:{admin}/readyz",
+            "metrics_url": f"http://127.0.0.1:{admin}/metrics",
             "recordings": str(recordings),
         }
         text = CONFIG.format(
@@ -59,25 +60,29 @@ class Apart(Demo):
             aws=demo.facts["aws_endpoint"],
             policies=demo.state / "policies",
         )
-        (folder / "postern.toml").write_text(text + f'[recorder]\nspool = "{recordings}"\n')
+        (folder / "postern.toml").write_text(text + f'[recorder]\nspool = "{recordings}"\n' + more)
         profiles = Path(demo.facts["aws_config_file"]).read_text().replace(demo.facts["endpoint"], endpoint)
         (folder / "aws-config").write_text(profiles)
         self.env = demo.env | {"AWS_CONFIG_FILE": str(folder / "aws-config"), "POSTERN_CACHE_DIR": str(folder / "cache")}
         self.log = folder / "serve.log"
         self.start()
 
-    def start(self):
-        """Starts the process (again) and waits until it takes sessions."""
+    @property
+    def environment(self) -> dict:
+        """What the gateway runs with: keys of its own."""
         keys = json.loads((self.demo.state / "identities.json").read_text())["keys"]
         broker = next(key for key in keys if key["name"] == "gateway")
-        env = plain_environment() | {
+        return plain_environment() | {
             "AWS_ACCESS_KEY_ID": broker["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": broker["secret_access_key"],
         }
+
+    def start(self):
+        """Starts the process (again) and waits until it takes sessions."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [binary(), "serve", "--config", self.folder / "postern.toml"],
-                env=env,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
