@@ -13,9 +13,10 @@ use cedar_policy::{
 use miette::Diagnostic;
 
 use super::entities::Unanswerable;
+use super::places::Places;
 use super::question::Action;
 use super::situation::Ready;
-use super::slices::{Judgement, Places};
+use super::slices::Judgement;
 use crate::session::Document;
 
 /// AWS's schema, as far as its documentation tells.
