@@ -277,6 +277,9 @@ pub struct Facts {
     /// The source identity of the AWS session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_identity: Option<String>,
+    /// The id of their user in Identity Center, if AWS says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity_center_user: Option<String>,
     /// The tags of the AWS identity or session.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,

@@ -5,7 +5,7 @@ use postern::shipper::ShipperConfig;
 use serde_json::{Value, json};
 
 use crate::support::{
-    CLOSED, Call, DEV, FakeLogs, Fault, House, PROD, Person, Recorded, Terminal, until, until_some,
+    Browser, CLOSED, Call, DEV, FakeLogs, Fault, House, PROD, Person, Recorded, Terminal, until, until_some,
 };
 
 const GROUP: &str = "/postern/sessions";
@@ -102,10 +102,46 @@ async fn a_decision_is_kept_with_all_that_was_asked_and_told_to_whom_it_concerns
     assert_eq!(newest["started"], started.session.as_str());
     assert_eq!(newest["request"]["reason"], "OPS-17");
     assert_eq!(newest["obligations"]["require_reason"], true);
-    bob.call(Call::get("/v1/decisions")).await.refused("AccessDeniedException");
     let refusals = get(&carol, "/v1/decisions?result=deny&limit=1").await;
     assert_eq!(refusals["decisions"].as_array().unwrap().len(), 1);
     assert!(refusals["next"].is_string(), "bob was refused too");
+}
+
+/// The ids of the decisions in an answer, newest first.
+fn ids(answer: &Value) -> Vec<String> {
+    let rows = answer["decisions"].as_array().unwrap();
+    rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn command_line_and_console_tell_everybody_of_the_same_decisions() {
+    let house = house(None).await;
+    let (alice, bob, carol) = (house.alice().await, house.sign_in("bob").await, house.sign_in("carol").await);
+    let dave = house.sign_in("dave").await;
+    let (hers, his) = (denied(&alice).await, denied(&bob).await);
+    let session = Terminal::shell(&alice, DEV).await.session;
+    let started = get(&alice, "/v1/decisions?limit=1&principal=me").await["decisions"][0].clone();
+    assert_eq!(started["started"], session.as_str());
+    let started = started["id"].as_str().unwrap().to_owned();
+    let cases = [(&alice, vec![&started, &hers]), (&bob, vec![&his]), (&dave, vec![])];
+    for (person, expected) in cases {
+        let browser = Browser::of(&house, person).await;
+        let told = get(person, "/v1/decisions").await;
+        let shown = browser.get("/decisions").await.ok();
+        assert_eq!(ids(&told), ids(&shown));
+        assert_eq!((ids(&told).iter().collect::<Vec<_>>(), &told["all"]), (expected, &json!(false)));
+    }
+    // Whoever administers is told of all, and it is on record once that they read.
+    let browser = Browser::of(&house, &carol).await;
+    let told = ids(&get(&carol, "/v1/decisions").await);
+    assert_eq!(told, ids(&browser.get("/decisions").await.ok()));
+    assert!([&started, &hers, &his].iter().all(|id| told.contains(id)), "{told:?}");
+    let reads = get(&carol, "/v1/decisions?principal=me").await;
+    let reads = reads["decisions"].as_array().unwrap();
+    assert_eq!(reads.iter().filter(|row| row["action"] == "administer").count(), 1, "{reads:?}");
+    // One by one the rule is the same.
+    get(&alice, &format!("/v1/decisions/{started}")).await;
+    bob.call(Call::get(&format!("/v1/decisions/{hers}"))).await.refused("AccessDeniedException");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -114,10 +114,7 @@ impl Fleet {
 
     /// Has KMS make a session's key; see [`Broker::data_key`].
     pub async fn data_key(&self, upstream: &UpstreamRef, wish: &KmsAction) -> Result<DataKey, KeyRefusal> {
-        match self.of(&upstream.scope) {
-            Ok(broker) => broker.data_key(upstream, wish).await,
-            Err(error) => Err(KeyRefusal { key: crate::session::printable(&wish.kms_key_id), error }),
-        }
+        self.for_key(upstream, wish)?.data_key(upstream, wish).await
     }
 
     /// Has KMS open a session's key that another process had it make.
@@ -127,10 +124,7 @@ impl Fleet {
         wish: &KmsAction,
         sealed: &[u8],
     ) -> Result<DataKey, KeyRefusal> {
-        match self.of(&upstream.scope) {
-            Ok(broker) => broker.open_data_key(upstream, wish, sealed).await,
-            Err(error) => Err(KeyRefusal { key: crate::session::printable(&wish.kms_key_id), error }),
-        }
+        self.for_key(upstream, wish)?.open_data_key(upstream, wish, sealed).await
     }
 
     /// Every open session of every account and region.
@@ -142,6 +136,12 @@ impl Fleet {
             found.extend(broker.sessions_at_aws().await?);
         }
         Ok(found)
+    }
+
+    /// The broker that a session's key is asked of.
+    fn for_key(&self, upstream: &UpstreamRef, wish: &KmsAction) -> Result<&Broker, KeyRefusal> {
+        let refused = |error| KeyRefusal { key: crate::session::printable(&wish.kms_key_id), error };
+        self.of(&upstream.scope).map_err(refused)
     }
 
     /// The broker of the account and region that a session was opened in.

@@ -20,7 +20,8 @@ const PAGE: usize = 200;
     postern decisions list --principal me\n  \
     postern decisions show 6d0f4f0e-0c0f-4d9c-9f4e-0a0b0c0d0e0f\n  \
     postern decisions export --since 30d > decisions.jsonl\n\n\
-    Your own decisions are shown to you, all of them to whoever may administer the gateway.")]
+    Your own decisions are shown to you, those about sessions that you may see, and all of them to whoever \
+    may administer the gateway.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -109,6 +110,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                     writeln!(out, "{decision}")?;
                 }
             }
+            pages.warn_if_partial();
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -125,6 +127,8 @@ pub struct Pages {
     query: Vec<(&'static str, String)>,
     token: Option<String>,
     over: bool,
+    /// Whether others have decisions that are not in them.
+    partial: bool,
 }
 
 impl Pages {
@@ -140,7 +144,7 @@ impl Pages {
             ("until_ms", number(which.until)),
         ];
         let query = all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-        Self { query, token: None, over: false }
+        Self { query, token: None, over: false, partial: false }
     }
 
     /// The next page; None after the last one.
@@ -156,7 +160,17 @@ impl Pages {
         let answer: Value = gateway.get_json(&format!("/v1/decisions?{}", query.finish())).await?;
         self.token = answer.get("next").and_then(Value::as_str).map(str::to_owned);
         self.over = self.token.is_none();
+        self.partial = answer.get("all") == Some(&Value::Bool(false));
         Ok(Some(answer.get("decisions").and_then(Value::as_array).cloned().unwrap_or_default()))
+    }
+
+    /// Says on standard error if these were not everybody's.
+    pub fn warn_if_partial(&self) {
+        if self.partial {
+            eprintln!(
+                "postern: only the decisions that you may know of; all are told to whoever administers the gateway"
+            );
+        }
     }
 }
 

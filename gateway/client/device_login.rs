@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::error::shown;
 use crate::client::gateway::{read_json, refused_or, unreachable};
-use crate::client::sign_in::{Keys, join};
+use crate::client::sign_in::{Keys, join, post, refused};
 use crate::client::{ClientError, Trust};
 
 /// Questions in a row that may fail before the sign-in does: a gateway that
@@ -86,8 +86,8 @@ impl DeviceLogin {
     }
 
     async fn ask(&self, url: &Url) -> Result<Asked, ClientError> {
-        let question = self.http.post(url.clone()).json(&json!({"handle": self.code.handle}));
-        let answer = refused_or(question.send().await.map_err(|e| unreachable(url, &e))?).await?;
+        let question = json!({"handle": self.code.handle});
+        let answer = refused_or(post(&self.http, url, &question).await?).await?;
         if answer.status() == StatusCode::ACCEPTED {
             let pending: Pending = read_json(answer).await?;
             return Ok(Asked::Pending(pending.interval));
@@ -99,11 +99,4 @@ impl DeviceLogin {
 enum Asked {
     Pending(u64),
     Keys(Box<Keys>),
-}
-
-fn refused(error: ClientError) -> ClientError {
-    match error {
-        ClientError::Api { message, code } => ClientError::SignIn(format!("{message} ({code})")),
-        other => other,
-    }
 }

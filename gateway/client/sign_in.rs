@@ -77,14 +77,22 @@ pub async fn sign_in(who: &SignIn) -> Result<Keys, ClientError> {
         let proof = prove(&credentials, &region, &challenge, OffsetDateTime::now_utc())?;
         post(&http, &join(&who.gateway, "/v1/login/sts")?, &proof).await?
     };
-    match refused_or(answer).await {
-        Ok(answer) => read_json(answer).await,
-        Err(ClientError::Api { message, code }) => Err(ClientError::SignIn(format!("{message} ({code})"))),
-        Err(error) => Err(error),
+    read_json(refused_or(answer).await.map_err(refused)?).await
+}
+
+/// An answer of the gateway that refuses a sign-in.
+pub(super) fn refused(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Api { message, code } => ClientError::SignIn(format!("{message} ({code})")),
+        other => other,
     }
 }
 
-async fn post(http: &reqwest::Client, url: &Url, body: &impl Serialize) -> Result<Response, ClientError> {
+pub(super) async fn post(
+    http: &reqwest::Client,
+    url: &Url,
+    body: &impl Serialize,
+) -> Result<Response, ClientError> {
     http.post(url.clone()).json(body).send().await.map_err(|e| unreachable(url, &e))
 }
 

@@ -40,7 +40,9 @@ pub(super) struct AuditQuery {
     id: String,
 }
 
-/// `GET /v1/decisions`: a page of decisions, newest first.
+/// `GET /v1/decisions`: those that the caller may know of, newest first.
+///
+/// `all` tells whether that is everybody's.
 pub(super) async fn decisions(
     State(front): State<Arc<Front>>,
     query: Result<Query<DecisionsQuery>, QueryRejection>,
@@ -65,9 +67,10 @@ pub(super) async fn decisions(
         since_ms: query.since_ms,
         until_ms: query.until_ms,
     };
-    let page = (query.limit.unwrap_or(LIMIT), query.token.as_deref());
-    let page = front.lifecycle.all_decisions(&call.asker, &filter, page).await?;
-    Ok(Told(json!({"decisions": page.rows, "next": page.next})))
+    let page = (query.limit.unwrap_or(LIMIT), query.token);
+    let page = front.lifecycle.decisions(&call.asker, &filter, page).await?;
+    let all = front.lifecycle.may_administer(&call.asker);
+    Ok(Told(json!({"decisions": page.rows, "next": page.next, "all": all})))
 }
 
 /// `GET /v1/decisions/{id}`: one decision with all that was asked.

@@ -73,7 +73,8 @@ fn principal(claims: &Claims, account: &str) -> Result<Principal, IdentityError>
     }
     let who = arn::iam(subject, account).ok_or_else(|| wrong("its subject is no user and no role"))?;
     let source_identity = aws.text("source_identity");
-    let person = source_identity.or_else(|| aws.text("identity_store_user_id"));
+    let user = aws.text("identity_store_user_id");
+    let person = source_identity.or(user);
     let person = match person {
         Some(person) if !arn::is_name(person) => {
             return Err(wrong("the person behind the role has no name of IAM's form"));
@@ -107,6 +108,7 @@ fn principal(claims: &Claims, account: &str) -> Result<Principal, IdentityError>
         authenticated_at: claims.moment("iat").map_or(0, OffsetDateTime::unix_timestamp),
         facts: Facts {
             source_identity: source_identity.map(str::to_owned),
+            identity_center_user: user.filter(|id| arn::is_name(id)).map(str::to_owned),
             tags: tags.into_iter().collect(),
             ..Facts::default()
         },

@@ -1,5 +1,6 @@
 //! What was decided: followed to what came of it, and shipped.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,8 @@ impl Lifecycle {
     ///
     /// It may be of a decision, a session here or at AWS, a recording's
     /// digest or a source identity. Sessions are told of to whom they are
-    /// shown, everything to whoever may administer.
+    /// shown, decisions to who may know of them, everything to whoever may
+    /// administer.
     pub async fn audit(&self, asker: &Asker, id: &str) -> Result<Vec<Chain>, ApiError> {
         let registry = &self.rooms.registry;
         let mut sessions = registry.sessions_by(id, CHAINS_MAX).await?;
@@ -58,11 +60,11 @@ impl Lifecycle {
         {
             sessions.extend(registry.session(session).await?);
         }
-        let own = |principal: &crate::session::Principal| principal.id == asker.principal.id;
-        let shown = !(sessions.is_empty() && decision.is_none())
-            && sessions.iter().all(|record| self.may_see(asker, record))
-            && decision.iter().all(|decision| own(&decision.principal));
-        if !shown {
+        let decision_is_shown = match &decision {
+            Some(decision) => self.may_know(asker, decision, &mut HashMap::new()).await?,
+            None => !sessions.is_empty(),
+        };
+        if !decision_is_shown || !sessions.iter().all(|record| self.may_see(asker, record)) {
             self.admit_on_gateway(Action::Administer, asker).await?;
         }
         let mut chains = Vec::new();

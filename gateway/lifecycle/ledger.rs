@@ -1,21 +1,46 @@
-//! The decisions: who is told of which.
+//! The decisions: who is told of which, by whatever way they ask.
+//!
+//! Everybody is told of their own, of those about sessions that they may
+//! see, and whoever administers the gateway of all.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Lifecycle;
 use super::admission::Asker;
 use super::audit::unknown;
 use super::listing::LOOKED_AT_MAX;
-use crate::error::{ApiError, Code};
+use crate::error::ApiError;
 use crate::policy::{Action, Resource};
 use crate::registry::{DecisionFilter, DecisionRecord, Page, SessionRecord};
 use crate::session::SessionId;
 
+/// That somebody reads decisions of others is on record once in so long.
+const ON_RECORD_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// Who reads decisions of others, and since when that is on record.
+#[derive(Default)]
+pub(super) struct Readers(Mutex<HashMap<String, Instant>>);
+
+impl Readers {
+    /// Whether it is to be put on record that this person reads.
+    fn is_new(&self, principal_id: &str, now: Instant) -> bool {
+        let readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.get(principal_id).is_none_or(|since| now.duration_since(*since) >= ON_RECORD_FOR)
+    }
+
+    fn add(&self, principal_id: &str, now: Instant) {
+        let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.retain(|_, since| now.duration_since(*since) < ON_RECORD_FOR);
+        readers.insert(principal_id.to_owned(), now);
+    }
+}
+
 impl Lifecycle {
     /// The decisions that match and that the caller may know of, newest first.
     ///
-    /// Those are their own, those about sessions that they may see, and all
-    /// of them for whoever administers the gateway.
+    /// A page may be short or empty and yet not be the last one.
     pub async fn decisions(
         &self,
         asker: &Asker,
@@ -23,6 +48,14 @@ impl Lifecycle {
         (limit, token): (usize, Option<String>),
     ) -> Result<Page<DecisionRecord>, ApiError> {
         let (limit, all) = (limit.clamp(1, 200), self.may_administer(asker));
+        let now = Instant::now();
+        if all && filter.owner.as_ref() != Some(&asker.principal.arn) {
+            let id = &asker.principal.id;
+            if self.readers.is_new(id, now) {
+                self.admit_on_gateway(Action::Administer, asker).await?;
+                self.readers.add(id, now);
+            }
+        }
         let mut visible = HashMap::new();
         let (mut token, mut rows, mut looked_at) = (token, Vec::new(), 0);
         loop {
@@ -40,6 +73,21 @@ impl Lifecycle {
         }
     }
 
+    /// One decision, if the caller may know of it.
+    ///
+    /// That somebody read it who only administers is on record.
+    pub async fn decision(&self, asker: &Asker, id: &str) -> Result<DecisionRecord, ApiError> {
+        let found = self.rooms.registry.decision(id).await?;
+        let known = match &found {
+            Some(row) => self.may_know(asker, row, &mut HashMap::new()).await?,
+            None => false,
+        };
+        if !known {
+            self.admit_on_gateway(Action::Administer, asker).await?;
+        }
+        found.ok_or_else(|| unknown("decision", id))
+    }
+
     /// The decision that let a session begin; for who may see the session.
     pub async fn decision_of(&self, record: &SessionRecord) -> Result<Option<DecisionRecord>, ApiError> {
         Ok(self.rooms.registry.decision(&record.decision_id).await?)
@@ -50,39 +98,10 @@ impl Lifecycle {
         self.quietly(asker, Action::Administer, Resource::Gateway)
     }
 
-    /// A page of decisions, newest first: one's own, or all to whoever may
-    /// administer the gateway.
-    pub async fn all_decisions(
-        &self,
-        asker: &Asker,
-        filter: &DecisionFilter,
-        (limit, token): (usize, Option<&str>),
-    ) -> Result<Page<DecisionRecord>, ApiError> {
-        if filter.owner.as_ref() != Some(&asker.principal.arn) {
-            // That somebody reads them is on record once, not for every page.
-            match token {
-                None => drop(self.admit_on_gateway(Action::Administer, asker).await?),
-                Some(_) if self.may_administer(asker) => {}
-                Some(_) => {
-                    let sentence = "you may not read decisions of others any more";
-                    return Err(ApiError::client(Code::AccessDenied, sentence));
-                }
-            }
-        }
-        Ok(self.rooms.registry.decisions(filter, limit, token).await?)
-    }
-
-    /// One decision: one's own, or any to whoever may administer.
-    pub async fn decision(&self, asker: &Asker, id: &str) -> Result<DecisionRecord, ApiError> {
-        let found = self.rooms.registry.decision(id).await?;
-        if found.as_ref().is_none_or(|record| record.principal.id != asker.principal.id) {
-            self.admit_on_gateway(Action::Administer, asker).await?;
-        }
-        found.ok_or_else(|| unknown("decision", id))
-    }
-
-    /// Whether they may know of it; `visible` are sessions that were looked up.
-    async fn may_know(
+    /// Whether they may know of a decision without administering.
+    ///
+    /// `visible` are sessions that were looked up.
+    pub(super) async fn may_know(
         &self,
         asker: &Asker,
         row: &DecisionRecord,
@@ -91,12 +110,28 @@ impl Lifecycle {
         if row.principal.id == asker.principal.id {
             return Ok(true);
         }
-        let Some(id) = &row.session else { return Ok(false) };
+        let Some(id) = row.session.as_ref().or(row.started.as_ref()) else { return Ok(false) };
         if let Some(known) = visible.get(id) {
             return Ok(*known);
         }
         let may = self.registered(id).await?.is_some_and(|record| self.may_see(asker, &record));
         visible.insert(id.clone(), may);
         Ok(may)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_is_on_record_once_in_a_quarter_of_an_hour() {
+        let (readers, start) = (Readers::default(), Instant::now());
+        assert!(readers.is_new("AIDACAROL", start));
+        readers.add("AIDACAROL", start);
+        assert!(!readers.is_new("AIDACAROL", start + ON_RECORD_FOR - Duration::from_secs(1)));
+        assert!(readers.is_new("AIDADAVE", start) && readers.is_new("AIDACAROL", start + ON_RECORD_FOR));
+        readers.add("AIDADAVE", start + ON_RECORD_FOR);
+        assert_eq!(readers.0.lock().unwrap().len(), 1);
     }
 }

@@ -44,6 +44,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 
+use self::ledger::Readers;
 use self::live::{Live, LiveSessions, ORDERS_MAX, Started};
 pub use self::once::Invocation;
 use self::once::Once;
@@ -96,6 +97,8 @@ pub struct Lifecycle {
     to_archive: Waiting,
     searches: Semaphore,
     watchers: Arc<Semaphore>,
+    /// Who reads decisions of others.
+    readers: Readers,
     /// What is indexed is not deleted meanwhile, or it would stay findable.
     indexing_or_deleting: tokio::sync::Mutex<()>,
     draining: AtomicBool,
@@ -120,6 +123,7 @@ impl Lifecycle {
             to_archive: Waiting::default(),
             searches: Semaphore::new(searching::AT_ONCE),
             watchers: Arc::new(Semaphore::new(following::WATCHERS_MAX)),
+            readers: Readers::default(),
             indexing_or_deleting: tokio::sync::Mutex::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),

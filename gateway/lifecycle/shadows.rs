@@ -22,8 +22,6 @@ use crate::session::now_ms;
 
 /// A session is the registry's to know so long after it began.
 const GRACE: Duration = Duration::from_secs(30);
-/// How far AWS's clock may be from ours, milliseconds.
-const SKEW_MS: u64 = 10 * 60 * 1000;
 
 /// Those that run now, as the last look has found them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -78,11 +76,9 @@ impl Shadows {
 
     async fn find(&self, grace: Duration) -> Result<Vec<AtAws>, String> {
         let running = self.broker.sessions_at_aws().await.map_err(|error| error.to_string())?;
-        let Some(oldest) = running.iter().map(|session| session.started_ms).min() else {
-            return Ok(Vec::new());
-        };
+        let ids: Vec<String> = running.iter().map(|session| session.id.clone()).collect();
         // The registry is asked after AWS, so what it has not is not on its way.
-        let ours = self.registry.upstream_ids(oldest.saturating_sub(SKEW_MS)).await;
+        let ours = self.registry.upstream_ids(&ids).await;
         let ours = ours.map_err(|error| error.to_string())?;
         let young = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let now = now_ms();

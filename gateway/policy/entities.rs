@@ -8,7 +8,7 @@ use cedar_policy::{
 };
 use time::OffsetDateTime;
 
-use super::groups::Groups;
+use super::groups::{Groups, group_of_user};
 use super::question::{Action, Asked, Question, Resource};
 use crate::session::{Document, Instance, Principal};
 
@@ -158,6 +158,8 @@ impl Vocabulary {
         parents.extend(role_arn.as_deref().map(|arn| uid(&self.role, arn)));
         parents
             .extend(groups.of(principal, role_arn.as_deref()).into_iter().map(|name| uid(&self.group, name)));
+        let user = facts.identity_center_user.as_deref();
+        parents.extend(user.map(|id| uid(&self.group, &group_of_user(id))));
         let tags = facts.tags.iter().map(|(key, value)| text(key, value));
         Entity::new_with_tags(uid(&self.user, &principal.id), attributes, parents, tags)
             .map_err(Unanswerable::schema)

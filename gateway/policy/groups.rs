@@ -16,6 +16,21 @@ const NAME_MAX: usize = 64;
 /// Longest name of an IdP group or address, in characters.
 const MEMBER_MAX: usize = 256;
 
+/// What stands before the id of somebody's user in Identity Center.
+///
+/// Such a user is a group of one; no other group has a `/` in its name.
+const USER: &str = "identity-center-user/";
+
+/// The group of one that a user in Identity Center is.
+pub(super) fn group_of_user(id: &str) -> String {
+    format!("{USER}{id}")
+}
+
+/// The user in Identity Center that a group is, if it is one.
+pub(super) fn user_of_group(name: &str) -> Option<&str> {
+    name.strip_prefix(USER)
+}
+
 /// Groups by their members.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
@@ -54,6 +69,9 @@ struct Nested {
 struct GroupsFile {
     #[serde(default)]
     groups: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+    /// Who the users of Identity Center are, by their ids.
+    #[serde(default)]
+    identity_center_users: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
 }
 
 impl Groups {
@@ -76,6 +94,21 @@ impl Groups {
             for member in members {
                 if let Err(why) = self.add_member(file, &member, index) {
                     problems.push(Problem::at(file, member.span(), why).help(HELP));
+                }
+            }
+        }
+        for (id, members) in parsed.identity_center_users {
+            if !valid_name(id.get_ref()) {
+                let problem = Problem::at(file, id.span(), "this is not the id of a user in Identity Center");
+                problems
+                    .push(problem.help("write the UserId that Identity Center shows, not the user's name"));
+                continue;
+            }
+            let index = self.index_of(&group_of_user(id.get_ref()));
+            for member in members {
+                let added = one_person(member.get_ref()).and_then(|()| self.add_member(file, &member, index));
+                if let Err(why) = added {
+                    problems.push(Problem::at(file, member.span(), why).help(USER_HELP));
                 }
             }
         }
@@ -235,6 +268,25 @@ const HELP: &str = "write: [groups] then name = [\"arn:aws:iam::123456789012:use
                     \"arn:aws:sts::123456789012:assumed-role/Developer/*\", \"idp:platform\", \
                     \"email:alice@example.com\", \"group:another\"]";
 
+const USER_HELP: &str = "write: [identity_center_users] then \"<UserId>\" = \
+    [\"arn:aws:sts::*:assumed-role/AWSReservedSSO_Engineer_0123456789abcdef/alice\", \"email:alice@example.com\"]";
+
+/// A user in Identity Center is one person: an ARN or an address of theirs.
+fn one_person(member: &str) -> Result<(), &'static str> {
+    if member.starts_with("group:") || member.starts_with("idp:") {
+        return Err("a user in Identity Center is one person, and no group of them");
+    }
+    // The account may be any: their role sessions have the same name in all.
+    let person =
+        if member.starts_with("email:") { Some(member) } else { member.splitn(ARN_PARTS, ':').last() };
+    if person.is_some_and(|person| person.contains('*')) {
+        return Err(
+            "a user in Identity Center is one person, and their role one role: a `*` is for accounts",
+        );
+    }
+    Ok(())
+}
+
 fn valid_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     !name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(plain)
@@ -386,6 +438,30 @@ mod tests {
             assert!(groups(circle).is_err(), "{circle}");
         }
         assert!(groups("[groups]\na = [\"group:nobody\"]\n").is_err());
+    }
+
+    #[test]
+    fn a_user_in_identity_center_is_one_person() {
+        let users =
+            |member: &str| groups(&format!("[identity_center_users]\n\"9067-0a\" = [\"{member}\"]\n"));
+        let role = "arn:aws:sts::*:assumed-role/AWSReservedSSO_Ops_0123456789abcdef";
+        for bad in [
+            format!("{role}/*").as_str(),
+            "arn:aws:sts::*:assumed-role/AWSReservedSSO_*/ada",
+            "email:*@example.com",
+            "idp:ops",
+            "group:ops",
+            "ada",
+        ] {
+            assert!(users(bad).is_err(), "{bad} was accepted");
+        }
+        assert!(groups("[identity_center_users]\n\"ada/x\" = []\n").is_err());
+        let known = users("email:ada@example.com").unwrap();
+        let found: Vec<&str> = known.of(&person(Some("ada@example.com"), &[]), None).into_iter().collect();
+        assert_eq!(found, ["identity-center-user/9067-0a"]);
+        assert_eq!(found.first().and_then(|name| user_of_group(name)), Some("9067-0a"));
+        // Nobody makes such a group by hand.
+        assert!(groups("[groups]\n\"identity-center-user/9067-0a\" = []\n").is_err());
     }
 
     #[test]

@@ -13,9 +13,11 @@ use cedar_policy::{
 use miette::Diagnostic;
 
 use super::entities::Unanswerable;
+use super::groups::user_of_group;
+use super::places::Places;
 use super::question::Action;
 use super::situation::Ready;
-use super::slices::{Judgement, Places};
+use super::slices::Judgement;
 use crate::session::Document;
 
 /// AWS's schema, as far as its documentation tells.
@@ -133,13 +135,28 @@ impl Jitna {
         let (theirs, its) = (tags(principal), tags(resource));
         let groups = entities.ancestors(principal).into_iter().flatten();
         let groups = groups.filter(|uid| uid.type_name().basename() == "Group");
-        let parents: Vec<_> = groups.map(|uid| named(&self.names.group, uid.id().unescaped())).collect();
+        let (mut users, mut parents) = (Vec::new(), Vec::new());
+        for group in groups {
+            match user_of_group(group.id().unescaped()) {
+                Some(id) => users.push(id),
+                None => parents.push(named(&self.names.group, group.id().unescaped())),
+            }
+        }
+        let who = match users.as_slice() {
+            [] => principal.id().unescaped(),
+            [id] => id,
+            // A forbid for either must hold, and who it is nobody can tell.
+            _ => {
+                let why = "several users in Identity Center are the same person in groups.toml";
+                return Err(Unanswerable::Schema(why.to_owned()));
+            }
+        };
         let attributes = ATTRIBUTES.iter().filter_map(|name| {
             let (_, value) = theirs.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
             Some(((*name).to_owned(), Value::new_string(value.clone())))
         });
-        let user = named(&self.names.user, principal.id().unescaped());
-        let of_user = named(&self.names.tags, principal.id().unescaped());
+        let user = named(&self.names.user, who);
+        let of_user = named(&self.names.tags, who);
         let machine = named(kind, id);
         let made = [
             Entity::new_with_tags(user.clone(), attributes, parents, []),
@@ -342,6 +359,38 @@ when {
             );
             assert_eq!(policy.explain(&situation).unwrap().allowed, allowed, "{condition}");
         }
+    }
+
+    /// What ada may with these users in `groups.toml`.
+    fn asked_as(users: &str, who: &Principal) -> Decision {
+        let dir = tempfile::tempdir().unwrap();
+        let cedar = "permit (principal == AWS::IdentityStore::User::\"9067-0a\", \
+            action == AWS::SSM::Action::\"getTokenForInstanceAccess\", resource);\n\
+            forbid (principal == AWS::IdentityStore::User::\"9067-0b\", \
+            action == AWS::SSM::Action::\"getTokenForInstanceAccess\", resource);";
+        std::fs::write(dir.path().join("approvals.cedar"), cedar).unwrap();
+        std::fs::write(dir.path().join("groups.toml"), format!("[identity_center_users]\n{users}")).unwrap();
+        let policy = Policy::load(dir.path()).unwrap_or_else(|error| panic!("{error}"));
+        let (on, context) = (machine("i-0123456789abcdef0", &[]), Asked::default());
+        let resource = Resource::Instance(&on);
+        let question = Question { principal: who, action: Action::StartShell, resource, context };
+        policy.decide(&question, OffsetDateTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_user_in_identity_center_is_the_person_that_groups_toml_names_or_aws_says() {
+        let role = "arn:aws:sts::*:assumed-role/AWSReservedSSO_Engineer_0123456789abcdef";
+        let ada = engineer();
+        assert!(!asked_as("", &ada).allowed);
+        let named = asked_as(&format!("\"9067-0a\" = [\"{role}/ada\"]\n"), &ada);
+        assert!(named.allowed, "{}", named.sentence);
+        assert!(!asked_as(&format!("\"9067-0a\" = [\"{role}/eve\"]\n"), &ada).allowed);
+        // Named as both, somebody is neither, and may nothing.
+        let both = format!("\"9067-0a\" = [\"{role}/ada\"]\n\"9067-0b\" = [\"{role}/ada\"]\n");
+        assert!(!asked_as(&both, &ada).allowed);
+        let mut said = engineer();
+        said.facts.identity_center_user = Some("9067-0a".to_owned());
+        assert!(asked_as("", &said).allowed);
     }
 
     #[test]

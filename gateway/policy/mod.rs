@@ -28,6 +28,8 @@ mod inquiry;
 mod jitna;
 /// What a permit obliges the gateway to.
 mod obligations;
+/// Which policies can match.
+mod places;
 /// Does a schema describe what this gateway sends?
 mod probe;
 /// What is wrong with a policy folder.

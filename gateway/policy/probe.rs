@@ -82,6 +82,7 @@ impl Samples {
                     groups: vec!["sample".to_owned()],
                     mfa: Some(true),
                     source_identity: word(),
+                    identity_center_user: word(),
                     tags: BTreeMap::from([("team".to_owned(), "sample".to_owned())]),
                 },
             },

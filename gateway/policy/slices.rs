@@ -1,14 +1,13 @@
-//! The policies by action and scope: what cannot match is not evaluated.
-
-use std::collections::HashMap;
+//! The policies by action, and what they say to one request.
 
 use cedar_policy::{
     ActionConstraint, AuthorizationError, Authorizer, Decision as Verdict, Entities, Entity, EntityUid,
-    Policy as Cedar, PolicyId, PolicySet, PrincipalConstraint, Request, ResourceConstraint,
+    Policy as Cedar, PolicyId, PolicySet, Request,
 };
 use miette::Diagnostic;
 
 use super::entities::Vocabulary;
+use super::places::Places;
 use super::question::Action;
 
 /// Policies and action for one kind of question.
@@ -19,7 +18,7 @@ pub(super) struct Slice {
     /// A policy whose scope names other actions is never satisfied and never
     /// errs, so leaving it out changes no decision and no diagnostic.
     pub policies: PolicySet,
-    /// The same by what their scopes name.
+    /// The same by what they name.
     places: Places,
     /// The action and the groups it is in.
     pub action: Entities,
@@ -78,67 +77,6 @@ fn ids<'a>(found: impl Iterator<Item = &'a PolicyId>) -> Vec<String> {
     ids
 }
 
-/// Policies by the principal and the resource that their scopes name.
-#[derive(Debug, Default)]
-pub(super) struct Places(HashMap<Option<EntityUid>, HashMap<Option<EntityUid>, PolicySet>>);
-
-impl Places {
-    pub fn new<'a>(policies: impl Iterator<Item = &'a Cedar>) -> Result<Self, Box<dyn Diagnostic>> {
-        let mut places = Self::default();
-        for policy in policies {
-            let (principal, resource) = scope(policy);
-            let set = places.0.entry(principal).or_default().entry(resource).or_default();
-            set.add(policy.clone())?;
-        }
-        Ok(places)
-    }
-
-    /// Evaluates what can match: the same as evaluating all of them.
-    ///
-    /// A scope that names an entity holds only for it and what is in it; if
-    /// it does not hold, the conditions are not looked at and cannot err.
-    pub fn judge(&self, request: &Request, entities: &Entities) -> Judgement {
-        self.found(request, entities).into_iter().fold(Judgement::default(), |so_far, policies| {
-            so_far.and(Judgement::of(policies, request, entities))
-        })
-    }
-
-    /// The sets whose scopes may hold.
-    fn found(&self, request: &Request, entities: &Entities) -> Vec<&PolicySet> {
-        let principals = named_by(request.principal(), entities);
-        let resources = named_by(request.resource(), entities);
-        let found = principals.iter().filter_map(|principal| self.0.get(principal));
-        found.flat_map(|by| resources.iter().filter_map(|resource| by.get(resource))).collect()
-    }
-}
-
-/// What a scope may name to hold for an entity: nothing, it, what it is in.
-fn named_by(uid: Option<&EntityUid>, entities: &Entities) -> Vec<Option<EntityUid>> {
-    let mut names = vec![None];
-    if let Some(uid) = uid {
-        names.push(Some(uid.clone()));
-        names.extend(entities.ancestors(uid).into_iter().flatten().cloned().map(Some));
-    }
-    names
-}
-
-/// The principal and the resource that a policy's scope names.
-fn scope(policy: &Cedar) -> (Option<EntityUid>, Option<EntityUid>) {
-    let principal = match policy.principal_constraint() {
-        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
-        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => {
-            Some(uid)
-        }
-    };
-    let resource = match policy.resource_constraint() {
-        ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
-        ResourceConstraint::In(uid) | ResourceConstraint::Eq(uid) | ResourceConstraint::IsIn(_, uid) => {
-            Some(uid)
-        }
-    };
-    (principal, resource)
-}
-
 /// What changes while a session runs, with nobody changing anything.
 const PASSING: [&str; 5] = ["now", "weekday", "sessionAge", "idleTime", "bytes"];
 
@@ -157,7 +95,7 @@ impl Slice {
 
     /// The policies whose scope may hold.
     pub fn in_scope(&self, request: &Request, entities: &Entities) -> Vec<&Cedar> {
-        self.places.found(request, entities).into_iter().flat_map(PolicySet::policies).collect()
+        self.places.in_scope(request, entities)
     }
 }
 
@@ -226,13 +164,29 @@ mod tests {
         "resource in Postern::Region::\"eu-west-1\"",
         "resource is Postern::Instance in Postern::Account::\"999988887777\"",
     ];
-    /// True, false, true of some, and one that cannot be evaluated.
-    const CONDITIONS: [&str; 5] = [
+    /// True, false, true of some, what names somebody or something, and what
+    /// cannot be evaluated before, behind and instead of that.
+    const CONDITIONS: [&str; 17] = [
         "",
         "when { context.weekday > 7 }",
         "when { resource.hasTag(\"env\") && resource.getTag(\"env\") == \"dev\" }",
         "unless { principal in Postern::Group::\"devs\" }",
         "when { 9223372036854775807 + context.weekday > 0 }",
+        "when { principal in Postern::Group::\"devs\" }",
+        "when { principal in Postern::Group::\"devs\" && principal in Postern::Group::\"ops\" }",
+        "when { principal == Postern::User::\"AIDAbob\" || principal in Postern::Group::\"devs\" }",
+        "when { principal in Postern::Group::\"devs\" && 9223372036854775807 + context.weekday > 0 }",
+        "when { 9223372036854775807 + context.weekday > 0 && principal in Postern::Group::\"devs\" }",
+        "when { context has reason && resource in Postern::Region::\"eu-west-1\" }",
+        "when { resource.hasTag(\"env\") && resource.getTag(\"env\") == \"dev\" &&
+            9223372036854775807 + context.weekday > 0 }",
+        "when { resource.hasTag(\"env\") } when { resource.getTag(\"env\") == \"prod\" && \
+            resource in Postern::Account::\"999988887777\" }",
+        "unless { principal in Postern::Group::\"devs\" || resource.hasTag(\"cost\") } \
+            when { principal in Postern::Group::\"ops\" }",
+        "unless { resource.hasTag(\"env\") && resource.getTag(\"env\") == \"dev\" }",
+        "when { if principal in Postern::Group::\"devs\" then resource.hasTag(\"env\") else true }",
+        "when { principal is Postern::User && resource == Postern::Instance::\"i-0bbb\" }",
     ];
 
     fn cedar(policies: &[(bool, usize, usize, usize)]) -> String {
@@ -269,11 +223,11 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(96))]
 
         #[test]
         fn what_is_selected_first_decides_as_all_of_it_would(
-            policies in prop::collection::vec((any::<bool>(), 0..7_usize, 0..6_usize, 0..5_usize), 0..12),
+            policies in prop::collection::vec((any::<bool>(), 0..7_usize, 0..6_usize, 0..17_usize), 0..12),
         ) {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("a.cedar"), cedar(&policies)).unwrap();

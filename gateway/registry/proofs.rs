@@ -3,12 +3,10 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row};
 
-use super::sessions::{json, parse, signed, unsigned};
+use super::sessions::{IDS_AT_ONCE, among, json, parse, signed, unsigned};
 use super::{Registry, RegistryError};
 use crate::session::Principal;
 
-/// Ids looked up in one statement; SQLite takes some thousands.
-const AT_ONCE: usize = 500;
 /// How long a proof that is over is kept: sessions may outlive theirs by a
 /// day, and what began meanwhile is to find it. Milliseconds.
 const KEPT_MS: u64 = 2 * 24 * 60 * 60 * 1000;
@@ -46,15 +44,9 @@ impl Registry {
     /// The proofs of these people; who has none is left out.
     pub async fn proofs(&self, principal_ids: &[String]) -> Result<Vec<Proof>, RegistryError> {
         let mut found = Vec::new();
-        for some in principal_ids.chunks(AT_ONCE) {
-            let mut query = QueryBuilder::new(
-                "SELECT principal_id, principal, until_ms FROM proofs WHERE principal_id IN (",
-            );
-            let mut ids = query.separated(", ");
-            some.iter().for_each(|id| {
-                ids.push_bind(id.clone());
-            });
-            query.push(")");
+        for some in principal_ids.chunks(IDS_AT_ONCE) {
+            let mut query = QueryBuilder::new("SELECT * FROM proofs WHERE principal_id");
+            among(&mut query, some);
             let rows = query.build().fetch_all(&self.reader).await?;
             for row in &rows {
                 found.push(read(row)?);

@@ -13,6 +13,9 @@ use super::page::{Cut, Page};
 use super::{Registry, RegistryError, SessionRecord, State};
 use crate::session::{Document, SessionId, Target, sanitised_name};
 
+/// Ids looked up in one statement; SQLite takes some thousands.
+pub(super) const IDS_AT_ONCE: usize = 500;
+
 /// Which sessions `DescribeSessions` lists: its two `State` values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
@@ -96,11 +99,16 @@ impl Registry {
         Ok(done.rows_affected() == 1)
     }
 
-    /// The ids at AWS of all sessions that began then or later.
-    pub async fn upstream_ids(&self, from_ms: u64) -> Result<HashSet<String>, RegistryError> {
-        let statement = "SELECT upstream_id FROM sessions WHERE started_ms >= $1 AND upstream_id IS NOT NULL";
-        let ids = sqlx::query_scalar(statement).bind(signed(from_ms)).fetch_all(&self.reader).await?;
-        Ok(ids.into_iter().collect())
+    /// Those of these ids at AWS that are of our sessions.
+    pub async fn upstream_ids(&self, ids: &[String]) -> Result<HashSet<String>, RegistryError> {
+        let mut found = HashSet::new();
+        for some in ids.chunks(IDS_AT_ONCE) {
+            let mut query = QueryBuilder::new("SELECT upstream_id FROM sessions WHERE upstream_id");
+            among(&mut query, some);
+            let rows = query.build_query_scalar::<String>().fetch_all(&self.reader).await?;
+            found.extend(rows);
+        }
+        Ok(found)
     }
 
     /// Notes what a session moved and the digest of its recording.
@@ -163,6 +171,16 @@ impl Registry {
         let count: i64 = sqlx::query_scalar(statement).fetch_one(&self.reader).await?;
         Ok(unsigned(count))
     }
+}
+
+/// Ends a condition with that its column is one of these words.
+pub(super) fn among(query: &mut QueryBuilder<Sqlite>, words: &[String]) {
+    query.push(" IN (");
+    let mut list = query.separated(", ");
+    for word in words {
+        list.push_bind(word.clone());
+    }
+    query.push(")");
 }
 
 /// The statement that adds a session.

@@ -95,6 +95,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                     report.replay(&policy, &serde_json::from_value(decision)?);
                 }
             }
+            pages.warn_if_partial();
         }
     }
     if args.json {
