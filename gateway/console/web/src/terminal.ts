@@ -8,6 +8,7 @@ import "@xterm/xterm/css/xterm.css";
 import { Channel, type Status, type Ticket } from "./channel/channel";
 import type { Memory } from "./channel/conversation";
 import { colours } from "./colours";
+import { whenThemeChanges } from "./theme";
 
 const FONT_KEY = "postern-font-size";
 const FONT = 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
@@ -22,7 +23,7 @@ export interface Snapshot {
 
 export interface TerminalOptions {
   session: string;
-  resume: () => Promise<Ticket>;
+  resume: (signal?: AbortSignal) => Promise<Ticket>;
   /** What the screen showed before that message, out of the recording. */
   screen: (before: number) => Promise<Snapshot>;
   status: (status: Status) => void;
@@ -106,9 +107,7 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
 
   const observer = new ResizeObserver(() => fit.fit());
   observer.observe(place);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const recolour = (): void => void (terminal.options.theme = colours());
-  dark.addEventListener("change", recolour);
+  const unheard = whenThemeChanges(() => (terminal.options.theme = colours()));
   const keep = (): void => sessionStorage.setItem(key(options.session), JSON.stringify(channel.memory()));
   window.addEventListener("pagehide", keep);
   terminal.focus();
@@ -128,7 +127,7 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
     close: () => {
       keep();
       window.removeEventListener("pagehide", keep);
-      dark.removeEventListener("change", recolour);
+      unheard();
       observer.disconnect();
       channel.leave();
       terminal.dispose();
