@@ -15,13 +15,14 @@ impl Lifecycle {
     /// The decisions that match and that the caller may know of, newest first.
     ///
     /// Those are their own, those about sessions that they may see, and all
-    /// of them for whoever administers the gateway.
+    /// of them for whoever administers the gateway; whether they are all is
+    /// told too.
     pub async fn decisions(
         &self,
         asker: &Asker,
         filter: &DecisionFilter,
         (limit, token): (usize, Option<String>),
-    ) -> Result<Page<DecisionRecord>, ApiError> {
+    ) -> Result<(Page<DecisionRecord>, bool), ApiError> {
         let (limit, all) = (limit.clamp(1, 200), self.may_administer(asker));
         let mut visible = HashMap::new();
         let (mut token, mut rows, mut looked_at) = (token, Vec::new(), 0);
@@ -35,7 +36,7 @@ impl Lifecycle {
             }
             token = page.next;
             if token.is_none() || rows.len() >= limit || looked_at >= LOOKED_AT_MAX {
-                return Ok(Page { rows, next: token });
+                return Ok((Page { rows, next: token }, all));
             }
         }
     }

@@ -1,5 +1,9 @@
 //! What a caller is shown: sessions, machines, their states.
 
+use std::sync::atomic::Ordering;
+
+use tokio::sync::watch;
+
 use super::Lifecycle;
 use super::admission::Asker;
 use crate::error::{ApiError, Code};
@@ -59,6 +63,14 @@ impl Lifecycle {
                 return Ok(Page { rows, next: token });
             }
         }
+    }
+
+    /// Tells when a list of sessions has to be looked at again.
+    ///
+    /// Only of what this node does; None once it is being stopped.
+    pub fn session_changes(&self) -> Option<watch::Receiver<u64>> {
+        let stopping = self.draining.load(Ordering::Acquire);
+        (!stopping).then(|| self.rooms.registry.changes())
     }
 
     /// One session, if the caller may see it.

@@ -49,6 +49,7 @@ impl Registry {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
+        self.has_changed();
         Ok(())
     }
 

@@ -34,7 +34,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub use config::{AtLimit, LogClass, ShipperConfig};
 pub use error::{ShipperError, Trouble};
 pub use policy::PolicyEvent;
-pub use read_back::{Copy, Reader};
+pub use read_back::{Copy, LogStream, Reader};
 pub use rebuild::RebuildError;
 
 use crate::broker::BrokerConfig;

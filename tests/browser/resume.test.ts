@@ -31,7 +31,8 @@ for (const how of ["SIGTERM", "SIGKILL"] as const) {
   test(`a gateway that ends by ${how} and is started again goes on with the same shell`, async ({ page }) => {
     await signIn(page);
     const tab = await shell(page);
-    await type(tab, "ME=$BASHPID; for i in $(seq 1 200); do echo line-$i; sleep 0.02; done");
+    // Unechoed: what is typed meanwhile would stand between the lines.
+    await type(tab, "ME=$BASHPID; stty -echo; for i in $(seq 1 200); do echo line-$i; sleep 0.02; done; stty echo");
     await shows(tab, /^line-30$/m);
     await apart.end(how);
     await expect(lost(tab)).toBeVisible();
@@ -68,7 +69,7 @@ test("a network that is gone for twenty minutes ends nothing and repeats nothing
   await page.context().clock.install();
   await signIn(page);
   const tab = await shell(page);
-  await type(tab, "for i in $(seq 1 200); do echo line-$i; sleep 0.02; done");
+  await type(tab, "stty -echo; for i in $(seq 1 200); do echo line-$i; sleep 0.02; done; stty echo");
   await shows(tab, /^line-20$/m);
   await tab.context().setOffline(true);
   await expect(lost(tab)).toBeVisible();

@@ -163,12 +163,16 @@ export async function call(method: string, path: string, body?: unknown, signal?
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "Unreachable", "The gateway cannot be reached. This page tries again by itself.");
+    throw unreachable();
   }
   if (answer.ok) return answer;
   const said = (await answer.json().catch(() => ({}))) as { error?: string; message?: string };
   if (answer.status === 401) signedOut();
   throw new ApiError(answer.status, said.error ?? "", said.message ?? `The gateway answered ${answer.status}.`);
+}
+
+export function unreachable(): ApiError {
+  return new ApiError(0, "Unreachable", "The gateway cannot be reached. This page tries again by itself.");
 }
 
 export function query(values: Record<string, string | number | boolean | null | undefined>): string {
