@@ -258,7 +258,7 @@ async fn who_asks_why_is_told_nothing_that_an_earnest_question_would_not_tell() 
     assert_eq!((&told["allowed"], &told["hints"]), (&json!(false), &json!(["ask from another network"])));
     assert_eq!(browser.post("/access", &json!({"Target": BRIEF})).await.ok()["hints"], told["hints"]);
     let keys: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["allowed", "hints", "obligations", "policies", "sentence"]);
+    assert_eq!(keys, ["allowed", "sentence", "policies", "obligations", "hints"]);
     for secret in ["198.51", "getTag", "hasTag", "developers\"", ".cedar", "when"] {
         assert!(!denied.text().contains(secret), "{secret} in {}", denied.text());
     }

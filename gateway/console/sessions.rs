@@ -80,11 +80,16 @@ pub(super) async fn start(State(console): Shared, visitor: Visitor, request: Req
     Ok(Json(ticket_json(Some(&ticket))))
 }
 
-/// `POST sessions/{id}/resume`: a fresh token, none if it is over.
+/// `POST sessions/{id}/resume`: a fresh token, none if it is over; and
+/// whether there was a client before.
 pub(super) async fn resume(State(console): Shared, visitor: Visitor, Path(id): Path<String>) -> Answer {
     let id = noun(SessionId::parse(&id))?;
     let ticket = console.lifecycle.resume(&visitor.asker, &id).await?;
-    Ok(Json(ticket_json(ticket.as_ref())))
+    let mut json = ticket_json(ticket.as_ref());
+    if let Some(object) = json.as_object_mut() {
+        object.insert("attached".to_owned(), console.lifecycle.was_attached(&id).into());
+    }
+    Ok(Json(json))
 }
 
 /// `POST sessions/{id}/end`: ends it, with the person's reason.

@@ -106,6 +106,20 @@ impl Lifecycle {
         u64::try_from(live.running(std::time::Instant::now()).idle.as_millis()).ok()
     }
 
+    /// Whether a running session has had a client, here or before.
+    pub fn was_attached(&self, id: &SessionId) -> bool {
+        self.live.get(id).is_some_and(|live| live.was_attached())
+    }
+
+    /// The numbers of the next output and input message of a running session.
+    ///
+    /// None if it is over, or if there was none since this process has it.
+    pub fn next_numbers(&self, id: &SessionId) -> (Option<i64>, Option<i64>) {
+        let live = self.live.get(id);
+        let counters = live.as_ref().map(|live| &live.counters);
+        (counters.and_then(|c| c.next_output()), counters.and_then(|c| c.next_input()))
+    }
+
     /// The machines that the caller may see.
     pub async fn instances(&self, asker: &Asker) -> Result<Vec<Instance>, ApiError> {
         let instances = self.rooms.broker.instances().await?;

@@ -22,6 +22,8 @@ export interface Ticket {
   session: string | null;
   token?: string;
   stream_url?: string;
+  /** Whether the session has had a client before. */
+  attached?: boolean;
 }
 
 export type Status =
@@ -63,7 +65,7 @@ export class Channel {
     private ticket: Ticket,
     size: Size,
     private readonly callbacks: Callbacks,
-    memory?: Memory & { clientId: string },
+    memory?: Memory & { clientId?: string },
   ) {
     this.clientId = memory?.clientId ?? crypto.randomUUID();
     const send = (raw: Uint8Array): void => {
