@@ -172,6 +172,7 @@ impl Gateway {
             lifecycle: Arc::clone(&lifecycle),
             metrics: Arc::clone(&metrics),
             origin: public_url.clone(),
+            console: config.console.enabled,
             shadows: Arc::clone(&shadows),
             recording_keys: recording_keys_json,
         });

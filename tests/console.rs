@@ -1,8 +1,11 @@
 //! The console's calls: who is let in by them, to what, and who is not.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Browser, Call, DEV, House, PROD, Terminal, code_of, enter, origin, until_some};
+use crate::support::{
+    BRIEF, Browser, Call, DEV, House, PROD, Terminal, code_of, enter, origin, until_some, within,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_signs_one_browser_in_once_as_who_was_proved() {
@@ -179,4 +182,191 @@ async fn a_recording_is_shown_in_scenes_found_in_and_verified() {
     let chain = browser.get(&format!("{path}/chain")).await.ok();
     assert_eq!(chain["decision"]["session"], Value::Null, "it came before the session");
     assert_eq!(chain["decision"]["allowed"], true);
+}
+
+/// A policy with things to hide: a network, a tag and a machine.
+const SECRETIVE: &str = r#"
+@id("office-only")
+@message("brief machines are opened from the office")
+forbid (principal, action == Postern::Action::"startShell", resource is Postern::Instance)
+when { resource.hasTag("env") && resource.getTag("env") == "brief" }
+unless { context has sourceIp && context.sourceIp.isInRange(ip("198.51.100.0/24")) };
+
+@id("not-shown")
+forbid (principal in Postern::Group::"developers", action == Postern::Action::"listTargets", resource is Postern::Instance)
+when { resource.hasTag("env") && resource.getTag("env") == "prod" };
+
+@id("admins")
+permit (principal in Postern::Group::"auditors", action == Postern::Action::"administer", resource);
+"#;
+
+async fn secretive_house() -> House {
+    House::with(|config| {
+        std::fs::write(config.policy.directory.join("secretive.cedar"), SECRETIVE).unwrap();
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_why_is_told_nothing_that_an_earnest_question_would_not_tell() {
+    let house = secretive_house().await;
+    let alice = house.alice().await;
+    let browser = Browser::of(&house, &alice).await;
+    let ask = async |form: Value| browser.post("/explain", &form).await;
+    let denied = ask(json!({"action": "startShell", "resource": BRIEF})).await;
+    let told = denied.ok();
+    assert_eq!((&told["allowed"], &told["hints"]), (&json!(false), &json!(["ask from another network"])));
+    assert_eq!(browser.post("/access", &json!({"Target": BRIEF})).await.ok()["hints"], told["hints"]);
+    let keys: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["allowed", "sentence", "policies", "obligations", "hints"]);
+    for secret in ["198.51", "getTag", "hasTag", "developers\"", ".cedar", "when"] {
+        assert!(!denied.text().contains(secret), "{secret} in {}", denied.text());
+    }
+    // Under other circumstances the answers would tell what policies say of those.
+    for made_up in [
+        json!({"source_ip": "198.51.100.7"}),
+        json!({"at": "2026-11-30T08:00:00Z"}),
+        json!({"mfa": true}),
+        json!({"who": "arn:aws:iam::111122223333:user/bob"}),
+        json!({"who": "group:auditors"}),
+    ] {
+        let mut form = json!({"action": "startShell", "resource": BRIEF});
+        form.as_object_mut().unwrap().extend(made_up.as_object().unwrap().clone());
+        let answer = ask(form).await;
+        assert_eq!(answer.status, 403, "{made_up}: {}", answer.text());
+    }
+    let own = json!({"who": "arn:aws:iam::111122223333:user/alice", "action": "startShell", "resource": DEV});
+    assert_eq!(ask(own).await.ok()["allowed"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_shown_is_explained_as_if_it_were_not_there() {
+    let house = secretive_house().await;
+    let (alice, bob) = (house.alice().await, house.sign_in("bob").await);
+    let (hers, his) = (Browser::of(&house, &alice).await, Browser::of(&house, &bob).await);
+    let message = async |resource: &str| {
+        let answer = hers.post("/explain", &json!({"action": "startShell", "resource": resource})).await;
+        assert_eq!(answer.status, 404, "{}", answer.text());
+        answer.message().replace(resource, "X")
+    };
+    assert_eq!(message(PROD).await, message("mi-0fffffffffffffff0").await);
+    assert_eq!(message("machine-prod").await, message("machine-none").await);
+    // Nor does it get hints by the way of starting a session there.
+    let access = hers.post("/access", &json!({"Target": PROD})).await.ok();
+    assert_eq!((&access["allowed"], &access["hints"]), (&json!(false), &json!([])));
+
+    let session = hers.post("/sessions", &json!({"Target": DEV})).await.ok()["session"].clone();
+    let end = json!({"action": "terminateSession", "resource": session});
+    assert_eq!(hers.post("/explain", &end).await.ok()["allowed"], true);
+    assert_eq!(his.post("/explain", &end).await.status, 404);
+    let replay = json!({"action": "replayRecording", "resource": session});
+    assert_eq!(his.post("/explain", &replay).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_administers_is_told_everything_of_anybody_and_is_on_record() {
+    let house = secretive_house().await;
+    let (alice, carol) = (house.alice().await, house.sign_in("carol").await);
+    Browser::of(&house, &alice).await.post("/sessions", &json!({"Target": DEV})).await.ok();
+    let browser = Browser::of(&house, &carol).await;
+    let ask = async |who: &str, more: Value| {
+        let mut form = json!({"who": who, "action": "startShell", "resource": BRIEF});
+        form.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        browser.post("/explain", &form).await
+    };
+    let her_arn = "arn:aws:iam::111122223333:user/alice";
+    let told = ask(her_arn, json!({})).await.ok();
+    assert_eq!(told["known"], "as they were when they last asked for anything");
+    let by = &told["whole"]["decided_by"][0];
+    assert_eq!(
+        (&by["id"], &by["file"], &by["line"]),
+        (&json!("office-only"), &json!("secretive.cedar"), &json!(2))
+    );
+    assert!(by["needs"].as_array().unwrap().iter().any(|need| need["holds"] == true), "{by}");
+    assert_eq!(told["whole"]["changes"][0], json!(["ask from 198.51.100.0/24"]));
+    let office = ask(her_arn, json!({"source_ip": "198.51.100.7"})).await.ok();
+    assert_eq!(office["whole"]["allowed"], true, "{office}");
+    // Somebody who has never asked, a group, and nobody at all.
+    let stranger = ask("zoe@example.com", json!({"resource": DEV})).await.ok();
+    assert_eq!(
+        (&stranger["whole"]["allowed"], &stranger["whole"]["nearest"][0]["needs"][0]["holds"]),
+        (&json!(false), &json!(false))
+    );
+    let group = ask("group:developers", json!({"resource": DEV})).await.ok();
+    assert_eq!(group["whole"]["allowed"], true, "{group}");
+    for (refused, why) in [
+        (ask("group:nowhere", json!({"resource": DEV})).await, "there is no group \"nowhere\""),
+        (ask("zoe", json!({})).await, "ARN or e-mail address"),
+        (ask(her_arn, json!({"document": "AWS-StartSSHSession"})).await, "is for startSsh"),
+    ] {
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert!(refused.message().contains(why), "{}", refused.text());
+    }
+    // Who is revoked is out whatever policy says.
+    let body = json!({"what": "principal", "which": her_arn});
+    carol.call(Call::post("/v1/revocations", &body)).await.ok();
+    let out = ask(her_arn, json!({"resource": DEV})).await.ok();
+    assert!(out["shut_out"].as_str().unwrap().contains("revoked"), "{out}");
+    let asked =
+        browser.get("/decisions?owner=arn:aws:sts::111122223333:assumed-role/Auditor/carol").await.ok();
+    assert!(
+        asked["decisions"].as_array().unwrap().iter().any(|row| row["action"] == "administer"),
+        "{asked}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_of_sessions_comes_by_itself_until_somebody_signs_out() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let (watching, other) = (Browser::of(&house, &alice).await, Browser::of(&house, &alice).await);
+    let mut list = house.door.connect().await;
+    let call = Call::get("/console/api/session-list?state=active").with("cookie", &watching.cookie);
+    list.write_all(&call.bytes(&house.door)).await.unwrap();
+    let mut heard = String::new();
+    until_heard(&mut list, &mut heard, "\"sessions\":[]").await;
+    let session = other.post("/sessions", &json!({"Target": DEV})).await.ok()["session"].clone();
+    let id = session.as_str().unwrap();
+    until_heard(&mut list, &mut heard, &format!("\"id\":\"{id}\"")).await;
+    other.post(&format!("/sessions/{id}/end"), &json!({})).await.ok();
+    until_heard(&mut list, &mut heard, "\"sessions\":[]").await;
+    other.post("/sign-out", &json!({"everywhere": true})).await.ok();
+    let mut rest = Vec::new();
+    within("the end of the list", list.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&rest));
+}
+
+/// Reads until what came last says so, and forgets it.
+async fn until_heard(list: &mut (impl AsyncRead + Unpin), heard: &mut String, what: &str) {
+    heard.clear();
+    while !heard.contains(what) {
+        let mut bytes = [0; 4096];
+        let count = within(what, list.read(&mut bytes)).await.unwrap();
+        assert!(count > 0, "the list ended before it said {what}: {heard}");
+        heard.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_output_lies_is_told_to_who_may_replay_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().display().to_string();
+    let house = House::with(|config| config.archive.location = Some(archive.clone())).await;
+    let (alice, bob) = (house.alice().await, house.sign_in("bob").await);
+    let (hers, his) = (Browser::of(&house, &alice).await, Browser::of(&house, &bob).await);
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    let path = format!("/sessions/{}/places", terminal.session);
+    let location = until_some("the archived recording", || async {
+        hers.get(&path).await.ok()["archive"]["location"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert_eq!(location, format!("{archive}/recordings/{}.cast.zst", terminal.session));
+    assert!(std::fs::exists(&location).unwrap());
+    assert_eq!(hers.get(&path).await.ok()["log"], Value::Null, "nothing is shipped");
+    for refused in [his.get(&path).await, hers.get("/sessions/nobody-abc/places").await] {
+        assert_eq!(refused.status, 403, "{}", refused.text());
+        assert!(!refused.text().contains(&archive));
+    }
 }

@@ -28,7 +28,12 @@ struct Browser {
 
 impl Browser {
     async fn begin(house: &House) -> Self {
-        let answer = Call::get("/v1/login/oidc?return_to=/console").send(&house.door).await;
+        Self::to(house, "/console").await
+    }
+
+    /// The same, on the way to a page.
+    async fn to(house: &House, page: &str) -> Self {
+        let answer = Call::get(&format!("/v1/login/oidc?return_to={page}")).send(&house.door).await;
         assert_eq!(answer.status, 303, "{}", answer.text());
         let raw = |name: &str| raw_header(&answer, name);
         Self { location: raw("location"), cookie: raw("set-cookie").split(';').next().unwrap().to_owned() }
@@ -78,6 +83,41 @@ async fn a_browser_signs_in_once_with_what_it_began() {
     assert_eq!((&me["name"], &me["arn"]), (&json!("alice"), &json!(format!("{}|00u1alice", provider.url))));
     assert!(!is_signed_in(&browser.back(&house, &query).await), "a sign-in was good twice");
     assert_eq!(provider.set(|script| script.asked.len()), 1, "the provider was asked about a replay");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_comes_back_to_the_page_that_it_asked_for_and_to_no_other_site() {
+    let provider = Provider::start().await;
+    let house = house(&provider, |_| {}).await;
+    for (asked, on) in [
+        ("/console/sessions/a-1%3Ft=7", "?to=%2Fconsole%2Fsessions%2Fa-1%3Ft%3D7"),
+        ("/console/", ""),
+        ("/metrics", ""),
+        ("https://evil.example/console/", ""),
+        ("//evil.example/console/", ""),
+        ("/%5Cevil.example", ""),
+    ] {
+        let browser = Browser::to(&house, asked).await;
+        let answer = browser.back(&house, &provider.authorize(&browser.location)).await;
+        let location = raw_header(&answer, "location");
+        assert!(location.starts_with(&format!("{}/console/enter{on}#", house.url())), "{asked}: {location}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_console_a_browser_is_told_so_before_it_signs_in() {
+    let provider = Provider::start().await;
+    let house = House::with(|config| {
+        config.identity.oidc = Some(OidcConfig::new(&provider.url, CLIENT.0));
+        config.console.enabled = false;
+    })
+    .await;
+    let answer = Call::get("/v1/login/oidc?return_to=/console/").send(&house.door).await;
+    assert_eq!(answer.status, 404);
+    assert!(answer.text().contains("has switched the console off"), "{}", answer.text());
+    let alice = house.alice().await;
+    let link = alice.call(Call::post("/v1/login/browser", &json!({}))).await;
+    assert!(link.text().contains("has switched the console off"), "{}", link.text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,6 +22,7 @@ use ring::digest::{Context, SHA256};
 
 pub use config::{ArchiveConfig, LockMode};
 pub use manifest::{Manifest, Origin};
+pub use place::Whereabouts;
 pub use verify::Finding;
 
 use self::place::Place;
@@ -124,6 +125,11 @@ impl Archive {
         self.place.put_file(&object(&session), path, bytes).await?;
         self.place.put(&manifest_object(&session), manifest.to_json().into()).await?;
         Ok(manifest)
+    }
+
+    /// Where a session's recording is, or would be.
+    pub fn whereabouts(&self, session: &SessionId) -> Whereabouts {
+        self.place.whereabouts(&object(session))
     }
 
     /// The manifest of a session's recording, if it is archived.

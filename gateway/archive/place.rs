@@ -2,7 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use bytes::BytesMut;
 use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderValue};
-use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, Checksum};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, Checksum};
 use object_store::client::{HttpClient, HttpConnector};
 use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
@@ -33,6 +33,24 @@ const PART: u64 = 16 * 1024 * 1024;
 const RETRY_WITHIN: Duration = Duration::from_secs(20);
 /// Times that one call is tried again.
 const RETRIES: usize = 3;
+
+/// Where one object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// A file of this machine, or of a share.
+    File(PathBuf),
+    /// An object in S3.
+    Object {
+        /// Its bucket.
+        bucket: String,
+        /// Its key, prefix included.
+        key: String,
+        /// The bucket's region.
+        region: String,
+        /// S3, if not at AWS's usual address.
+        endpoint_url: Option<String>,
+    },
+}
 
 /// Where objects are.
 #[derive(Debug)]
@@ -78,6 +96,20 @@ impl Place {
     /// What the operator calls it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where an object is, for people.
+    pub fn whereabouts(&self, name: &str) -> Whereabouts {
+        let said = |bucket: &Bucket, key| bucket.builder.get_config_value(&key);
+        match &self.store {
+            Store::Directory(_) => Whereabouts::File(FilePath::new(&self.name).join(name)),
+            Store::Bucket(bucket) => Whereabouts::Object {
+                bucket: said(bucket, AmazonS3ConfigKey::Bucket).unwrap_or_default(),
+                key: self.path(name).to_string(),
+                region: said(bucket, AmazonS3ConfigKey::Region).unwrap_or_default(),
+                endpoint_url: said(bucket, AmazonS3ConfigKey::Endpoint),
+            },
+        }
     }
 
     /// The error of a call, without anything a log must not have.

@@ -37,9 +37,8 @@ pub(super) async fn decisions(
         ..DecisionFilter::default()
     };
     let page = (wanted.limit.unwrap_or(50), wanted.token);
-    let page = console.lifecycle.decisions(&visitor.asker, &filter, page).await?;
+    let (page, all) = console.lifecycle.decisions(&visitor.asker, &filter, page).await?;
     let rows: Vec<Value> = page.rows.iter().map(decision_json).collect();
-    let all = console.lifecycle.may_administer(&visitor.asker);
     Ok(Json(json!({"decisions": rows, "next": page.next, "all": all})))
 }
 

@@ -23,6 +23,8 @@ use crate::transcript::{parse_size, sane_size, terminal};
 
 /// The recorder flushes every second; one that is slow is not waited for.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(3);
+/// After this long what came before has been flushed.
+const FLUSHED: Duration = Duration::from_millis(1200);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(150);
 
@@ -59,14 +61,16 @@ pub(super) async fn watch(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Before {
-    before: i64,
+    before: Option<i64>,
 }
 
 /// `GET sessions/{id}/screen`: what it showed before an output message.
 ///
 /// A page that was loaded anew knows which message it expects, not what its
 /// terminal showed. The recording has everything that was acknowledged, and a
-/// second later it can be read.
+/// second later it can be read. A page that knows nothing, because the one
+/// before was closed, is told what that one had acknowledged, and which numbers
+/// come next.
 pub(super) async fn screen(
     State(console): Shared,
     visitor: Visitor,
@@ -76,7 +80,10 @@ pub(super) async fn screen(
     let id = noun(SessionId::parse(&id))?;
     let mut following = console.lifecycle.follow(&visitor.asker, &id).await?;
     let mut screen = None;
-    let until = Instant::now() + FLUSHED_WITHIN;
+    let (next_output, next_input) = console.lifecycle.next_numbers(&id);
+    let before = before.or(next_output);
+    let until = Instant::now() + if before.is_some() { FLUSHED_WITHIN } else { FLUSHED };
+    let before = before.unwrap_or(i64::MAX);
     loop {
         read_so_far(&mut following, &mut screen, before).await?;
         let has_all = screen.as_ref().is_some_and(|screen| screen.next >= before);
@@ -85,7 +92,12 @@ pub(super) async fn screen(
         }
         tokio::time::sleep(LOOK).await;
     }
-    screen.map(|screen| Json(screen.json())).ok_or(ConsoleError::NotFound)
+    let mut json = screen.map(|screen| screen.json()).ok_or(ConsoleError::NotFound)?;
+    if let Some(object) = json.as_object_mut() {
+        object.insert("next_output".to_owned(), json!(next_output));
+        object.insert("next_input".to_owned(), json!(next_input));
+    }
+    Ok(Json(json))
 }
 
 /// Reads the lines that are there, up to an output message.

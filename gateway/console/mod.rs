@@ -5,10 +5,13 @@
 //! terminal in a page is an ordinary client of the stream URL.
 
 mod answer;
+mod changes;
 mod config;
 mod decisions;
+mod explain;
 mod live;
 mod pages;
+mod places;
 mod policies;
 mod recordings;
 mod replays;
@@ -31,6 +34,7 @@ use crate::recorder::PublicKey;
 
 pub use config::{ConsoleConfig, People};
 
+use changes::Followers;
 use replays::Replays;
 
 /// Everything that the pages and their calls need.
@@ -41,6 +45,7 @@ pub struct Console {
     people: Option<People>,
     provider: bool,
     replays: Replays,
+    followers: Followers,
 }
 
 impl Console {
@@ -58,7 +63,8 @@ impl Console {
         }
         let replays = Replays::new(folder);
         let (people, provider) = (config.people, config.provider);
-        Arc::new(Self { lifecycle, origin, keys, people, provider, replays })
+        let followers = Followers::default();
+        Arc::new(Self { lifecycle, origin, keys, people, provider, replays, followers })
     }
 }
 
@@ -76,7 +82,9 @@ pub fn routes(console: Arc<Console>) -> Router {
         .route("/targets", get(targets::targets))
         .route("/access", post(targets::access))
         .route("/sessions", get(sessions::sessions).post(sessions::start))
+        .route("/session-list", get(changes::follow))
         .route("/sessions/{session}", get(sessions::session))
+        .route("/sessions/{session}/places", get(places::places))
         .route("/sessions/{session}/resume", post(sessions::resume))
         .route("/sessions/{session}/end", post(sessions::end))
         .route("/sessions/{session}/chain", get(decisions::chain))
@@ -91,6 +99,7 @@ pub fn routes(console: Arc<Console>) -> Router {
         .route("/search", post(recordings::search))
         .route("/decisions", get(decisions::decisions))
         .route("/policies", get(policies::policies))
+        .route("/explain", post(explain::explain))
         .fallback(answer::not_found);
     let pages = Router::new()
         .nest("/api", api)

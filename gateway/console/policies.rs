@@ -18,14 +18,13 @@ const FILES_MAX: usize = 200;
 
 /// `GET policies`: the folder's files, and whether they are in force.
 pub(super) async fn policies(State(console): Shared, visitor: Visitor) -> Answer {
-    let administers = console.lifecycle.may_administer(&visitor.asker);
-    let standing = console.lifecycle.policies();
-    let set = standing.set();
-    let in_force = json!({"policies": set.len(), "digest": set.digest()});
-    if !administers {
+    if !console.lifecycle.may_administer(&visitor.asker) {
         let sentence = "only who administers this gateway sees its policy files";
         return Err(ApiError::new(Code::AccessDenied, Blame::Policy, sentence).into());
     }
+    let standing = console.lifecycle.policies();
+    let set = standing.set();
+    let in_force = json!({"policies": set.len(), "digest": set.digest()});
     let folder = standing.folder().to_owned();
     let digest = set.digest().to_owned();
     let read = tokio::task::spawn_blocking(move || state_of(&folder, &digest)).await;

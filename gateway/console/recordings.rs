@@ -24,6 +24,8 @@ use crate::session::SessionId;
 
 /// Lines that a search in one recording gives at the most.
 const FOUND_MAX: usize = 200;
+/// Connections of a port session that are shown: the last ones.
+const CONNECTIONS_MAX: usize = 500;
 /// Longest text that is looked for in one, bytes.
 const TEXT_MAX: usize = 200;
 /// Pieces of a download that wait for the browser.
@@ -58,13 +60,17 @@ pub(super) async fn find(
     Ok(Json(json!({"lines": found, "more": found.len() == FOUND_MAX})))
 }
 
-/// `GET sessions/{id}/connections`: what a port session carried.
+/// `GET sessions/{id}/connections`: what a port session carried at last.
 pub(super) async fn connections(State(console): Shared, visitor: Visitor, Path(id): Path<String>) -> Answer {
     let opened = console.opened(&visitor, &noun(SessionId::parse(&id))?).await?;
     let table = on_thread(move || {
         let mut timeline = Timeline::open(&opened.path)?;
         match holds_flows(timeline.header()) {
-            true => flow_table(&mut timeline).map(|(table, _)| Some(table)),
+            true => flow_table(&mut timeline).map(|(mut table, _)| {
+                let early = table.connections.len().saturating_sub(CONNECTIONS_MAX);
+                table.omitted += table.connections.drain(..early).count() as u64;
+                Some(table)
+            }),
             false => Ok(None),
         }
     });

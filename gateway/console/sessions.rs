@@ -37,18 +37,32 @@ pub(super) async fn sessions(
     visitor: Visitor,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let invalid = |sentence: &str| ConsoleError::from(ApiError::client(Code::Validation, sentence));
-    let span = span(wanted.state.as_deref())?;
-    let state = match wanted.status.as_deref() {
-        None => None,
-        Some(word) => Some(Stage::parse(word).ok_or_else(|| invalid("the status is not one of SSM's"))?),
-    };
-    let target = wanted.target.as_deref().map(Target::parse).transpose();
-    let filter = Filter { span, state, target: noun(target)?, owner: wanted.owner, ..Filter::default() };
-    let query = SessionQuery { filter, limit: wanted.limit.unwrap_or(50), token: wanted.token };
+    Ok(Json(page(&console, &visitor, wanted.query()?).await?))
+}
+
+impl Wanted {
+    pub(super) fn query(self) -> Result<SessionQuery, ConsoleError> {
+        let invalid = |sentence: &str| ConsoleError::from(ApiError::client(Code::Validation, sentence));
+        let span = span(self.state.as_deref())?;
+        let state = match self.status.as_deref() {
+            None => None,
+            Some(word) => Some(Stage::parse(word).ok_or_else(|| invalid("the status is not one of SSM's"))?),
+        };
+        let target = self.target.as_deref().map(Target::parse).transpose();
+        let filter = Filter { span, state, target: noun(target)?, owner: self.owner, ..Filter::default() };
+        Ok(SessionQuery { filter, limit: self.limit.unwrap_or(50), token: self.token })
+    }
+}
+
+/// One page of the list.
+pub(super) async fn page(
+    console: &Console,
+    visitor: &Visitor,
+    query: SessionQuery,
+) -> Result<Value, ConsoleError> {
     let page = console.lifecycle.sessions(&visitor.asker, query).await?;
-    let rows: Vec<Value> = page.rows.iter().map(|record| row(&console, record, &visitor)).collect();
-    Ok(Json(json!({"sessions": rows, "next": page.next})))
+    let rows: Vec<Value> = page.rows.iter().map(|record| row(console, record, visitor)).collect();
+    Ok(json!({"sessions": rows, "next": page.next}))
 }
 
 /// `GET sessions/{id}`: all that is known of one.
@@ -66,11 +80,16 @@ pub(super) async fn start(State(console): Shared, visitor: Visitor, request: Req
     Ok(Json(ticket_json(Some(&ticket))))
 }
 
-/// `POST sessions/{id}/resume`: a fresh token, none if it is over.
+/// `POST sessions/{id}/resume`: a fresh token, none if it is over; and
+/// whether there was a client before.
 pub(super) async fn resume(State(console): Shared, visitor: Visitor, Path(id): Path<String>) -> Answer {
     let id = noun(SessionId::parse(&id))?;
     let ticket = console.lifecycle.resume(&visitor.asker, &id).await?;
-    Ok(Json(ticket_json(ticket.as_ref())))
+    let mut json = ticket_json(ticket.as_ref());
+    if let Some(object) = json.as_object_mut() {
+        object.insert("attached".to_owned(), console.lifecycle.was_attached(&id).into());
+    }
+    Ok(Json(json))
 }
 
 /// `POST sessions/{id}/end`: ends it, with the person's reason.

@@ -8,6 +8,7 @@ use super::Shared;
 use super::answer::{Answer, body};
 use super::visitor::Visitor;
 use crate::front_door::session_request;
+use crate::policy::Decision;
 use crate::session::Instance;
 
 /// `GET targets`: those that policy shows to this person.
@@ -18,16 +19,23 @@ pub(super) async fn targets(State(console): Shared, visitor: Visitor) -> Answer 
     Ok(Json(json!({ "targets": targets })))
 }
 
-/// `POST access`: the answer that starting such a session would get.
+/// `POST access`: the answer that starting such a session would get, and
+/// what its person could do for another one.
 pub(super) async fn access(State(console): Shared, visitor: Visitor, request: Request) -> Answer {
     let request = session_request(body(request).await?)?;
-    let decision = console.lifecycle.would_admit(&visitor.asker, &request).await?;
-    Ok(Json(json!({
+    let (decision, hints) = console.lifecycle.would_admit_or_hint(&visitor.asker, &request).await?;
+    Ok(Json(own_answer(&decision, hints.as_deref())))
+}
+
+/// What somebody is told of a question about themselves.
+pub(super) fn own_answer(decision: &Decision, hints: Option<&[&'static str]>) -> Value {
+    json!({
         "allowed": decision.allowed,
         "sentence": decision.sentence,
         "policies": decision.policies,
         "obligations": decision.obligations,
-    })))
+        "hints": hints,
+    })
 }
 
 fn instance_json(instance: &Instance) -> Value {

@@ -68,8 +68,7 @@ pub(super) async fn decisions(
         until_ms: query.until_ms,
     };
     let page = (query.limit.unwrap_or(LIMIT), query.token);
-    let page = front.lifecycle.decisions(&call.asker, &filter, page).await?;
-    let all = front.lifecycle.may_administer(&call.asker);
+    let (page, all) = front.lifecycle.decisions(&call.asker, &filter, page).await?;
     Ok(Told(json!({"decisions": page.rows, "next": page.next, "all": all})))
 }
 

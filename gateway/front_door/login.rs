@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use form_urlencoded::byte_serialize;
 use serde::Deserialize;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -15,6 +16,9 @@ use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::{Issued, StsProof, Use};
 use crate::session::Principal;
+
+/// Where the console's pages are.
+const PAGES: &str = "/console/";
 
 /// `GET /v1/login/challenge`: 32 bytes to sign, once, within 2 minutes.
 pub(super) async fn challenge(State(front): State<Arc<Front>>, Extension(peer): Extension<Peer>) -> Response {
@@ -78,7 +82,7 @@ pub(super) async fn browser(State(front): State<Arc<Front>>, call: Call) -> Answ
         let sentence = "this request was used before; sign a new one";
         return Err(ApiError::client(Code::InvalidSignature, sentence).into());
     }
-    let (url, until_ms) = link(&front, &call.asker.principal, call.caller.expires_at).await?;
+    let (url, until_ms) = link(&front, &call.asker.principal, call.caller.expires_at, None).await?;
     Ok(Told(json!({"url": url, "until_ms": until_ms})))
 }
 
@@ -92,15 +96,27 @@ async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, Ap
 
 /// Where a browser is signed in once, and until when, ms since the Unix epoch.
 ///
-/// What follows the # stays in the browser: no log on the way has it.
+/// What follows the # stays in the browser: no log on the way has it. From
+/// there it goes on to `page`, if that is one of the console's.
 pub(super) async fn link(
     front: &Front,
     principal: &Principal,
     until: OffsetDateTime,
+    page: Option<&str>,
 ) -> Result<(String, u64), ApiError> {
+    need_console(front)?;
     let until_ms = unix_ms(until);
     let code = front.lifecycle.visit_code(principal, until_ms).await?;
-    Ok((format!("{}/console/enter#{code}", front.origin), until_ms))
+    let on = page.filter(|page| page.starts_with(PAGES) && *page != PAGES);
+    let on = on.map(|page| format!("?to={}", byte_serialize(page.as_bytes()).collect::<String>()));
+    Ok((format!("{}/console/enter{}#{code}", front.origin, on.unwrap_or_default()), until_ms))
+}
+
+/// Refuses what would lead to pages that are switched off.
+pub(super) fn need_console(front: &Front) -> Result<(), ApiError> {
+    let sentence = "this gateway has no pages for browsers: its operator has switched the console off \
+                    ([console] enabled); use the command line, `postern login` signs it in";
+    if front.console { Ok(()) } else { Err(ApiError::client(Code::DoesNotExist, sentence)) }
 }
 
 pub(super) fn refuse(front: &Front, error: &ApiError) -> Response {

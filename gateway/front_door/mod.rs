@@ -47,6 +47,8 @@ pub struct Front {
     pub shadows: Arc<Shadows>,
     /// What browsers call it: `https://host:port`, without a path.
     pub origin: String,
+    /// Whether there are pages for browsers.
+    pub console: bool,
     /// Public keys that recordings are signed with, as JSON.
     pub recording_keys: serde_json::Value,
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::call::{cookies, json as answer, read_body};
-use super::login::{answered, link, refuse};
+use super::login::{answered, link, need_console, refuse};
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::{Polled, Proven};
@@ -31,6 +31,9 @@ pub(super) async fn begin(
     Extension(peer): Extension<Peer>,
     RawQuery(query): RawQuery,
 ) -> Response {
+    if let Err(error) = need_console(&front) {
+        return page_refusal(&front, &error);
+    }
     let query = query.unwrap_or_default();
     let return_to = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "return_to");
     let return_to = return_to.map_or_else(|| "/".to_owned(), |(_, path)| path.into_owned());
@@ -107,7 +110,7 @@ pub(super) async fn device_keys(
 /// Its cookie is not set here: it is never sent along from another site, and
 /// the browser has just come from one.
 async fn entered(front: &Front, proven: &Proven) -> Result<Response, ApiError> {
-    let (url, _) = link(front, &proven.principal, proven.until).await?;
+    let (url, _) = link(front, &proven.principal, proven.until, Some(&proven.return_to)).await?;
     Ok(sent_on(&url, &forgotten()))
 }
 
@@ -116,6 +119,7 @@ fn page_refusal(front: &Front, error: &ApiError) -> Response {
     tracing::info!(code = error.code.as_str(), message = %error.message, "sign-in in a browser refused");
     let status = match error.code {
         Code::ServiceUnavailable | Code::InternalServerError => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DoesNotExist => StatusCode::NOT_FOUND,
         _ => StatusCode::FORBIDDEN,
     };
     page(status, format!("You are not signed in: {}.\n", error.message))

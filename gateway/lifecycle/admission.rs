@@ -1,9 +1,11 @@
 //! May they? Every question to the policy, written down before it counts.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use prometheus::IntGaugeVec;
 use time::OffsetDateTime;
+use tokio::sync::SemaphorePermit;
 
 use super::Lifecycle;
 use super::live::Live;
@@ -17,6 +19,9 @@ use crate::recorder::Recorder;
 use crate::registry::{DecisionRecord, SessionRecord, State};
 use crate::relay::Rules;
 use crate::session::{Instance, Principal, SessionId, SessionKind, SessionRequest, printable};
+
+/// How long somebody who asks why waits for others who do.
+const TURN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
@@ -59,38 +64,40 @@ impl Lifecycle {
         self.admit(asker, &start_question(asker, request, (instance, plan)), None).await
     }
 
-    /// Would the session start? Answers without opening anything.
-    pub async fn would_admit(&self, asker: &Asker, request: &SessionRequest) -> Result<Decision, ApiError> {
-        let (instance, plan) = self.subject_of(asker, request).await?;
-        Ok(self.decide(&start_question(asker, request, (&instance, &plan))))
-    }
-
     /// Would it start, and if not, what could the caller do so that it would?
     ///
-    /// In words that tell them nothing they do not know; none if nothing helps.
+    /// In words that tell them nothing they do not know; none if nothing
+    /// helps, `None` if nobody had the time to look. Of a machine that is not
+    /// shown to them they are told nothing.
     pub async fn would_admit_or_hint(
         &self,
         asker: &Asker,
         request: &SessionRequest,
-    ) -> Result<(Decision, Vec<&'static str>), ApiError> {
+    ) -> Result<(Decision, Option<Vec<&'static str>>), ApiError> {
         let (instance, plan) = self.subject_of(asker, request).await?;
         let question = start_question(asker, request, (&instance, &plan));
         let decision = self.decide(&question);
-        let hints = if decision.allowed { Vec::new() } else { self.hints(asker, &question).await };
+        let silent = decision.allowed || !self.may_list(asker, &instance);
+        let hints = if silent { Some(Vec::new()) } else { self.hints(asker, &question).await };
         Ok((decision, hints))
     }
 
-    async fn hints(&self, asker: &Asker, question: &Question<'_>) -> Vec<&'static str> {
+    pub(super) async fn hints(&self, asker: &Asker, question: &Question<'_>) -> Option<Vec<&'static str>> {
+        if self.revoked(question).is_some() {
+            return Some(Vec::new());
+        }
         // It is asked again up to some hundred times: not by many at once,
         // and not beside the relays.
-        let Ok(_turn) = self.searches.try_acquire() else { return Vec::new() };
-        if self.revoked(question).is_some() {
-            return Vec::new();
-        }
+        let _turn = self.turn_to_search().await?;
         let (set, inquiry) = (self.rooms.policy.set(), Inquiry::of(question));
         let (principal, now) = (asker.principal.clone(), OffsetDateTime::now_utc());
         let hints = tokio::task::spawn_blocking(move || set.hints(&inquiry.question(&principal), now));
-        hints.await.unwrap_or_default()
+        hints.await.ok()
+    }
+
+    /// A place among the searches, waited for a little.
+    pub(super) async fn turn_to_search(&self) -> Option<SemaphorePermit<'_>> {
+        tokio::time::timeout(TURN_WITHIN, self.searches.acquire()).await.ok()?.ok()
     }
 
     /// May they do this to a running session?
@@ -261,7 +268,7 @@ fn start_question<'a>(
     }
 }
 
-fn from(asker: &Asker) -> Asked<'static> {
+pub(super) fn from(asker: &Asker) -> Asked<'static> {
     Asked { source_ip: Some(asker.source_ip), ..Asked::default() }
 }
 

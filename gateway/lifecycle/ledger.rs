@@ -40,13 +40,14 @@ impl Readers {
 impl Lifecycle {
     /// The decisions that match and that the caller may know of, newest first.
     ///
-    /// A page may be short or empty and yet not be the last one.
+    /// A page may be short or empty and yet not be the last one. Whether it was
+    /// all of them that were looked at, as for who administers, is told too.
     pub async fn decisions(
         &self,
         asker: &Asker,
         filter: &DecisionFilter,
         (limit, token): (usize, Option<String>),
-    ) -> Result<Page<DecisionRecord>, ApiError> {
+    ) -> Result<(Page<DecisionRecord>, bool), ApiError> {
         let (limit, all) = (limit.clamp(1, 200), self.may_administer(asker));
         let now = Instant::now();
         if all && filter.owner.as_ref() != Some(&asker.principal.arn) {
@@ -68,7 +69,7 @@ impl Lifecycle {
             }
             token = page.next;
             if token.is_none() || rows.len() >= limit || looked_at >= LOOKED_AT_MAX {
-                return Ok(Page { rows, next: token });
+                return Ok((Page { rows, next: token }, all));
             }
         }
     }

@@ -1,5 +1,9 @@
 //! What a caller is shown: sessions, machines, their states.
 
+use std::sync::atomic::Ordering;
+
+use tokio::sync::watch;
+
 use super::Lifecycle;
 use super::admission::Asker;
 use crate::error::{ApiError, Code};
@@ -61,6 +65,14 @@ impl Lifecycle {
         }
     }
 
+    /// Tells when a list of sessions has to be looked at again.
+    ///
+    /// Only of what this node does; None once it is being stopped.
+    pub fn session_changes(&self) -> Option<watch::Receiver<u64>> {
+        let stopping = self.draining.load(Ordering::Acquire);
+        (!stopping).then(|| self.rooms.registry.changes())
+    }
+
     /// One session, if the caller may see it.
     pub async fn session(&self, asker: &Asker, id: &SessionId) -> Result<SessionRecord, ApiError> {
         if let Some(mut record) = self.registered(id).await?
@@ -92,6 +104,20 @@ impl Lifecycle {
     pub fn idle_ms(&self, id: &SessionId) -> Option<u64> {
         let live = self.live.get(id).filter(|live| !live.has_ended())?;
         u64::try_from(live.running(std::time::Instant::now()).idle.as_millis()).ok()
+    }
+
+    /// Whether a running session has had a client, here or before.
+    pub fn was_attached(&self, id: &SessionId) -> bool {
+        self.live.get(id).is_some_and(|live| live.was_attached())
+    }
+
+    /// The numbers of the next output and input message of a running session.
+    ///
+    /// None if it is over, or if there was none since this process has it.
+    pub fn next_numbers(&self, id: &SessionId) -> (Option<i64>, Option<i64>) {
+        let live = self.live.get(id);
+        let counters = live.as_ref().map(|live| &live.counters);
+        (counters.and_then(|c| c.next_output()), counters.and_then(|c| c.next_input()))
     }
 
     /// The machines that the caller may see.

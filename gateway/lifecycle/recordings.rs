@@ -10,7 +10,7 @@ use super::Lifecycle;
 use super::admission::Asker;
 use super::live::Live;
 use super::ports;
-use crate::archive::Reading;
+use crate::archive::{Reading, Whereabouts};
 use crate::asciicast::Header;
 use crate::broker::{ClientIds, Plan};
 use crate::error::{ApiError, Blame, Code};
@@ -20,7 +20,7 @@ use crate::registry::{Given, SessionRecord, State, Traffic};
 use crate::relay::{Carries, Ended};
 use crate::replay::Outline;
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
-use crate::shipper::{self, RebuildError, ShipperError};
+use crate::shipper::{self, LogStream, RebuildError, ShipperError};
 use crate::store::Found;
 
 /// The size of a terminal until the client says another.
@@ -40,6 +40,15 @@ pub enum RecordingFile {
     Archived(Reading),
     /// It was made again from what was shipped; a file for this caller.
     ReadBack(shipper::Copy),
+}
+
+/// Where the output of a session lies besides this gateway.
+#[derive(Debug)]
+pub struct Places {
+    /// Its log stream, if sessions are shipped.
+    pub log: Option<LogStream>,
+    /// Its recording in the archive, once it is there.
+    pub archive: Option<Whereabouts>,
 }
 
 impl Lifecycle {
@@ -76,6 +85,20 @@ impl Lifecycle {
     /// Whether the caller may replay a recording; not written down.
     pub async fn may_replay(&self, asker: &Asker, id: &SessionId) -> Result<bool, ApiError> {
         Ok(self.replayable(asker, id).await?.is_some())
+    }
+
+    /// Where a session's output lies besides this gateway, for who may replay it.
+    pub async fn places(&self, asker: &Asker, id: &SessionId) -> Result<Places, ApiError> {
+        if !self.may_replay(asker, id).await? {
+            let sentence = "where a recording lies is told to who may replay it";
+            return Err(ApiError::new(Code::AccessDenied, Blame::Policy, sentence));
+        }
+        let archived = self.kept(id).await?.archived.is_some();
+        let archive = self.rooms.archive.as_ref().filter(|_| archived);
+        Ok(Places {
+            log: self.rooms.shipper.as_ref().map(|shipper| shipper.reader().stream_of(id)),
+            archive: archive.map(|archive| archive.whereabouts(id)),
+        })
     }
 
     /// Where the scenes of a long recording begin, for who was admitted to it.

@@ -7,8 +7,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::situation::{Requested, Situation, uid_of, uid_text};
+use super::stranger::stranger;
 use super::{Action, Policy};
-use crate::session::{Document, Principal};
+use crate::session::Principal;
 
 /// The entities of a file, each principal with its groups.
 #[derive(Debug, Clone, Default)]
@@ -66,26 +67,28 @@ impl Company {
         self.entities.iter().find(called).and_then(uid_of)
     }
 
-    /// Adds somebody by ARN, with the groups that `groups.toml` gives them.
-    pub fn add_person(&mut self, policy: &Policy, arn: &str) -> Option<String> {
-        let parts: Vec<&str> = arn.splitn(6, ':').collect();
-        let ["arn", _, _, _, account, resource] = parts.as_slice() else { return None };
-        let name = resource.rsplit('/').next().unwrap_or(resource);
-        let role = resource.strip_prefix("assumed-role/").and_then(|rest| rest.split('/').next());
-        let partition = parts.get(1).copied().unwrap_or("aws");
-        let mut parents = vec![json!({"type": "Postern::Account", "id": account})];
-        parents.extend(role.map(
-            |role| json!({"type": "Postern::Role", "id": format!("arn:{partition}:iam::{account}:role/{role}")}),
-        ));
+    /// Adds somebody by ARN or address, with the groups of `groups.toml`.
+    pub fn add_person(&mut self, policy: &Policy, name: &str) -> Option<String> {
+        let person = stranger(name)?;
+        let mut parents = Vec::new();
+        if !person.account.is_empty() {
+            parents.push(json!({"type": "Postern::Account", "id": person.account}));
+        }
+        parents.extend(person.role_arn().map(|role| json!({"type": "Postern::Role", "id": role})));
         let mut entity = json!({
-            "uid": {"type": "Postern::User", "id": arn},
-            "attrs": {"arn": arn, "name": name, "account": account, "method": "sts_proof",
-                      "authenticatedAt": "1970-01-01T00:00:00Z"},
+            "uid": {"type": "Postern::User", "id": person.id},
+            "attrs": {"arn": person.arn, "name": person.name, "account": person.account,
+                      "method": person.method, "authenticatedAt": "1970-01-01T00:00:00Z"},
             "parents": parents, "tags": {},
         });
+        if let (Some(email), Some(attrs)) =
+            (&person.facts.email, entity.get_mut("attrs").and_then(Value::as_object_mut))
+        {
+            attrs.insert("email".to_owned(), email.clone().into());
+        }
         add_groups(&mut entity, policy);
         self.entities.push(entity);
-        Some(uid_text("Postern::User", arn))
+        Some(uid_text("Postern::User", name))
     }
 
     /// Adds a machine that no file describes.
@@ -189,13 +192,7 @@ fn context(action: Action, how: &Circumstances) -> Map<String, Value> {
     if !action.starts_session() {
         return context;
     }
-    let document = how.document.as_deref().unwrap_or(match action {
-        Action::StartCommand => "AWS-StartNonInteractiveCommand",
-        Action::StartSsh => "AWS-StartSSHSession",
-        Action::ForwardPort => "AWS-StartPortForwardingSession",
-        Action::ForwardPortToHost => "AWS-StartPortForwardingSessionToRemoteHost",
-        _ => Document::SHELL,
-    });
+    let document = how.document.as_deref().unwrap_or(action.usual_document());
     context.insert("document".to_owned(), json!({"type": "Postern::Document", "id": document}));
     context.extend(how.reason.clone().map(|reason| ("reason".to_owned(), reason.into())));
     if action == Action::StartCommand {

@@ -168,6 +168,14 @@ impl Groups {
         all.into_iter().filter_map(|index| self.names.get(index)).map(String::as_str).collect()
     }
 
+    /// A group and every one that it is in; nothing if there is none.
+    pub fn around(&self, name: &str) -> Vec<&str> {
+        let Some(index) = self.names.iter().position(|known| known == name) else { return Vec::new() };
+        let outer = self.within.get(index).into_iter().flatten().filter(|other| **other != index);
+        let outer = outer.filter_map(|index| self.names.get(*index));
+        self.names.get(index).into_iter().chain(outer).map(String::as_str).collect()
+    }
+
     /// Every ARN, in the words of the files, sorted.
     pub fn members(&self) -> Vec<String> {
         let patterns = self.patterns.iter().map(|(pattern, _)| pattern.0.join(":"));

@@ -46,6 +46,8 @@ mod situation;
 mod slices;
 /// The policy set in force.
 mod standing;
+/// Somebody of whom only a name is known.
+mod stranger;
 /// When does the folder change?
 mod watch;
 
@@ -70,6 +72,7 @@ pub use question::{Action, Asked, Question, Resource, Running};
 pub use reach::Reach;
 pub use situation::{Requested, Situation, uid_of, uid_text};
 pub use standing::Standing;
+pub use stranger::{nobody, stranger};
 pub use watch::Watch;
 
 /// A policy set that has passed every check.

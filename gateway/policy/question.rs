@@ -101,6 +101,17 @@ impl Action {
 }
 
 impl Action {
+    /// The document by which such a session is started if none is named.
+    pub fn usual_document(self) -> &'static str {
+        match self {
+            Self::StartCommand => "AWS-StartNonInteractiveCommand",
+            Self::StartSsh => "AWS-StartSSHSession",
+            Self::ForwardPort => "AWS-StartPortForwardingSession",
+            Self::ForwardPortToHost => "AWS-StartPortForwardingSessionToRemoteHost",
+            _ => Document::SHELL,
+        }
+    }
+
     /// Whether its context may say what a session did so far.
     pub(super) fn is_about_sessions(self) -> bool {
         !matches!(self, Self::ListTargets | Self::Administer)

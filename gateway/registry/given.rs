@@ -53,6 +53,7 @@ impl Registry {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
+        self.has_changed();
         Ok(())
     }
 

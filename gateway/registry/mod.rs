@@ -5,6 +5,7 @@
 //! begin: without a recorded decision the database takes no session.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use tokio::sync::watch;
 
 mod decisions;
 mod error;
@@ -62,6 +64,8 @@ pub struct RegistryConfig {
 pub struct Registry {
     writer: SqlitePool,
     reader: SqlitePool,
+    /// How often sessions or who is signed in changed by this node.
+    changes: Arc<watch::Sender<u64>>,
 }
 
 impl Registry {
@@ -73,7 +77,18 @@ impl Registry {
         let writer = pool(WRITERS).connect_with(options.clone()).await?;
         schema::migrate(&writer).await?;
         let reader = pool(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer, reader, changes: Arc::default() })
+    }
+
+    /// Tells of every change of sessions and of who is signed in.
+    ///
+    /// Only of those that this node makes: others have to be looked for.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn has_changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Whether a write would be taken now; `/readyz` asks this.

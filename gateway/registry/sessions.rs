@@ -59,6 +59,7 @@ impl Registry {
     /// Records a session; its decision must be recorded already.
     pub async fn add_session(&self, session: &SessionRecord) -> Result<(), RegistryError> {
         insert(session).execute(&self.writer).await?;
+        self.has_changed();
         Ok(())
     }
 
@@ -86,6 +87,7 @@ impl Registry {
             .bind(reason.filter(|_| state.is_ending()))
             .execute(&self.writer)
             .await?;
+        self.has_changed();
         Ok(done.rows_affected() == 1)
     }
 

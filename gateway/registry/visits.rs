@@ -105,6 +105,7 @@ impl Registry {
     /// Signs one browser out, on every node.
     pub async fn end_visit(&self, id: &str) -> Result<(), RegistryError> {
         sqlx::query("DELETE FROM visits WHERE id = $1").bind(id).execute(&self.writer).await?;
+        self.has_changed();
         Ok(())
     }
 
@@ -112,6 +113,7 @@ impl Registry {
     pub async fn end_visits_of(&self, principal_id: &str) -> Result<(), RegistryError> {
         let statement = "DELETE FROM visits WHERE principal_id = $1";
         sqlx::query(statement).bind(principal_id).execute(&self.writer).await?;
+        self.has_changed();
         Ok(())
     }
 }

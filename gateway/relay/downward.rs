@@ -71,6 +71,7 @@ where
             MessageType::Acknowledge => {
                 if let Ok(acknowledge) = Acknowledge::parse(message.payload()) {
                     self.tap.input_taken(acknowledge.sequence);
+                    self.outside.counters.input_taken(acknowledge.sequence);
                 }
                 self.pass_input_acknowledge(message.raw().clone());
                 Ok(())

@@ -1,6 +1,6 @@
 //! The relay's metrics with their labels resolved once, and byte counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
@@ -68,6 +68,10 @@ pub struct Counters {
     output: AtomicU64,
     opened: AtomicU64,
     ended: AtomicU64,
+    /// The number after the last input message that the agent took; 0: none.
+    taken: AtomicI64,
+    /// The number after the last output message that a client acknowledged.
+    shown: AtomicI64,
 }
 
 impl Counters {
@@ -95,6 +99,26 @@ impl Counters {
 
     pub(super) fn flow_ended(&self) {
         self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn input_taken(&self, sequence: i64) {
+        self.taken.fetch_max(sequence.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn output_shown(&self, sequence: i64) {
+        self.shown.fetch_max(sequence.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// The output message from which on no client has acknowledged any.
+    ///
+    /// As clients count; none if this process has heard of none.
+    pub fn next_output(&self) -> Option<i64> {
+        Some(self.shown.load(Ordering::Relaxed)).filter(|next| *next > 0)
+    }
+
+    /// The number of the next input message, if this process has seen one.
+    pub fn next_input(&self) -> Option<i64> {
+        Some(self.taken.load(Ordering::Relaxed)).filter(|next| *next > 0)
     }
 
     /// Connections of a port session that began so far.

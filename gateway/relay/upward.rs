@@ -105,6 +105,7 @@ where
             return;
         }
         let Some((owed, lost)) = self.output.acknowledged(acknowledge.sequence) else { return };
+        self.outside.counters.output_shown(acknowledge.sequence);
         self.hold_all(lost);
         // The agent knows nothing of the gateway's notices, and counts without them.
         if let Some(owed) = owed {

@@ -25,7 +25,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 pub(super) struct Logs {
     pub(super) group: String,
     pub(super) region: String,
-    endpoint_url: Option<String>,
+    pub(super) endpoint_url: Option<String>,
     broker: BrokerConfig,
     client: Mutex<Client>,
     streams: Mutex<Bucket>,

@@ -36,7 +36,7 @@ pub use config::{AtLimit, LogClass, ShipperConfig};
 pub use error::{ShipperError, Trouble};
 pub use group::{Difference, Group, examine};
 pub use policy::PolicyEvent;
-pub use read_back::{Copy, Reader};
+pub use read_back::{Copy, LogStream, Reader};
 pub use rebuild::RebuildError;
 
 use crate::broker::BrokerConfig;

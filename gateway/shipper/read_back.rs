@@ -28,6 +28,19 @@ pub struct Reader {
     dir: PathBuf,
 }
 
+/// The log stream of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogStream {
+    /// The log group.
+    pub group: String,
+    /// The stream in it.
+    pub stream: String,
+    /// The region of both.
+    pub region: String,
+    /// CloudWatch Logs, if not at AWS's usual address.
+    pub endpoint_url: Option<String>,
+}
+
 /// A recording that was read back; removed when this is dropped.
 #[derive(Debug)]
 pub struct Copy {
@@ -53,6 +66,16 @@ impl Reader {
         let config = ShipperConfig { log_group: log_group.to_owned(), ..ShipperConfig::default() };
         super::group::check_settings(&config)?;
         Ok(Self::new(Logs::connect(&config, &BrokerConfig::default()).await?, dir))
+    }
+
+    /// Where a session's events are, or will be.
+    pub fn stream_of(&self, session: &SessionId) -> LogStream {
+        LogStream {
+            group: self.logs.group.clone(),
+            stream: session.to_string(),
+            region: self.logs.region.clone(),
+            endpoint_url: self.logs.endpoint_url.clone(),
+        }
     }
 
     pub(super) fn new(logs: Arc<Logs>, own: &Path) -> Self {

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { Page } from "@playwright/test";
 import { expect, test } from "./support/pages";
-import { demo, opened, sessionOf, shell, shows, signIn, type } from "./support/person";
+import { another, demo, opened, sessionOf, shell, shows, signIn, type } from "./support/person";
 
 const PICTURES = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "../../build/browser/pages");
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -33,22 +33,24 @@ async function scan(page: Page, what: string): Promise<void> {
   expect(told, what).toEqual([]);
 }
 
+/** A picture and a scan in every view. */
+async function look(page: Page, name: string, whole = false): Promise<void> {
+  for (const view of VIEWS) {
+    await page.emulateMedia({ colorScheme: view.colorScheme, reducedMotion: "reduce" });
+    await page.setViewportSize({ width: view.width, height: view.height });
+    await page.waitForTimeout(400);
+    await page.screenshot({ path: join(PICTURES, `${name}-${view.name}.png`), fullPage: whole });
+    const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    expect(wider, `${name} in ${view.name} is wider than the window`).toBeLessThanOrEqual(0);
+    await scan(page, `${name} in ${view.name}`);
+  }
+  await page.setViewportSize({ width: 1280, height: 800 });
+}
+
 test("every page is whole, readable and named, in light, dark and on a phone", async ({ page }) => {
   test.setTimeout(240_000);
   await page.goto(demo().console);
   await expect(page.getByRole("button", { name: /^alice/ })).toBeVisible();
-  const look = async (page: Page, name: string): Promise<void> => {
-    for (const view of VIEWS) {
-      await page.emulateMedia({ colorScheme: view.colorScheme, reducedMotion: "reduce" });
-      await page.setViewportSize({ width: view.width, height: view.height });
-      await page.waitForTimeout(400);
-      await page.screenshot({ path: join(PICTURES, `${name}-${view.name}.png`) });
-      const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      expect(wider, `${name} in ${view.name} is wider than the window`).toBeLessThanOrEqual(0);
-      await scan(page, `${name} in ${view.name}`);
-    }
-    await page.setViewportSize({ width: 1280, height: 800 });
-  };
   await look(page, "sign-in");
   await signIn(page, "alice");
   await look(page, "targets");
@@ -82,6 +84,38 @@ test("every page is whole, readable and named, in light, dark and on a phone", a
   await page.goto(`${demo().endpoint}/console/decisions`);
   await page.locator(".decisions summary").first().click();
   await look(page, "decisions");
+});
+
+test("why and what if are whole, readable and named too", async ({ page }) => {
+  test.setTimeout(180_000);
+  await signIn(page, "alice");
+  await page.getByRole("button", { name: "Other ways to db-prod" }).click();
+  await page.getByText("Why can’t I?").first().click();
+  await expect(page.getByText("To be allowed:").first()).toBeVisible();
+  await look(page, "why-not");
+  await page.keyboard.press("Escape");
+  await page.goto(`${demo().endpoint}/console/policies`);
+  await page.getByLabel("On which target").fill("db-prod");
+  await page.getByRole("button", { name: "Ask" }).click();
+  await expect(page.getByText("To be allowed:").first()).toBeVisible();
+  await look(page, "ask-own");
+  const carol = await another(page.context());
+  await signIn(carol, "carol");
+  await carol.getByRole("button", { name: "Open a shell on db-prod" }).click();
+  await expect(carol.getByRole("dialog").locator(".advice")).toBeVisible();
+  await look(carol, "denied");
+  await carol.goto(`${demo().endpoint}/console/policies`);
+  await expect(carol.getByText("The folder is what decides now.")).toBeVisible();
+  await look(carol, "policies");
+  await carol.goto(`${demo().endpoint}/console/policies/ask`);
+  await carol.getByLabel("Who").fill("group:contractors");
+  await carol.getByLabel("Does what").selectOption("forwardPortToHost");
+  await carol.getByLabel("On which target").fill("db-prod");
+  await carol.getByRole("textbox", { name: "Host" }).fill("orders.internal");
+  await carol.locator("form").getByRole("button", { name: "Ask" }).click();
+  await expect(carol.getByText("Forbidden by")).toBeVisible();
+  await look(carol, "ask-whole", true);
+  await carol.context().close();
 });
 
 test("the keyboard alone is enough to open a shell", async ({ page }) => {

@@ -46,3 +46,28 @@ test("a recording is replayed, sought, searched and taken away", async ({ page }
   await tab.locator(".hits a").first().click();
   await expect(tab).toHaveURL(/sessions\/.*\?t=\d+/);
 });
+
+test("an open replay turns dark with the page, and says where its recording is kept", async ({ page }) => {
+  await signIn(page, "alice");
+  const tab = await shell(page);
+  await type(tab, "echo colours");
+  await shows(tab, /\ncolours/);
+  await type(tab, "exit");
+  await expect(tab.getByText("The session is over.")).toBeVisible();
+  await tab.emulateMedia({ colorScheme: "light" });
+  await tab.goto(`${demo().endpoint}/console/sessions/${sessionOf(tab)}?t=1`);
+  const screen = tab.locator(".player .ap-player");
+  await expect(screen).toBeVisible();
+  const background = (): Promise<string> => screen.evaluate((element) => getComputedStyle(element).backgroundColor);
+  await expect.poll(background).toBe("rgb(255, 255, 255)");
+  await tab.emulateMedia({ colorScheme: "dark" });
+  await expect.poll(background).toBe("rgb(17, 22, 28)");
+  // And the other way by the button, as somebody chooses.
+  await tab.locator(".who summary").click();
+  await tab.getByRole("button", { name: "Theme: system" }).click();
+  await expect.poll(background).toBe("rgb(255, 255, 255)");
+  await expect(async () => {
+    await tab.reload();
+    await expect(tab.locator(".places")).toContainText(`/archive/recordings/${sessionOf(tab)}.cast.zst`, { timeout: 2000 });
+  }).toPass();
+});

@@ -114,3 +114,25 @@ test("every page's own rules hold while somebody walks through all of them", asy
   // The one answer that is no success: nobody was signed in at first.
   expect(heard.filter((text) => !text.includes("401"))).toEqual([]);
 });
+
+test("signing in leads on to the page that was asked for, and to no other site", async ({ page, context }) => {
+  await page.route("**/console/api/ways", (route) => route.fulfill({ json: { provider: true } }));
+  await page.goto(`${demo().endpoint}/console/sessions?state=history`);
+  const company = page.getByRole("link", { name: "Sign in with your company account" });
+  await expect(company).toHaveAttribute("href", "/v1/login/oidc?return_to=%2Fconsole%2Fsessions%3Fstate%3Dhistory");
+  const key = demo().console.split("#")[1] ?? "";
+  const enter = async (to: string): Promise<string> => {
+    const fresh = await another(context);
+    await fresh.goto(`${demo().endpoint}/console/enter?to=${encodeURIComponent(to)}#${key}`);
+    await fresh.getByRole("button", { name: /^alice/ }).click();
+    await expect(fresh.locator(".who .name")).toHaveText("alice");
+    const url = new URL(fresh.url());
+    expect(url.origin).toBe(demo().endpoint);
+    await fresh.context().close();
+    return url.pathname + url.search;
+  };
+  expect(await enter("/console/decisions?allowed=false")).toBe("/console/decisions?allowed=false");
+  for (const bad of ["https://evil.example/console/", "//evil.example/console/", "/console/../v1/access", "/console/api/me", "/console/enter", "javascript:alert(1)"]) {
+    expect(await enter(bad), bad).toBe("/console/targets");
+  }
+});

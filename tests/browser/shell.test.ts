@@ -37,6 +37,24 @@ test("a page that is loaded anew goes on where it was, screen and all", async ({
   await type(tab, "exit");
 });
 
+test("a shell whose tab was closed goes on in another one, screen and keys", async ({ page }) => {
+  await signIn(page, "alice");
+  const tab = await shell(page);
+  await type(tab, "export KEPT=through; echo before-$KEPT");
+  await shows(tab, /^before-through *$/m);
+  const address = tab.url();
+  await tab.close();
+  const again = await page.context().newPage();
+  await again.goto(address);
+  await shows(again, /^before-through *$/m);
+  await type(again, "echo after-$KEPT");
+  await shows(again, /^after-through *$/m);
+  const lines = (await text(again)).split("\n").filter((line) => line.startsWith("before-through"));
+  expect(lines).toHaveLength(1);
+  await type(again, "exit");
+  await expect(again.getByText("The session is over.")).toBeVisible();
+});
+
 test("a network that is gone for a while ends nothing and loses no key", async ({ page }) => {
   await signIn(page, "alice");
   const tab = await shell(page);

@@ -81,12 +81,14 @@ pub fn company(policy: &Policy, file: Option<&Path>) -> anyhow::Result<Company> 
     Ok(Company::new(entities, policy))
 }
 
-/// The person of that name; somebody new if it is an ARN.
+/// The person of that name; somebody new if it is an ARN or an address.
 pub fn person(company: &mut Company, policy: &Policy, name: &str) -> anyhow::Result<String> {
     if let Some(found) = company.find("User", name).or_else(|| company.add_person(policy, name)) {
         return Ok(found);
     }
-    bail!("there is no person {name} in the entities; name one of them (--entities FILE), or give an ARN")
+    bail!(
+        "there is no person {name} in the entities; name one of them (--entities FILE), or give an ARN or an e-mail address"
+    )
 }
 
 /// A machine that is named by id, name or nothing but its tags.

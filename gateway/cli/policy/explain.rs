@@ -28,7 +28,7 @@ use crate::session::printable;
 pub struct Args {
     #[command(flatten)]
     place: Where,
-    /// Who: an ARN, or an id or name of the entities.
+    /// Who: an ARN, an e-mail address, or an id or name of the entities.
     #[arg(long, value_name = "WHO", required_unless_present_any = ["request", "decision"])]
     principal: Option<String>,
     /// What for, such as startShell.

@@ -19,7 +19,7 @@ pub(super) use clock::parse as parse_moment;
 
 use self::clauses::clauses;
 use self::search::{Considered, Search};
-use super::situation::{Ready, Said, Situation};
+use super::situation::{Ready, Said, Situation, uid_text};
 use super::{Obligations, Policy, Question, Source};
 
 /// Permits that are looked at because little is missing to them.
@@ -116,6 +116,28 @@ impl Policy {
         now: OffsetDateTime,
     ) -> Result<Explanation, String> {
         self.explain(&self.situation(question, now).map_err(|why| why.to_string())?)
+    }
+
+    /// The same for somebody who is in a group, and in all that it is in.
+    ///
+    /// The error says that there is no such group, or what does not fit.
+    pub fn explain_member(
+        &self,
+        question: &Question<'_>,
+        group: &str,
+        now: OffsetDateTime,
+    ) -> Result<Explanation, String> {
+        let groups = self.groups.around(group);
+        let mut situation = self.situation(question, now).map_err(|why| why.to_string())?;
+        if groups.is_empty() {
+            return Err(format!("there is no group {group:?} in groups.toml"));
+        }
+        let who = situation.request.principal.clone();
+        for name in groups {
+            let what = uid_text("Postern::Group", name);
+            Change::Join { who: who.clone(), what }.apply(&mut situation);
+        }
+        self.explain(&situation)
     }
 
     /// What the one who asks could do to be allowed; empty if nothing.

@@ -12,6 +12,10 @@ export interface Demo {
   policies: string;
   environment_file: string;
   targets: { id: string; name: string }[];
+  identities: { name: string; arn: string }[];
+  region: string;
+  aws_endpoint: string;
+  aws_config_file: string;
 }
 
 export default async function start(): Promise<() => Promise<void>> {

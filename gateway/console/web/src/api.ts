@@ -39,7 +39,35 @@ export interface Access {
   allowed: boolean;
   sentence: string;
   policies: string[];
-  obligations: { reason_required?: boolean; require_reason?: boolean } & Record<string, unknown>;
+  obligations: Record<string, unknown>;
+  /** What one could do to be allowed; null if nobody had the time to look. */
+  hints: string[] | null;
+}
+
+/** A policy that has to do with an answer. */
+export interface Decider {
+  id: string;
+  effect: string;
+  file?: string;
+  line?: number;
+  text?: string;
+  message: string | null;
+  needs: { clause: string; holds: boolean }[];
+}
+
+/** An answer with everything that led to it. */
+export interface Whole {
+  allowed: boolean;
+  principal: string;
+  action: string;
+  resource: string;
+  decided_by: Decider[];
+  failed: Decider[];
+  needs_reason: boolean;
+  nearest: Decider[];
+  changes: string[][];
+  obligations: Record<string, unknown> | null;
+  policy_set: string;
 }
 
 export interface Session {
@@ -118,8 +146,8 @@ export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await call("GET", path, undefined, signal)).json() as Promise<T>;
 }
 
-export async function post<T>(path: string, body: unknown = {}): Promise<T> {
-  return (await call("POST", path, body)).json() as Promise<T>;
+export async function post<T>(path: string, body: unknown = {}, signal?: AbortSignal): Promise<T> {
+  return (await call("POST", path, body, signal)).json() as Promise<T>;
 }
 
 export async function call(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
@@ -135,12 +163,16 @@ export async function call(method: string, path: string, body?: unknown, signal?
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "Unreachable", "The gateway cannot be reached. This page tries again by itself.");
+    throw unreachable();
   }
   if (answer.ok) return answer;
   const said = (await answer.json().catch(() => ({}))) as { error?: string; message?: string };
   if (answer.status === 401) signedOut();
   throw new ApiError(answer.status, said.error ?? "", said.message ?? `The gateway answered ${answer.status}.`);
+}
+
+export function unreachable(): ApiError {
+  return new ApiError(0, "Unreachable", "The gateway cannot be reached. This page tries again by itself.");
 }
 
 export function query(values: Record<string, string | number | boolean | null | undefined>): string {
@@ -150,4 +182,18 @@ export function query(values: Record<string, string | number | boolean | null | 
   }
   const text = words.toString();
   return text === "" ? "" : `?${text}`;
+}
+
+/** The lines of an answer that goes on. */
+export async function* lines(answer: Response): AsyncGenerator<string> {
+  const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  while (reader) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    rest += value;
+    const whole = rest.split("\n");
+    rest = whole.pop() ?? "";
+    yield* whole;
+  }
 }

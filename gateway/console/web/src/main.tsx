@@ -3,6 +3,7 @@ import { render } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { ApiError, get, post, remember, type Me } from "./api";
 import { Failure, Link, Loading } from "./parts";
+import { AskPage } from "./pages/ask";
 import { DecisionsPage } from "./pages/decisions";
 import { PoliciesPage } from "./pages/policies";
 import { SearchPage } from "./pages/search";
@@ -69,7 +70,9 @@ function CurrentPage({ path, query, me }: { path: string; query: URLSearchParams
     case "/decisions":
       return <DecisionsPage query={query} me={me} />;
     case "/policies":
-      return <PoliciesPage />;
+      return me.administers ? <PoliciesPage me={me} /> : <AskPage me={me} query={query} />;
+    case "/policies/ask":
+      return <AskPage me={me} query={query} />;
     default:
       return (
         <div class="empty">
@@ -97,7 +100,6 @@ function Top({ me, path }: { me: Me; path: string }) {
     go("/", true);
     location.reload();
   };
-  const pages = PAGES.filter(([to]) => to !== "/policies" || me.administers);
   const current = path === "/" ? "/targets" : path;
   return (
     <header class="top">
@@ -108,7 +110,7 @@ function Top({ me, path }: { me: Me; path: string }) {
         <img src="/console/icon.svg" alt="" width="24" height="24" /> <span>Postern</span>
       </Link>
       <nav aria-label="Pages">
-        {pages.map(([to, name]) => (
+        {PAGES.map(([to, name]) => (
           <a href={`/console${to}`} aria-current={current.startsWith(to) ? "page" : undefined}>
             {name}
           </a>

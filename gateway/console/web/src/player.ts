@@ -3,7 +3,7 @@ import * as Asciinema from "asciinema-player";
 import "asciinema-player/dist/bundle/asciinema-player.css";
 import { get, query } from "./api";
 import { real, shown } from "./moments";
-import { isDark } from "./theme";
+import { isDark, whenThemeChanges } from "./theme";
 
 interface Index {
   duration: number;
@@ -28,19 +28,35 @@ export async function openPlayer(
   const index = await get<Index>(path);
   const cuts = index.cuts ?? [];
   const source = { format: "segmented", url: `/console/api${path}` };
+  const theme = (): string => (isDark() ? "postern-dark" : "postern-light");
   const player = Asciinema.create(source as never, place, {
     fit: "both",
     speed: options.speed,
     startAt: shown(cuts, options.atMs) / 1000,
-    theme: isDark() ? "postern-dark" : "postern-light",
+    theme: theme(),
     terminalFontFamily: 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace',
     preload: true,
     poster: `npt:${Math.max(shown(cuts, options.atMs) / 1000, 0)}`,
   });
+  const unheard = whenThemeChanges(() => recolour(place, theme()));
   return {
     marks: index.markers.map(([seconds, label]) => [real(cuts, seconds * 1000), label]),
     seek: (ms) => player.seek(shown(cuts, ms) / 1000),
     nowMs: () => real(cuts, player.getCurrentTime() * 1000),
-    close: () => player.dispose(),
+    close: () => {
+      unheard();
+      player.dispose();
+    },
   };
+}
+
+const THEME = "asciinema-player-theme-";
+
+/** A player that is open has no word for another theme: it is a class. */
+function recolour(place: HTMLElement, theme: string): void {
+  for (const element of place.querySelectorAll(`[class*="${THEME}"]`)) {
+    const old = [...element.classList].filter((name) => name.startsWith(THEME));
+    element.classList.remove(...old);
+    element.classList.add(THEME + theme);
+  }
 }

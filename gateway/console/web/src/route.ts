@@ -12,6 +12,16 @@ function here(): Place {
   return { path: location.pathname.slice(BASE.length) || "/", query: new URLSearchParams(location.search) };
 }
 
+/** Where to go on to after signing in: a page of the console, and nothing else. */
+export function onwards(wanted: string | null): string | undefined {
+  if (!wanted?.startsWith(`${BASE}/`)) return undefined;
+  const url = new URL(wanted, location.origin);
+  const to = url.pathname.slice(BASE.length);
+  // Taken apart again: dots may lead elsewhere than it looks.
+  if (url.origin !== location.origin || !url.pathname.startsWith(`${BASE}/`) || /^\/(api|enter)(\/|$)/.test(to)) return undefined;
+  return to + url.search;
+}
+
 const listeners = new Set<() => void>();
 
 export function go(to: string, replace = false): void {

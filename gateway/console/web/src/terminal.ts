@@ -8,23 +8,31 @@ import "@xterm/xterm/css/xterm.css";
 import { Channel, type Status, type Ticket } from "./channel/channel";
 import type { Memory } from "./channel/conversation";
 import { colours } from "./colours";
+import { whenThemeChanges } from "./theme";
 
 const FONT_KEY = "postern-font-size";
 const FONT = 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
 /** Lines that can be scrolled back to. */
 const SCROLLBACK = 10_000;
 
+/** Nobody knows the numbers of its keys any more. */
+const UNKNOWN =
+  "The tab that had this shell is gone, and the gateway was started again since, so nothing can be typed here. The shell still runs: watch it or end it under Details.";
+
 export interface Snapshot {
   cols: number;
   rows: number;
   screen: string;
+  /** The numbers of the next messages, as far as the gateway knows them. */
+  next_output: number | null;
+  next_input: number | null;
 }
 
 export interface TerminalOptions {
   session: string;
-  resume: () => Promise<Ticket>;
-  /** What the screen showed before that message, out of the recording. */
-  screen: (before: number) => Promise<Snapshot>;
+  resume: (signal?: AbortSignal) => Promise<Ticket>;
+  /** What the screen showed before that message, or by now, out of the recording. */
+  screen: (before: number | null) => Promise<Snapshot>;
   status: (status: Status) => void;
   title: (title: string) => void;
 }
@@ -38,11 +46,21 @@ export interface TerminalHandle {
 }
 
 export async function openTerminal(place: HTMLElement, options: TerminalOptions): Promise<TerminalHandle> {
-  const memory = recall(options.session);
+  let memory: (Memory & { clientId?: string }) | undefined = recall(options.session);
   const ticket = await options.resume();
   if (!ticket.token) {
     options.status({ is: "over", text: "" });
     return nothing();
+  }
+  let snapshot: Snapshot | undefined;
+  if (memory) {
+    // The screen as the page before this one had shown it.
+    snapshot = await options.screen(memory.expected).catch(() => undefined);
+  } else if (ticket.attached) {
+    // The tab that had it was closed, or has crashed.
+    snapshot = await options.screen(null);
+    if (snapshot.next_input === null) throw new Error(UNKNOWN);
+    memory = { expected: snapshot.next_output, next: snapshot.next_input, waiting: [], open: true };
   }
   const terminal = new Terminal({
     fontFamily: FONT,
@@ -66,14 +84,11 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
   // The remote side may not read our clipboard nor write to it unasked.
   terminal.parser.registerOscHandler(52, () => true);
 
-  if (memory) {
-    // The screen as the page before this one had shown it.
-    const snapshot = await options.screen(memory.expected).catch(() => undefined);
-    if (snapshot) {
-      terminal.resize(snapshot.cols, snapshot.rows);
-      await new Promise<void>((done) => terminal.write(snapshot.screen, done));
-      fit.fit();
-    }
+  if (snapshot) {
+    const { cols, rows, screen } = snapshot;
+    terminal.resize(cols, rows);
+    await new Promise<void>((done) => terminal.write(screen, done));
+    fit.fit();
   }
 
   const written = new Written(terminal);
@@ -106,9 +121,7 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
 
   const observer = new ResizeObserver(() => fit.fit());
   observer.observe(place);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const recolour = (): void => void (terminal.options.theme = colours());
-  dark.addEventListener("change", recolour);
+  const unheard = whenThemeChanges(() => (terminal.options.theme = colours()));
   const keep = (): void => sessionStorage.setItem(key(options.session), JSON.stringify(channel.memory()));
   window.addEventListener("pagehide", keep);
   terminal.focus();
@@ -128,7 +141,7 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
     close: () => {
       keep();
       window.removeEventListener("pagehide", keep);
-      dark.removeEventListener("change", recolour);
+      unheard();
       observer.disconnect();
       channel.leave();
       terminal.dispose();

@@ -21,9 +21,22 @@ export function isDark(): boolean {
   return theme === "dark" || (theme === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
 }
 
-export function apply(): void {
-  document.documentElement.dataset["theme"] = isDark() ? "dark" : "light";
+const listeners = new Set<() => void>();
+
+/** Calls it whenever the page turns light or dark, until the answer is called. */
+export function whenThemeChanges(listener: () => void): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+function apply(): void {
+  const now = isDark() ? "dark" : "light";
+  if (document.documentElement.dataset["theme"] === now) return;
+  document.documentElement.dataset["theme"] = now;
+  for (const listener of listeners) listener();
 }
 
 apply();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
+// Somebody chose in another tab.
+window.addEventListener("storage", (event) => event.key === KEY && apply());

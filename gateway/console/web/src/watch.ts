@@ -1,8 +1,9 @@
 /** A session that somebody else has, as it goes on. */
 import { Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
-import { call } from "./api";
+import { call, lines } from "./api";
 import { colours } from "./colours";
+import { whenThemeChanges } from "./theme";
 
 export interface WatchHandle {
   close: () => void;
@@ -25,6 +26,7 @@ export function watch(place: HTMLElement, path: string, ended: (error?: unknown)
   const scale = (): void => shrink(place, terminal);
   const observer = new ResizeObserver(scale);
   observer.observe(place);
+  const unheard = whenThemeChanges(() => (terminal.options.theme = colours()));
   const abort = new AbortController();
   const run = async (): Promise<void> => {
     try {
@@ -43,6 +45,7 @@ export function watch(place: HTMLElement, path: string, ended: (error?: unknown)
     close: () => {
       abort.abort();
       observer.disconnect();
+      unheard();
       terminal.dispose();
     },
   };
@@ -76,17 +79,4 @@ function shrink(place: HTMLElement, terminal: Terminal): void {
   const room = Math.min(place.clientWidth / screen.offsetWidth, (window.innerHeight * 0.7) / screen.offsetHeight);
   const fitting = Math.max(5, Math.min(14, Math.floor(size * room * 2) / 2));
   if (fitting !== size) terminal.options.fontSize = fitting;
-}
-
-async function* lines(answer: Response): AsyncGenerator<string> {
-  const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  while (reader) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    rest += value;
-    const whole = rest.split("\n");
-    rest = whole.pop() ?? "";
-    yield* whole;
-  }
 }

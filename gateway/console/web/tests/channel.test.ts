@@ -182,11 +182,25 @@ describe("a conversation", () => {
     expect(memory).toMatchObject({ expected: 1, next: 2, open: true });
     const second = new Agent(memory);
     second.conversation.reconnected(0);
-    expect(second.inputs().map((message) => message.sequence)).toEqual([0, 1]);
+    // And the size of its window, which may be another one.
+    expect(second.inputs().map((message) => [message.sequence, message.payloadType])).toEqual([[0, 3], [1, 1], [2, 3]]);
     second.say("not shown");
     expect(second.shown()).toBe("not shown");
     second.conversation.type(new TextEncoder().encode("more"), 0);
-    expect(second.inputs().at(-1)?.sequence).toBe(2);
+    expect(second.inputs().at(-1)?.sequence).toBe(3);
+  });
+
+  it("begins in a page that knows nothing with what nobody has acknowledged", () => {
+    const agent = new Agent({ expected: null, next: 7, waiting: [], open: true });
+    agent.conversation.reconnected(0);
+    expect(agent.conversation.memory().expected).toBeNull();
+    agent.say("b", Payload.Output, 42);
+    agent.say("a", Payload.Output, 41);
+    agent.say("c", Payload.Output, 43);
+    expect(agent.shown()).toBe("bc");
+    expect(agent.conversation.memory().expected).toBe(42);
+    agent.conversation.type(Uint8Array.of(3), 0);
+    expect(agent.inputs().map((message) => message.sequence)).toEqual([7, 8]);
   });
 
   it("opens after a while of silence, for programs that say nothing", () => {

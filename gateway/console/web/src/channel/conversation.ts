@@ -29,7 +29,8 @@ export type Event =
 
 /** What goes on after a reload: numbers, and what was not acknowledged. */
 export interface Memory {
-  expected: number;
+  /** The next output message; null: the first one that comes. */
+  expected: number | null;
   next: number;
   waiting: { sequence: number; raw: string }[];
   open: boolean;
@@ -43,7 +44,7 @@ interface Sent {
 
 /** One session's data channel, over all its connections. */
 export class Conversation {
-  private expected = 0;
+  private expected: number | null = 0;
   private next = 0;
   private readonly held = new Map<number, Message>();
   private readonly waiting = new Map<number, Sent>();
@@ -54,6 +55,8 @@ export class Conversation {
   private rto = RTO_MIN_MS;
   private rtt = 100;
   private heard = false;
+  /** Whether the far side has yet to hear the size of this page's window. */
+  private owesSize = false;
 
   constructor(
     private size: Size,
@@ -66,6 +69,7 @@ export class Conversation {
     this.next = memory.next;
     this.phase = memory.open ? "open" : "quiet";
     this.heard = memory.open;
+    this.owesSize = memory.open;
     for (const { sequence, raw } of memory.waiting) {
       this.waiting.set(sequence, { raw: Uint8Array.from(atob(raw), (c) => c.charCodeAt(0)), sentMs: 0, again: true });
     }
@@ -78,7 +82,7 @@ export class Conversation {
       raw: btoa(String.fromCharCode(...sent.raw)),
     }));
     // What was not shown is sent again: it is not acknowledged.
-    const expected = Math.min(this.expected, ...this.unshown);
+    const expected = this.expected === null ? null : Math.min(this.expected, ...this.unshown);
     return { expected, next: this.next, waiting, open: this.phase === "open" };
   }
 
@@ -153,6 +157,8 @@ export class Conversation {
       sent.again = true;
       this.send(sent.raw);
     }
+    if (this.owesSize) this.sendSize(nowMs);
+    this.owesSize = false;
     this.flush(nowMs);
   }
 
@@ -168,6 +174,8 @@ export class Conversation {
   }
 
   private take(message: Message, nowMs: number): void {
+    // What nobody has acknowledged comes first, so nothing before it is missing.
+    this.expected ??= message.sequence;
     if (message.sequence < this.expected) {
       // The acknowledge was lost, unless the message is still to be shown.
       if (!this.unshown.has(message.sequence)) this.send(acknowledge(message, Date.now()));

@@ -1,7 +1,8 @@
 /** The policy files as the gateway has them; git is where they change. */
 import { useEffect, useState } from "preact/hooks";
-import { get } from "../api";
+import { get, type Me } from "../api";
 import { Empty, Failure, Loading } from "../parts";
+import { go } from "../route";
 import { clean } from "../words";
 import { useLoad } from "../load";
 
@@ -17,7 +18,26 @@ const STATES = {
   unreadable: ["bad", "unreadable", "The folder cannot be read; the last set stays in force."],
 } as const;
 
-export function PoliciesPage() {
+/** The files, for who administers, and the questions, for everybody. */
+export function PolicyTabs({ me, at }: { me: Me; at: "files" | "ask" }) {
+  return (
+    <div class="head">
+      <h1>Policies</h1>
+      {me.administers && (
+        <div class="tabs" role="group" aria-label="Policies">
+          <button aria-pressed={at === "files"} onClick={() => go("/policies")}>
+            Files
+          </button>
+          <button aria-pressed={at === "ask"} onClick={() => go("/policies/ask")}>
+            Ask
+          </button>
+        </div>
+      )}
+    </div>
+  );
+}
+
+export function PoliciesPage({ me }: { me: Me }) {
   const { data, error, again } = useLoad((signal) => get<Answer>("/policies", signal), ["policies"], 10_000);
   const [open, setOpen] = useState<string>();
   useEffect(() => {
@@ -29,9 +49,7 @@ export function PoliciesPage() {
   const shown = data.folder.files.find((file) => file.name === open) ?? data.folder.files.find((file) => file.name.endsWith(".cedar"));
   return (
     <>
-      <div class="head">
-        <h1>Policies</h1>
-      </div>
+      <PolicyTabs me={me} at="files" />
       <p>
         <span class={`badge ${tone}`}>{word}</span> {sentence} {data.in_force.policies} policies, set <code>{data.in_force.digest.slice(0, 16)}</code>
       </p>

@@ -1,12 +1,13 @@
 /** One session: facts, chain, its screen live or replayed, its files. */
-import { useEffect, useRef, useState } from "preact/hooks";
-import { get, query as words, type Decision, type Session } from "../api";
-import { Copy, Empty, Failure, Link, Loading, State } from "../parts";
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { get, type Decision, type Session } from "../api";
+import { Copy, Failure, Link, Loading, State } from "../parts";
 import { bytes, clean, clock, hasScreen, isOver, kind, moment, span } from "../words";
 import { useLoad } from "../load";
+import { Connections } from "./connections";
+import { Replay, Watch } from "./screen";
 import { EndDialog } from "./sessions";
-import type { PlayerHandle } from "../player";
-import type { WatchHandle } from "../watch";
 
 export function SessionPage({ id, query }: { id: string; query: URLSearchParams }) {
   const path = `/sessions/${encodeURIComponent(id)}`;
@@ -42,7 +43,7 @@ export function SessionPage({ id, query }: { id: string; query: URLSearchParams 
           )}
         </div>
       </div>
-      {hasScreen(data.kind) ? over ? <Replay id={id} path={path} query={query} /> : <Watch path={path} /> : <Connections path={path} session={data} />}
+      {hasScreen(data.kind) ? over ? <Replay path={path} query={query} /> : <Watch path={path} /> : <Connections path={path} session={data} />}
       <div class="columns">
         <Facts session={data} />
         <div>
@@ -135,7 +136,7 @@ function Files({ path, session }: { path: string; session: Session }) {
           <span class="badge bad">altered</span> {clean(data.what)}
         </p>
       )}
-      {session.archived_ms && <p class="dim">Archived {moment(session.archived_ms)}</p>}
+      <Places path={path} session={session} />
       {error === undefined && (
         <p class="actions left">
           {files.map(([format, name]) => (
@@ -146,6 +147,52 @@ function Files({ path, session }: { path: string; session: Session }) {
         </p>
       )}
     </section>
+  );
+}
+
+interface PlacesAnswer {
+  log: { group: string; stream: string; region: string; url: string | null } | null;
+  archive: { location: string; url: string | null } | null;
+}
+
+/** Where its output lies besides the gateway; nothing for who may not replay it. */
+function Places({ path, session }: { path: string; session: Session }) {
+  const { data } = useLoad((signal) => get<PlacesAnswer>(`${path}/places`, signal), [path, session.archived_ms]);
+  if (!data?.log && !data?.archive) return null;
+  return (
+    <dl class="places">
+      {data.log && (
+        <>
+          <dt>CloudWatch Logs</dt>
+          <dd>
+            <Outside url={data.log.url}>
+              {clean(data.log.group)} / {clean(data.log.stream)}
+            </Outside>{" "}
+            <span class="dim">{clean(data.log.region)}</span>
+          </dd>
+        </>
+      )}
+      {data.archive && (
+        <>
+          <dt>Archive</dt>
+          <dd>
+            <Outside url={data.archive.url}>{clean(data.archive.location)}</Outside> <Copy text={data.archive.location} label="where it is archived" />
+            {session.archived_ms && <div class="dim">since {moment(session.archived_ms)}</div>}
+          </dd>
+        </>
+      )}
+    </dl>
+  );
+}
+
+/** A link to AWS's pages, if there are any for it. */
+function Outside({ url, children }: { url: string | null; children: ComponentChildren }) {
+  const name = <code class="break">{children}</code>;
+  if (!url?.startsWith("https://")) return name;
+  return (
+    <a href={url} target="_blank" rel="noopener noreferrer">
+      {name}
+    </a>
   );
 }
 
@@ -190,234 +237,6 @@ function Chain({ path }: { path: string }) {
           {data.archived && <div class="dim">archived{data.archived.sha256 === data.recording_sha256 ? ", the same bytes" : " as other bytes"}</div>}
         </li>
       </ol>
-    </section>
-  );
-}
-
-function Watch({ path }: { path: string }) {
-  const place = useRef<HTMLDivElement>(null);
-  const [error, setError] = useState<unknown>();
-  const [ended, setEnded] = useState(false);
-  const [round, setRound] = useState(0);
-  useEffect(() => {
-    let gone = false;
-    let handle: WatchHandle | undefined;
-    const begin = async (): Promise<void> => {
-      const { watch } = await import("../watch");
-      if (gone || !place.current) return;
-      handle = watch(place.current, `${path}/watch`, (caught) => (caught === undefined ? setEnded(true) : setError(caught)));
-    };
-    void begin();
-    return () => {
-      gone = true;
-      handle?.close();
-    };
-  }, [path, round]);
-  return (
-    <section class="screen" aria-label="The session, live">
-      <div class="caption">
-        <span class={`badge ${ended ? "plain" : "good"}`}>{ended ? "the stream ended" : "live"}</span>
-        <span class="dim">what the terminal shows, up to a second late</span>
-      </div>
-      {error !== undefined && <Failure error={error} retry={() => (setError(undefined), setRound(round + 1))} />}
-      <div ref={place} class="watched" hidden={error !== undefined} />
-    </section>
-  );
-}
-
-const IDLE = [
-  ["", "keep pauses"],
-  ["1", "1 s"],
-  ["3", "3 s"],
-  ["10", "10 s"],
-] as const;
-const SPEEDS = [0.5, 1, 2, 4, 8, 16];
-
-interface FoundLine {
-  time_ms: number;
-  text: string;
-}
-
-function Replay({ id, path, query }: { id: string; path: string; query: URLSearchParams }) {
-  const place = useRef<HTMLDivElement>(null);
-  const player = useRef<PlayerHandle>();
-  const [idle, setIdle] = useState("3");
-  const [speed, setSpeed] = useState(1);
-  const [error, setError] = useState<unknown>();
-  const [marks, setMarks] = useState<[number, string][]>([]);
-  const [busy, setBusy] = useState(true);
-  const [copied, setCopied] = useState(false);
-  const at = useRef(Number(query.get("t") ?? 0) * 1000);
-  useEffect(() => {
-    let gone = false;
-    let mine: PlayerHandle | undefined;
-    setBusy(true);
-    const begin = async (): Promise<void> => {
-      try {
-        const { openPlayer } = await import("../player");
-        if (gone || !place.current) return;
-        mine = await openPlayer(place.current, { path, idle, speed, atMs: at.current });
-        if (gone) return mine.close();
-        player.current = mine;
-        setMarks(mine.marks);
-        setBusy(false);
-      } catch (caught) {
-        if (!gone) setError(caught);
-      }
-    };
-    void begin();
-    return () => {
-      gone = true;
-      if (mine) {
-        at.current = mine.nowMs();
-        mine.close();
-      }
-      player.current = undefined;
-    };
-  }, [path, idle, speed]);
-  const jump = (ms: number): void => void player.current?.seek(ms);
-  const link = async (): Promise<void> => {
-    const seconds = Math.floor((player.current?.nowMs() ?? 0) / 1000);
-    history.replaceState(null, "", `${location.pathname}?t=${seconds}`);
-    await navigator.clipboard.writeText(location.href);
-    setCopied(true);
-    setTimeout(() => setCopied(false), 1500);
-  };
-  if (error !== undefined) return <Failure error={error} />;
-  return (
-    <section class="screen replay" aria-label="Replay">
-      <div class="stage">
-        {busy && <Loading what="the recording" />}
-        <div ref={place} class="player" />
-        <div class="caption">
-          <label>
-            Speed{" "}
-            <select value={String(speed)} onChange={(event) => setSpeed(Number(event.currentTarget.value))}>
-              {SPEEDS.map((value) => (
-                <option value={String(value)}>{value}×</option>
-              ))}
-            </select>
-          </label>
-          <label>
-            Longest pause{" "}
-            <select value={idle} onChange={(event) => setIdle(event.currentTarget.value)}>
-              {IDLE.map(([value, name]) => (
-                <option value={value}>{name}</option>
-              ))}
-            </select>
-          </label>
-          <button class="small" onClick={() => void link()}>
-            {copied ? "Copied" : "Link to this moment"}
-          </button>
-        </div>
-      </div>
-      <div class="moments">
-        <FindIn path={path} jump={jump} />
-        <h2>Commands and marks</h2>
-        {marks.length === 0 && <p class="dim">None in this recording.</p>}
-        <ol class="marks">
-          {marks.map(([ms, label]) => (
-            <li>
-              <button onClick={() => jump(ms)}>
-                <time>{clock(ms)}</time> <code>{clean(label)}</code>
-              </button>
-            </li>
-          ))}
-        </ol>
-      </div>
-      <span hidden>{id}</span>
-    </section>
-  );
-}
-
-function FindIn({ path, jump }: { path: string; jump: (ms: number) => void }) {
-  const [text, setText] = useState("");
-  const [found, setFound] = useState<{ lines: FoundLine[]; more: boolean }>();
-  const [error, setError] = useState<unknown>();
-  const find = async (event: Event): Promise<void> => {
-    event.preventDefault();
-    if (text.trim() === "") return setFound(undefined);
-    try {
-      setFound(await get(`${path}/find${words({ text: text.trim() })}`));
-      setError(undefined);
-    } catch (caught) {
-      setError(caught);
-    }
-  };
-  return (
-    <form class="find-in" role="search" onSubmit={(event) => void find(event)}>
-      <input type="search" aria-label="Find in the recording" placeholder="Find in the recording" value={text} onInput={(event) => setText(event.currentTarget.value)} />
-      {error !== undefined && <Failure error={error} />}
-      {found && found.lines.length === 0 && <p class="dim" role="status">Not on any line.</p>}
-      {found && found.lines.length > 0 && (
-        <ol class="marks" aria-label="Lines found">
-          {found.lines.map((line) => (
-            <li>
-              <button type="button" onClick={() => jump(line.time_ms)}>
-                <time>{clock(line.time_ms)}</time> <code>{clean(line.text)}</code>
-              </button>
-            </li>
-          ))}
-        </ol>
-      )}
-      {found?.more && <p class="dim">Only the first {found.lines.length} are shown.</p>}
-    </form>
-  );
-}
-
-interface Flow {
-  connection: number;
-  opened_ms: number;
-  closed_ms: number | null;
-  up: number;
-  down: number;
-  guesses: { protocol?: string; word?: string }[];
-  end: string | null;
-}
-
-function Connections({ path, session }: { path: string; session: Session }) {
-  const { data, error, again } = useLoad(
-    (signal) => get<{ table: { connections: Flow[]; omitted: number } | null }>(`${path}/connections`, signal),
-    [path],
-    isOver(session.state) ? 0 : 5000,
-  );
-  if (error !== undefined && !data) return <Failure error={error} retry={again} />;
-  if (!data) return <Loading what="connections" />;
-  const flows = data.table?.connections ?? [];
-  if (flows.length === 0) return <Empty title="No connection yet">This session carries a port; its connections appear here.</Empty>;
-  return (
-    <section class="card">
-      <h2>Connections</h2>
-      <div class="scroll">
-        <table class="list">
-          <thead>
-            <tr>
-              <th>#</th>
-              <th>Opened</th>
-              <th>For</th>
-              <th class="number">Up</th>
-              <th class="number">Down</th>
-              <th>Ended by</th>
-            </tr>
-          </thead>
-          <tbody>
-            {flows.slice(-200).map((flow) => (
-              <tr>
-                <td data-name="#">{flow.connection}</td>
-                <td data-name="Opened">{clock(flow.opened_ms)}</td>
-                <td data-name="For">{flow.closed_ms === null ? "open" : span(flow.closed_ms - flow.opened_ms)}</td>
-                <td data-name="Up" class="number">
-                  {bytes(flow.up)}
-                </td>
-                <td data-name="Down" class="number">
-                  {bytes(flow.down)}
-                </td>
-                <td data-name="Ended by">{flow.end ?? ""}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
     </section>
   );
 }

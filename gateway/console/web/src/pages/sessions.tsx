@@ -4,7 +4,7 @@ import { get, post, query as words, type Session } from "../api";
 import { Empty, Failure, Link, Loading, ReasonDialog, State } from "../parts";
 import { go } from "../route";
 import { ago, bytes, clean, hasScreen, isOver, kind, moment, span } from "../words";
-import { useLoad } from "../load";
+import { useFollow } from "../load";
 
 interface Answer {
   sessions: Session[];
@@ -17,11 +17,7 @@ export function SessionsPage({ query }: { query: URLSearchParams }) {
   const state = query.get("state") === "history" ? "history" : "active";
   const [status, target, owner] = [query.get("status") ?? "", query.get("target") ?? "", query.get("owner") ?? ""];
   const filter = { state, status, target, owner };
-  const { data, error, again } = useLoad(
-    (signal) => get<Answer>(`/sessions${words({ ...filter, limit: 50 })}`, signal),
-    [filter],
-    state === "active" ? 2000 : 10_000,
-  );
+  const { data, error, again } = useFollow<Answer>(`/session-list${words({ ...filter, limit: 50 })}`);
   const [older, setOlder] = useState<{ of: string; rows: Session[]; next: string | null }>();
   const [ending, setEnding] = useState<Session>();
   useEffect(() => {

@@ -34,7 +34,7 @@ export function ShellPage({ id }: { id: string }) {
         if (gone || !place.current) return;
         handle.current = await openTerminal(place.current, {
           session: id,
-          resume: () => resume(id),
+          resume: (signal) => resume(id, signal),
           screen: (before) => get(`/sessions/${encodeURIComponent(id)}/screen${words({ before })}`),
           status: (status) => {
             setStatus(status);
@@ -107,9 +107,9 @@ export function ShellPage({ id }: { id: string }) {
   );
 }
 
-async function resume(id: string): Promise<Ticket> {
+async function resume(id: string, signal?: AbortSignal): Promise<Ticket> {
   try {
-    return await post<Ticket>(`/sessions/${encodeURIComponent(id)}/resume`);
+    return await post<Ticket>(`/sessions/${encodeURIComponent(id)}/resume`, {}, signal);
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) throw new SignedOut();
     throw error;

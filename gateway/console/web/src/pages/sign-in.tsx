@@ -1,8 +1,8 @@
 /** Signing in: by a link of the command line, or in a demo by picking. */
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, get, post } from "../api";
+import { ApiError, get, post, query } from "../api";
 import { Copy, Failure } from "../parts";
-import { BASE, go } from "../route";
+import { BASE, go, onwards } from "../route";
 import { clean } from "../words";
 
 interface Person {
@@ -18,13 +18,23 @@ function brought(): { code?: string; demo?: string } {
   return text === "" ? {} : { code: text };
 }
 
+function isEntrance(): boolean {
+  return location.pathname.startsWith(`${BASE}/enter`);
+}
+
+/** The page that somebody came for, for who sends the browser back. */
+function wanted(): string {
+  const to = isEntrance() ? new URLSearchParams(location.search).get("to") : location.pathname + location.search;
+  return BASE + (onwards(to) ?? "/");
+}
+
 export function SignInPage({ ended, done }: { ended: boolean; done: () => void }) {
   const [bring] = useState(brought);
   const [people, setPeople] = useState<Person[]>();
   const [error, setError] = useState<unknown>();
   const [provider, setProvider] = useState(false);
   const arrived = (): void => {
-    if (location.pathname.startsWith(`${BASE}/enter`)) go("/targets", true);
+    if (isEntrance()) go(onwards(new URLSearchParams(location.search).get("to")) ?? "/targets", true);
     done();
   };
   const enter = async (body: unknown): Promise<void> => {
@@ -42,7 +52,7 @@ export function SignInPage({ ended, done }: { ended: boolean; done: () => void }
     get<{ provider: boolean }>("/ways").then((ways) => setProvider(ways.provider), () => {});
     // A code is used up at once; it stays in no history.
     if (bring.code) {
-      history.replaceState(null, "", location.pathname);
+      history.replaceState(null, "", location.pathname + location.search);
       void enter({ code: bring.code });
     }
     if (bring.demo) {
@@ -77,7 +87,7 @@ export function SignInPage({ ended, done }: { ended: boolean; done: () => void }
         )}
         {provider && !bring.demo && (
           <p>
-            <a class="button primary" href={`/v1/login/oidc?return_to=${BASE}/`}>
+            <a class="button primary" href={`/v1/login/oidc${query({ return_to: wanted() })}`}>
               Sign in with your company account
             </a>
           </p>

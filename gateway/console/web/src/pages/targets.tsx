@@ -1,8 +1,9 @@
 /** The machines that one may reach, and a shell with one click. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { ApiError, get, post, type Access, type Target } from "../api";
-import { Copy, Dialog, Empty, Failure, Loading, ReasonDialog } from "../parts";
+import { ApiError, get, post, query, type Access, type Target } from "../api";
+import { Copy, Dialog, Empty, Failure, Link, Loading, ReasonDialog } from "../parts";
 import { BASE } from "../route";
+import { Advice, Why } from "../why";
 import { clean, shellWord } from "../words";
 import { useLoad } from "../load";
 import type { Ticket } from "../channel/channel";
@@ -113,6 +114,7 @@ export function TargetsPage() {
       {denied && (
         <Dialog title={`No shell on ${clean(denied.target.name ?? denied.target.id)}`} close={() => setDenied(undefined)}>
           <Failure error={denied.error} />
+          <Helps target={denied.target} />
           <p class="dim">
             The decision is in <a href={`${BASE}/decisions`}>your decisions</a>, with the policies that made it.
           </p>
@@ -128,6 +130,12 @@ export function TargetsPage() {
   );
 }
 
+/** What would have let a refused shell open. */
+function Helps({ target }: { target: Target }) {
+  const { data } = useLoad(() => post<Access>("/access", { Target: target.id }), [target.id]);
+  return data && !data.allowed ? <Advice hints={data.hints} /> : null;
+}
+
 /** Every word has to be somewhere in it. */
 function fits(target: Target, words: string): boolean {
   const tags = Object.entries(target.tags).map(([key, value]) => `${key}=${value}`);
@@ -136,11 +144,12 @@ function fits(target: Target, words: string): boolean {
 }
 
 const WAYS = [
-  { name: "Shell", document: "SSM-SessionManagerRunShell", parameters: {}, line: (t: string) => `postern connect ${t}` },
-  { name: "Command", document: "AWS-StartNonInteractiveCommand", parameters: { command: ["uname -a"] }, line: (t: string) => `postern exec ${t} -- uname -a` },
-  { name: "Port forward", document: "AWS-StartPortForwardingSession", parameters: { portNumber: ["80"] }, line: (t: string) => `postern forward ${t} 8080:80` },
-  { name: "SSH", document: "AWS-StartSSHSession", parameters: { portNumber: ["22"] }, line: (t: string) => `postern ssh ${t}` },
-  { name: "Shell with the AWS CLI", document: "", parameters: {}, line: (_: string, id: string) => `aws ssm start-session --target ${id}` },
+  { name: "Shell", action: "startShell", document: "SSM-SessionManagerRunShell", parameters: {}, line: (t: string) => `postern connect ${t}` },
+  { name: "Command", action: "startCommand", document: "AWS-StartNonInteractiveCommand", parameters: { command: ["uname -a"] }, line: (t: string) => `postern exec ${t} -- uname -a` },
+  { name: "Port forward", action: "forwardPort", document: "AWS-StartPortForwardingSession", parameters: { portNumber: ["80"] }, line: (t: string) => `postern forward ${t} 8080:80` },
+  { name: "Port of a host", action: "forwardPortToHost", document: "AWS-StartPortForwardingSessionToRemoteHost", parameters: { host: ["localhost"], portNumber: ["80"] }, line: (t: string) => `postern forward ${t} 8080:localhost:80` },
+  { name: "SSH", action: "startSsh", document: "AWS-StartSSHSession", parameters: { portNumber: ["22"] }, line: (t: string) => `postern ssh ${t}` },
+  { name: "Shell with the AWS CLI", action: "", document: "", parameters: {}, line: (_: string, id: string) => `aws ssm start-session --target ${id}` },
 ];
 
 function More({ target, close }: { target: Target; close: () => void }) {
@@ -177,8 +186,10 @@ function Way({ way, target, line }: { way: (typeof WAYS)[number]; target: Target
           <summary>
             <span class={`badge ${data.allowed ? "good" : "bad"}`}>{data.allowed ? "allowed" : "denied"}</span> {data.allowed ? "Why?" : "Why can’t I?"}
           </summary>
-          <p>{clean(data.sentence)}</p>
-          <p class="dim">Policies: {data.policies.map(clean).join(", ") || "none permits it"}</p>
+          <Why access={data} />
+          <p>
+            <Link to={`/policies/ask${query({ action: way.action, resource: target.id })}`}>Ask with other values</Link>
+          </p>
         </details>
       )}
     </li>
