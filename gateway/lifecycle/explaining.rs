@@ -47,7 +47,7 @@ pub enum Explained {
     /// What the asker would be told if they asked in earnest, now.
     Own {
         /// The answer.
-        decision: Decision,
+        decision: Box<Decision>,
         /// What they could do; None if nobody had the time to look.
         hints: Option<Vec<&'static str>>,
     },
@@ -88,7 +88,7 @@ impl Lifecycle {
             let question = inquiry.question(&asker.principal);
             let decision = self.decide(&question);
             let hints = if decision.allowed { Some(Vec::new()) } else { self.hints(asker, &question).await };
-            return Ok(Explained::Own { decision, hints });
+            return Ok(Explained::Own { decision: Box::new(decision), hints });
         }
         self.admit_administration(asker).await?;
         inquiry.source_ip = supposed.source_ip.or(inquiry.source_ip);

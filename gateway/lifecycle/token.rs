@@ -50,10 +50,15 @@ impl StreamToken {
     }
 }
 
+/// Displaced clients of one session that are remembered.
+const DISPLACED_MAX: usize = 8;
+
 /// Which client holds the session: the one that used the newest token.
 #[derive(Debug, Default)]
 pub(super) struct Holder {
     current: Option<(StreamToken, String)>,
+    /// Client ids that another one took the session from, the last ones.
+    displaced: Vec<String>,
 }
 
 impl Holder {
@@ -72,17 +77,26 @@ impl Holder {
     /// Lets a client in, or not.
     ///
     /// A token binds to the first client id that uses it; a newer token,
-    /// which only the session's owner can get, moves the session.
+    /// which only the session's owner can get, moves the session. Who lost it
+    /// so does not come back: two would take it from each other for ever, and
+    /// each counts on from numbers that the other has used.
     pub(super) fn admit(&mut self, token: StreamToken, client_id: &str) -> bool {
         let admitted = match &self.current {
             None => true,
             Some((held, client)) if held.nonce == token.nonce => client == client_id,
             Some((held, _)) => token.issued >= held.issued,
         };
-        if admitted {
-            self.current = Some((token, client_id.to_owned()));
+        if !admitted || self.displaced.iter().any(|displaced| displaced == client_id) {
+            return false;
         }
-        admitted
+        let before = self.current.replace((token, client_id.to_owned()));
+        if let Some((_, before)) = before.filter(|(_, before)| before != client_id) {
+            if self.displaced.len() >= DISPLACED_MAX {
+                self.displaced.remove(0);
+            }
+            self.displaced.push(before);
+        }
+        true
     }
 }
 
@@ -138,5 +152,21 @@ mod tests {
         assert!(!holder.admit(token.clone(), "b"));
         assert!(holder.admit(StreamToken::new(session(), 1010), "b"));
         assert!(!holder.admit(token, "a"));
+    }
+
+    #[test]
+    fn who_was_displaced_does_not_take_the_session_back() {
+        let mut holder = Holder::default();
+        let token = |issued| StreamToken::new(session(), issued);
+        assert!(holder.admit(token(1000), "a"));
+        assert!(holder.admit(token(1010), "a"), "the same client comes back");
+        assert!(holder.admit(token(1020), "b"));
+        assert!(!holder.admit(token(1030), "a"));
+        assert!(holder.admit(token(1030), "b"));
+        assert!(holder.admit(token(1040), "c"));
+        for other in 0..20 {
+            assert!(holder.admit(token(1050), &format!("other {other}")));
+        }
+        assert!(holder.displaced.len() <= DISPLACED_MAX);
     }
 }

@@ -122,3 +122,23 @@ test("the shell's session is listed, and its address is its own", async ({ page 
   await expect(page.getByRole("heading", { name: /alice on web-dev/ })).toBeVisible();
   await type(tab, "exit");
 });
+
+test("a shell that is opened in a second window goes on there, and back, and never in both", async ({ page }) => {
+  await signIn(page, "alice");
+  const first = await shell(page);
+  await type(first, "export KEPT=through; echo before-$KEPT");
+  await shows(first, /^before-through *$/m);
+  const second = await page.context().newPage();
+  await second.goto(first.url());
+  await shows(second, /^before-through *$/m);
+  await type(second, "echo second-$KEPT");
+  await shows(second, /^second-through *$/m);
+  await expect(first.getByText("This shell goes on in another window.")).toBeVisible();
+  await first.getByRole("button", { name: "Take it here" }).click();
+  await shows(first, /^second-through *$/m);
+  await type(first, "echo back-$KEPT");
+  await shows(first, /^back-through *$/m);
+  await expect(second.getByText("This shell goes on in another window.")).toBeVisible();
+  await type(first, "exit");
+  await expect(first.getByText("The session is over.")).toBeVisible();
+});

@@ -57,6 +57,7 @@ export function ShellPage({ id }: { id: string }) {
   }, [session?.target]);
 
   const over = status.is === "over";
+  const elsewhere = over && ELSEWHERE.test(status.text);
   return (
     <div class="shell">
       <header class="bar">
@@ -89,7 +90,16 @@ export function ShellPage({ id }: { id: string }) {
       {error !== undefined && <Failure error={error} />}
       <div class="terminal" ref={place} />
       {status.is === "connecting" && !handle.current && error === undefined && <Loading what="the terminal" />}
-      {over && (
+      {elsewhere && (
+        <div class="after" role="status">
+          <strong>This shell goes on in another window.</strong>
+          <span class="grow" />
+          <button class="primary" onClick={() => location.reload()}>
+            Take it here
+          </button>
+        </div>
+      )}
+      {over && !elsewhere && (
         <div class="after" role="status">
           <strong>The session is over.</strong> {clean(status.text)}
           <span class="grow" />
@@ -106,6 +116,9 @@ export function ShellPage({ id }: { id: string }) {
     </div>
   );
 }
+
+/** What the gateway says to who was displaced by another window. */
+const ELSEWHERE = /in use by another client/;
 
 async function resume(id: string, signal?: AbortSignal): Promise<Ticket> {
   try {
