@@ -292,13 +292,17 @@ fn settings(config: &Config, public_url: &str, node: String) -> Settings {
 }
 
 /// The rules of the file that is named, or of the one beside the policies.
-fn alert_rules(config: &Config) -> Result<Rules, RulesError> {
-    let beside = config.policy.directory.join("alerts.toml");
+pub fn alert_rules(config: &Config) -> Result<Rules, RulesError> {
     match &config.alerts.rules {
         Some(path) => Rules::load(path),
-        None if beside.exists() => Rules::load(&beside),
-        None => Ok(Rules::default()),
+        None => rules_beside(&config.policy.directory),
     }
+}
+
+/// The rules in a policy folder, if it has any.
+pub fn rules_beside(policies: &Path) -> Result<Rules, RulesError> {
+    let beside = policies.join("alerts.toml");
+    if beside.exists() { Rules::load(&beside) } else { Ok(Rules::default()) }
 }
 
 /// The archive, if one is configured.

@@ -226,7 +226,7 @@ async fn an_operator_whose_role_may_not_is_told_what_to_allow() {
     };
     let keys = StaticKeys {
         access_key_id: "AKIAPOSTERNBROKER001".into(),
-        secret_access_key: Secret::new("secret"),
+        secret_access_key: Secret::new(crate::support::BROKER_KEY.1),
         session_token: None,
     };
     let broker =

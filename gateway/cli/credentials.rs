@@ -13,8 +13,21 @@ use crate::client::profile::gateway_url;
 use crate::client::sign_in::{Keys, SignIn, config_file, credentials_file, sign_in};
 
 /// Environment that selects another AWS identity when none is named.
-const IDENTITY_VARIABLES: [&str; 4] =
-    ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"];
+const IDENTITY_VARIABLES: [&str; 9] = [
+    "AWS_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+];
+/// Those of them that name a file in which another person may stand.
+const IDENTITY_FILES: [&str; 2] = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"];
+/// Most files of SSO sign-ins that are looked at; people have a handful.
+const SSO_FILES_MAX: usize = 256;
 
 /// What `postern credentials` can be told.
 #[derive(Debug, clap::Args)]
@@ -121,9 +134,22 @@ fn cache(args: &Args) -> Option<KeyCache> {
     if args.source_profile.is_none() {
         let variables = IDENTITY_VARIABLES.iter().map(|name| std::env::var(name).unwrap_or_default());
         words.extend(variables.map(String::into_bytes));
+        let files = IDENTITY_FILES.iter().map(|name| std::env::var_os(name).map(PathBuf::from));
+        words.extend(files.map(|file| stamp(file.as_deref())));
     }
+    // The AWS CLI keeps who has signed in beside its credentials.
+    let sso = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".aws/sso/cache"));
+    words.extend(sso.map(|dir| stamps(&dir)));
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     KeyCache::open(&words)
+}
+
+/// Those of a folder's files, in order.
+fn stamps(dir: &Path) -> Vec<u8> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().take(SSO_FILES_MAX);
+    let mut all: Vec<Vec<u8>> = entries.map(|entry| stamp(Some(&entry.path()))).collect();
+    all.sort_unstable();
+    all.join(&b'\n')
 }
 
 /// A file's path, length and time of change.
@@ -138,4 +164,23 @@ fn stamp(path: Option<&Path>) -> Vec<u8> {
         changed.unwrap_or_default().as_nanos()
     )
     .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_sign_in_at_sso_is_another_name_of_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = stamps(dir.path());
+        std::fs::write(dir.path().join("a.json"), "alice").unwrap();
+        let alice = stamps(dir.path());
+        assert_eq!(alice, stamps(dir.path()));
+        std::fs::write(dir.path().join("a.json"), "somebody else").unwrap();
+        let other = stamps(dir.path());
+        assert!(none != alice && alice != other);
+        std::fs::write(dir.path().join("b.json"), "one more").unwrap();
+        assert_ne!(other, stamps(dir.path()));
+    }
 }

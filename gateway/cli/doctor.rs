@@ -341,36 +341,47 @@ fn advice(answer: &Value) -> String {
 /// What would happen to StartSession, without a session.
 async fn dry_run(gateway: &Gateway, target: Option<&Target>) -> Check {
     let name = "session";
-    if let Some(target) = target
-        && let Ok(answer) = gateway.get_json::<Value>(&format!("/v1/access?target={}", target.as_str())).await
-        && let Some(allowed) = answer.get("allowed").and_then(Value::as_bool)
-    {
-        let sentence = answer.get("sentence").and_then(Value::as_str).unwrap_or_default();
-        let found =
-            format!("{} {}: {sentence}", if allowed { "allowed on" } else { "denied on" }, target.as_str());
-        return match allowed {
-            true => Check::ok(name, found),
-            false => Check::fail(name, found, advice(&answer)),
-        };
+    if let Some(target) = target {
+        let answer = gateway.get_json::<Value>(&format!("/v1/access?target={}", target.as_str())).await;
+        return answered(target, answer.map_err(|error| error.to_string()));
     }
     match gateway.instances().await {
-        Ok(instances) => {
-            let online = instances.iter().filter(|instance| instance.online).count();
-            let found = format!("{} machines visible, {online} online", instances.len());
-            match (instances.is_empty(), target.map(|wanted| instances.iter().any(|i| &i.target == wanted))) {
-                (true, _) => {
-                    Check::warn(name, found, "no policy lets you see a machine, or none is registered")
-                }
-                (_, Some(false)) => {
-                    Check::warn(name, format!("{found}, the one asked for is not"), "check its id")
-                }
-                _ => Check::ok(name, found),
+        Ok(seen) => {
+            let online = seen.instances.iter().filter(|instance| instance.online).count();
+            let more = if seen.cut { " and more" } else { "" };
+            let found = format!("{}{more} machines visible, {online} online", seen.instances.len());
+            if seen.instances.is_empty() {
+                return Check::warn(name, found, "no policy lets you see a machine, or none is registered");
             }
+            Check::ok(name, found)
         }
         Err(error) => {
             let advice =
                 "if keys are refused: postern credentials --fresh …, else ask the gateway's operators";
             Check::fail(name, error.to_string(), advice)
+        }
+    }
+}
+
+/// What policy would say to a session there, or that it could not be asked.
+fn answered(target: &Target, answer: Result<Value, String>) -> Check {
+    let name = "session";
+    let allowed = answer.as_ref().ok().and_then(|answer| answer.get("allowed")?.as_bool());
+    let sentence =
+        answer.as_ref().ok().and_then(|answer| answer.get("sentence")?.as_str()).unwrap_or_default();
+    match (allowed, &answer) {
+        (Some(true), _) => Check::ok(name, format!("allowed on {target}: {sentence}")),
+        (Some(false), Ok(answer)) => {
+            Check::fail(name, format!("denied on {target}: {sentence}"), advice(answer))
+        }
+        _ => {
+            let why = answer.as_ref().err().map_or("its answer says neither yes nor no", String::as_str);
+            let found = format!("the gateway could not be asked about {target}: {why}");
+            Check::fail(
+                name,
+                found,
+                "`postern targets` lists what you may see; else ask the gateway's operators",
+            )
         }
     }
 }
@@ -421,6 +432,19 @@ mod tests {
         ] {
             assert_eq!(clock(date, now).verdict, expected, "{date}");
         }
+    }
+
+    #[test]
+    fn a_policy_that_was_not_asked_is_not_ok() {
+        let target = Target::parse("i-0123456789abcdef0").unwrap();
+        let asked = |answer| answered(&target, answer);
+        let yes = serde_json::json!({"allowed": true, "sentence": "permitted by a"});
+        assert_eq!(asked(Ok(yes)).verdict, Verdict::Ok);
+        assert_eq!(asked(Ok(serde_json::json!({"allowed": false}))).verdict, Verdict::Fail);
+        assert_eq!(asked(Ok(serde_json::json!({}))).verdict, Verdict::Fail);
+        let check = asked(Err("HTTP status 503".to_owned()));
+        assert_eq!(check.verdict, Verdict::Fail);
+        assert!(lines(&check).concat().contains("HTTP status 503"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use serde_json::json;
 
 use super::output::{print_json, print_line, print_table};
@@ -53,7 +54,11 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn list(config: &Config, json: bool) -> anyhow::Result<()> {
-    let key = SigningKey::open(&config.signing_key())?;
+    let path = config.signing_key();
+    // To open it would make it: a look must not.
+    let there = path.try_exists().with_context(|| path.display().to_string())?;
+    anyhow::ensure!(there, "there is no key yet: the gateway makes {} when it first starts", path.display());
+    let key = SigningKey::open(&path)?;
     let known = key.known();
     let state = |id: &str| if id == key.public().id() { "signs" } else { "retired" };
     if json {
@@ -63,4 +68,24 @@ fn list(config: &Config, json: bool) -> anyhow::Result<()> {
     }
     let rows: Vec<[String; 2]> = known.iter().map(|key| [key.id(), state(&key.id()).to_owned()]).collect();
     print_table(["KEY", "STATE"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_list_keys_makes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("postern.toml");
+        let state = dir.path().join("state");
+        let text =
+            include_str!("../../deploy/postern.toml").replace("/var/lib/postern", state.to_str().unwrap());
+        std::fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
+        assert!(config.signing_key().starts_with(&state), "{:?}", config.signing_key());
+        let error = list(&config, false).unwrap_err().to_string();
+        assert!(error.starts_with("there is no key yet"), "{error}");
+        assert!(!state.exists());
+    }
 }

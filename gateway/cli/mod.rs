@@ -58,6 +58,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::client::plugin::NAME as PLUGIN;
+use crate::policy::PolicyError;
 use crate::session::printable;
 
 /// What a command that failed exits with; the AWS CLI does the same.
@@ -226,7 +227,7 @@ fn start_log(level: &str) {
     let _ = log.try_init();
 }
 
-/// One line on standard error; nothing when a pipe was merely closed.
+/// What went wrong, on standard error; nothing when a pipe was merely closed.
 fn failed(error: &anyhow::Error) -> ExitCode {
     let closed = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
@@ -234,8 +235,24 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(closed) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("postern: {}", printable(&format!("{error:#}")));
+    eprintln!("postern: {}", told(error));
     ExitCode::from(if error.is::<machine::Ambiguous>() { AMBIGUOUS } else { FAILED })
+}
+
+/// An error and its causes, each once; a policy folder's keeps its lines.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    // Its first line is an arrow's column: it stands alone.
+    let apart = if error.is::<PolicyError>() && text.contains('\n') { "\n" } else { "" };
+    let lines: Vec<String> = text.trim_end().lines().map(printable).collect();
+    format!("{apart}{}", lines.join("\n"))
 }
 
 fn is_plugin(name: &OsString) -> bool {
@@ -250,6 +267,21 @@ mod tests {
     #[test]
     fn every_command_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_policy_error_keeps_its_lines_and_no_control_characters() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.cedar"), "\n@id(\"a\") permit (principal == 7);").unwrap();
+        let alone = anyhow::Error::from(crate::policy::Policy::load(dir.path()).unwrap_err());
+        let within = crate::serve::ServeError::from(crate::policy::Policy::load(dir.path()).unwrap_err());
+        for error in [alone, within.into()] {
+            let told = told(&error);
+            assert!(told.lines().count() > 3 && told.contains("a.cedar:2"), "{told}");
+            assert_eq!(told.matches("a.cedar:2").count(), 1, "{told}");
+        }
+        let other = anyhow::anyhow!("in\u{1b}[2Jner").context("outer");
+        assert_eq!(told(&other), "outer: in[2Jner");
     }
 
     #[test]

@@ -56,8 +56,8 @@ pub fn replay(mut args: Args) -> anyhow::Result<ExitCode> {
 /// The id of the session that ended last, of those the caller may see.
 async fn last(profile: Option<&str>) -> anyhow::Result<String> {
     let gateway = Gateway::open(Profile::load(profile).await?).await?;
-    let answer: serde_json::Value = gateway.get_json("/v1/sessions?limit=1&state=history").await?;
-    let id = answer.pointer("/sessions/0/id").and_then(serde_json::Value::as_str);
+    let newest = super::sessions::newest(&gateway, "history", 1).await?;
+    let id = newest.first().and_then(|session| session.get("id")?.as_str());
     Ok(id.context("no session has ended yet")?.to_owned())
 }
 

@@ -11,12 +11,15 @@ use time::format_description::well_known::Rfc3339;
 
 use super::output::{moment, print_json, print_line};
 use crate::catalogue::{Catalogue, FILE_NAME, Pattern, Query};
+use crate::client::aws_config_file::command_word;
 use crate::client::{Gateway, Profile};
 use crate::session::{now_ms, printable};
 use crate::store::{Found, Store};
 
 /// What no hit makes the command exit with, as `grep` does.
 const NOTHING: u8 = 1;
+/// What a recording that cannot be read makes it exit with, as `grep` does.
+const UNREAD: u8 = 2;
 /// Hits asked of the gateway at a time.
 const PAGE: usize = 100;
 
@@ -29,7 +32,7 @@ const PAGE: usize = 100;
     postern search --dir /var/lib/postern/recordings 'out of memory'\n\n\
     Newest recordings come first. How a command is known: `shell` marked it, it was typed and\n\
     shown (`input`), or it follows what looks like a prompt (`guess`).\n\n\
-    Exit status: 0 something was found, 1 nothing was.")]
+    Exit status: 0 something was found, 1 nothing was, 2 a recording of the folder could not be read.")]
 pub struct Args {
     /// What to search for; case makes no difference.
     #[arg(value_name = "TEXT")]
@@ -90,6 +93,9 @@ struct Row {
     time_ms: u64,
     text: String,
     source: Option<String>,
+    /// The recording, if it is of a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
 }
 
 /// A page of them.
@@ -101,9 +107,9 @@ struct Answer {
 
 /// Searches and prints.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let rows = match &args.dir {
+    let (rows, unread) = match &args.dir {
         Some(dir) => in_folder(dir, &args).await?,
-        None => at_gateway(&args).await?,
+        None => (at_gateway(&args).await?, 0),
     };
     if args.json {
         let rows: Vec<Value> = rows.iter().map(with_jump).collect();
@@ -111,7 +117,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         print(&rows)?;
     }
-    Ok(if rows.is_empty() { ExitCode::from(NOTHING) } else { ExitCode::SUCCESS })
+    Ok(match (unread, rows.is_empty()) {
+        (0, false) => ExitCode::SUCCESS,
+        (0, true) => ExitCode::from(NOTHING),
+        _ => ExitCode::from(UNREAD),
+    })
 }
 
 /// Brings a folder's catalogue up to date.
@@ -150,7 +160,8 @@ async fn at_gateway(args: &Args) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn in_folder(dir: &Path, args: &Args) -> anyhow::Result<Vec<Row>> {
+/// The hits, and how many recordings could not be read.
+async fn in_folder(dir: &Path, args: &Args) -> anyhow::Result<(Vec<Row>, usize)> {
     let pattern = if args.regex { Pattern::regex(&args.text) } else { Pattern::text(&args.text) };
     let query = Query {
         pattern: pattern?,
@@ -163,11 +174,13 @@ async fn in_folder(dir: &Path, args: &Args) -> anyhow::Result<Vec<Row>> {
     let file = dir.join(FILE_NAME);
     let catalogue =
         if file.is_file() { Catalogue::open(&file).await? } else { Catalogue::in_memory().await? };
-    bring_up_to_date(&catalogue, dir).await?;
+    let (_, unread) = bring_up_to_date(&catalogue, dir).await?;
+    let store = Store::new(dir);
     let (mut rows, mut token) = (Vec::new(), None);
     loop {
         let mut search = catalogue.search(query.clone(), token.as_deref())?;
         while let Some(found) = search.next().await? {
+            let file = store.find(&found.recording.session)?.map(|recording| recording.path);
             for hit in search.hits(&found, args.limit - rows.len())? {
                 rows.push(Row {
                     session: found.recording.session.to_string(),
@@ -177,6 +190,7 @@ async fn in_folder(dir: &Path, args: &Args) -> anyhow::Result<Vec<Row>> {
                     time_ms: hit.time_ms,
                     text: hit.text,
                     source: hit.source.map(|source| source.as_str().to_owned()),
+                    file: file.clone(),
                 });
             }
             if rows.len() >= args.limit {
@@ -186,7 +200,7 @@ async fn in_folder(dir: &Path, args: &Args) -> anyhow::Result<Vec<Row>> {
         token = search.token();
         if token.is_none() || rows.len() >= args.limit {
             catalogue.close().await;
-            return Ok(rows);
+            return Ok((rows, unread));
         }
     }
 }
@@ -243,7 +257,10 @@ fn with_jump(row: &Row) -> Value {
 
 /// What to type to see it.
 fn jump(row: &Row) -> String {
-    format!("postern replay {} --at {}", printable(&row.session), offset(row.time_ms))
+    let file = row.file.as_ref().map(|file| file.display().to_string());
+    let file = file.map(|file| command_word(&file).unwrap_or(file));
+    let recording = printable(file.as_ref().unwrap_or(&row.session));
+    format!("postern replay {recording} --at {}", offset(row.time_ms))
 }
 
 /// `1m23s`: the second before it, as `--at` reads it.
@@ -281,6 +298,18 @@ mod tests {
         let week = now_ms() - parse_when("1w").unwrap();
         assert!((604_800_000..604_900_000).contains(&week));
         assert!(parse_when("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_hit_in_a_folder_is_replayed_from_its_file() {
+        let mut row: Row = serde_json::from_value(json!({
+            "session": "alice-1", "principal": "a", "target": "i-0a", "started_ms": 0, "time_ms": 83_999,
+            "text": "x", "source": null,
+        }))
+        .unwrap();
+        assert_eq!(jump(&row), "postern replay alice-1 --at 1m23s");
+        row.file = Some("/my evidence/alice-1.cast.zst".into());
+        assert_eq!(jump(&row), "postern replay '/my evidence/alice-1.cast.zst' --at 1m23s");
     }
 
     #[test]

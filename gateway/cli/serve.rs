@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
-use crate::serve::Gateway;
+use crate::serve::{Gateway, alert_rules};
 
 /// Run the gateway.
 #[derive(Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub struct Args {
     /// Configuration file; deploy/postern.toml shows every key.
     #[arg(long, short, value_name = "FILE", default_value = "/etc/postern/postern.toml")]
     config: PathBuf,
-    /// Only check configuration, certificate and policies; open nothing.
+    /// Only check configuration, certificate, policies and alert rules; open nothing.
     #[arg(long)]
     check: bool,
 }
@@ -34,6 +34,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     if args.check {
         config.tls().server_config()?;
         crate::policy::Standing::load(&config.policy.directory)?;
+        alert_rules(&config)?;
         eprintln!("{} is valid", args.config.display());
         return Ok(ExitCode::SUCCESS);
     }

@@ -10,6 +10,9 @@ use super::search::offset;
 use crate::client::{Gateway, Profile};
 use crate::session::{SessionId, SessionKind, clean_reason, printable};
 
+/// Sessions asked of the gateway at a time.
+const PAGE: usize = 200;
+
 /// What `postern sessions` can be told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -39,7 +42,7 @@ enum Command {
         history: bool,
         /// At most so many.
         #[arg(long, default_value_t = 100)]
-        limit: u32,
+        limit: usize,
     },
     /// Show everything about one session
     Show {
@@ -111,17 +114,42 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(gateway: &Gateway, history: bool, limit: u32, json: bool) -> anyhow::Result<()> {
-    let state = if history { "history" } else { "active" };
-    let answer: Value = gateway.get_json(&format!("/v1/sessions?limit={limit}&state={state}")).await?;
-    let sessions = match answer {
-        Value::Object(mut object) => object.remove("sessions").unwrap_or(Value::Array(Vec::new())),
-        other => other,
+/// The newest sessions that the caller may see, so many at the most.
+pub(super) async fn newest(gateway: &Gateway, state: &str, limit: usize) -> anyhow::Result<Vec<Value>> {
+    let ask = async |query: String| -> anyhow::Result<Value> {
+        Ok(gateway.get_json(&format!("/v1/sessions?{query}&state={state}")).await?)
     };
+    pages(limit, ask).await
+}
+
+/// Asks on until there are so many, or no more.
+async fn pages(
+    limit: usize,
+    ask: impl AsyncFn(String) -> anyhow::Result<Value>,
+) -> anyhow::Result<Vec<Value>> {
+    let (mut found, mut token) = (Vec::new(), None::<String>);
+    while found.len() < limit {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", &PAGE.min(limit - found.len()).to_string());
+        if let Some(token) = &token {
+            query.append_pair("token", token);
+        }
+        let answer = ask(query.finish()).await?;
+        found.extend(answer.get("sessions").and_then(Value::as_array).cloned().unwrap_or_default());
+        token = answer.get("next").and_then(Value::as_str).map(str::to_owned);
+        if token.is_none() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+async fn list(gateway: &Gateway, history: bool, limit: usize, json: bool) -> anyhow::Result<()> {
+    let sessions = newest(gateway, if history { "history" } else { "active" }, limit).await?;
     if json {
         return print_json(&sessions);
     }
-    let rows: Vec<Row> = serde_json::from_value(sessions)?;
+    let rows: Vec<Row> = serde_json::from_value(Value::Array(sessions))?;
     let rows: Vec<[String; 7]> = rows.into_iter().map(cells).collect();
     print_table(["SESSION", "WHO", "TARGET", "KIND", "STATE", "STARTED", "ENDED BY"], &rows)
 }
@@ -264,6 +292,22 @@ mod tests {
                 "started:               1970-01-01 00:00:00Z"
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn a_list_goes_on_over_pages_that_are_empty_or_not() {
+        let ask = async |query: String| -> anyhow::Result<Value> {
+            let sessions = |from: u32, to: u32| (from..to).map(|n| json!({"id": n})).collect::<Vec<_>>();
+            Ok(match query.as_str() {
+                "limit=200" => json!({"sessions": sessions(0, 200), "next": "a b"}),
+                "limit=1" | "limit=50&token=a+b" => json!({"sessions": [], "next": "c"}),
+                "limit=1&token=c" => json!({"sessions": sessions(7, 8), "next": "d"}),
+                "limit=50&token=c" => json!({"sessions": sessions(200, 230), "next": null}),
+                other => panic!("{other}"),
+            })
+        };
+        assert_eq!(pages(250, &ask).await.unwrap().len(), 230);
+        assert_eq!(pages(1, &ask).await.unwrap(), [json!({"id": 7})]);
     }
 
     #[test]

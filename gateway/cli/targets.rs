@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
+
 use super::output::{print_json, print_table};
 use crate::client::{Gateway, Profile};
+use crate::session::Instance;
 
 /// What `postern targets` can be told.
 #[derive(Debug, clap::Args)]
@@ -19,10 +22,14 @@ pub struct Args {
 /// Lists the machines.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let gateway = Gateway::open(Profile::load(args.profile.as_deref()).await?).await?;
-    let mut instances = gateway.instances().await?;
+    let seen = gateway.instances().await?;
+    if seen.cut {
+        eprintln!("postern: there are more machines than these {}", seen.instances.len());
+    }
+    let mut instances = seen.instances;
     instances.sort_by(|a, b| (&a.name, a.target.as_str()).cmp(&(&b.name, b.target.as_str())));
     if args.json {
-        print_json(&instances)?;
+        print_json(&instances.iter().map(known).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<[String; 5]> = instances
@@ -39,4 +46,32 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .collect();
     print_table(["TARGET", "NAME", "PLATFORM", "AGENT", "STATE"], &rows)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the gateway's answer has; it tells neither account nor tags.
+fn known(instance: &Instance) -> Value {
+    json!({
+        "target": instance.target,
+        "name": instance.name,
+        "platform": instance.platform,
+        "agent_version": instance.agent_version,
+        "online": instance.online,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_answer_has_is_printed() {
+        let instance: Instance = serde_json::from_value(json!({
+            "target": "i-0a", "account": "", "region": "us-east-1", "name": "web", "platform": null,
+            "agent_version": null, "online": true, "tags": {},
+        }))
+        .unwrap();
+        let printed = known(&instance);
+        assert_eq!((&printed["target"], &printed["online"]), (&json!("i-0a"), &json!(true)));
+        assert!(["account", "region", "tags"].iter().all(|key| printed.get(key).is_none()), "{printed}");
+    }
 }

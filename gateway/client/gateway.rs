@@ -35,6 +35,15 @@ const ATTEMPTS: u32 = 3;
 /// and the gateway takes none for a replay of the other.
 const NONCE: &str = "x-postern-nonce";
 
+/// Machines that a caller may see.
+#[derive(Debug)]
+pub struct Machines {
+    /// Account and tags are empty: the answer has none.
+    pub instances: Vec<Instance>,
+    /// Whether there are more, which were not read.
+    pub cut: bool,
+}
+
 /// What opens a data channel.
 pub struct Opened {
     /// The session's id.
@@ -153,12 +162,12 @@ impl Gateway {
     }
 
     /// The machines that this caller may see.
-    pub async fn instances(&self) -> Result<Vec<Instance>, ClientError> {
+    pub async fn instances(&self) -> Result<Machines, ClientError> {
         self.instances_tagged(&[]).await
     }
 
     /// Those of them that have all of these tags with these values.
-    pub async fn instances_tagged(&self, tags: &[(String, String)]) -> Result<Vec<Instance>, ClientError> {
+    pub async fn instances_tagged(&self, tags: &[(String, String)]) -> Result<Machines, ClientError> {
         let filter = |(key, value): &(String, String)| {
             InstanceInformationStringFilter::builder().key(format!("tag:{key}")).values(value).build()
         };
@@ -177,7 +186,7 @@ impl Gateway {
                 break;
             }
         }
-        Ok(found)
+        Ok(Machines { instances: found, cut: token.is_some() })
     }
 
     /// The keys this client signs with.

@@ -54,8 +54,18 @@ impl Wanted {
     pub async fn find(&self, gateway: &Gateway) -> Result<Found, ClientError> {
         match self {
             Self::Id(target) => Ok(Found::One(target.clone())),
-            Self::Name(name) => self.among(named(name, gateway.instances().await?)),
-            Self::Tags(tags) => self.among(gateway.instances_tagged(tags).await?),
+            Self::Name(name) => {
+                let seen = gateway.instances().await?;
+                let found = named(name, seen.instances);
+                if found.is_empty() && seen.cut {
+                    return Err(ClientError::Target(format!(
+                        "there are more machines than were looked at, and of those none {}; name it by its id",
+                        self.describe().replacen("are", "is", 1)
+                    )));
+                }
+                self.among(found)
+            }
+            Self::Tags(tags) => self.among(gateway.instances_tagged(tags).await?.instances),
         }
     }
 

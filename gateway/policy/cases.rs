@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Policy;
 use super::problem::PolicyError;
 use super::situation::{Requested, Situation};
+use crate::session::printable;
 
 /// The folder of the cases, within the policy folder.
 const FOLDER: &str = "tests";
@@ -70,7 +71,9 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, PolicyError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(|error| unreadable(dir, error))? {
         let path = entry.map_err(|error| unreadable(dir, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        // As with policies: editors keep their own copies under such names.
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "json") {
             files.push(path);
         }
     }
@@ -93,12 +96,12 @@ pub(super) fn run_file(
     folder: &Path,
     results: &mut Vec<CaseResult>,
 ) -> Result<(), PolicyError> {
-    let file = path.strip_prefix(folder).unwrap_or(path).display().to_string();
+    let file = printable(&path.strip_prefix(folder).unwrap_or(path).display().to_string());
     let cases: Vec<Case> = serde_json::from_str(&read(path)?).map_err(|error| unreadable(path, error))?;
     for case in cases {
-        let failure = check(policy, path, &case).err().map(|why| crate::session::printable(&why));
+        let failure = check(policy, path, &case).err().map(|why| printable(&why));
         let expects_allow = case.decision == Expected::Allow;
-        let name = crate::session::printable(&case.name);
+        let name = printable(&case.name);
         results.push(CaseResult { file: file.clone(), name, expects_allow, failure });
     }
     Ok(())
@@ -188,6 +191,25 @@ mod tests {
             let cases = format!("{}.json", path.file_stem().unwrap().to_str().unwrap());
             assert!(policies().join("tests").join(&cases).exists(), "tests/{cases} is missing");
         }
+    }
+
+    #[test]
+    fn a_hidden_file_is_no_case_and_a_name_brings_nothing_to_the_terminal() {
+        let dir = base_and("developers");
+        let policy = Policy::load(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("tests")).unwrap();
+        fs::write(dir.path().join("tests/.#editor.json"), "half").unwrap();
+        assert_eq!(run(&policy, dir.path()).unwrap(), []);
+        let odd = dir.path().join("tests/a\u{1b}[2J.json");
+        fs::write(&odd, r#"[{"\u001bname": 1}]"#).unwrap();
+        let error = run(&policy, dir.path()).unwrap_err().to_string();
+        assert!(error.contains("a[2J.json") && !error.contains('\u{1b}'), "{error:?}");
+        let cases = fs::read_to_string(policies().join("tests/developers.json")).unwrap();
+        fs::create_dir(dir.path().join("tests/entities")).unwrap();
+        let company = "tests/entities/company.json";
+        fs::copy(policies().join(company), dir.path().join(company)).unwrap();
+        fs::write(&odd, cases).unwrap();
+        assert_eq!(run(&policy, dir.path()).unwrap()[0].file, "tests/a[2J.json");
     }
 
     #[test]

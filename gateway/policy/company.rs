@@ -6,15 +6,23 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::entities::{defaults, fitting};
 use super::situation::{Requested, Situation, uid_of, uid_text};
-use super::stranger::stranger;
 use super::{Action, Policy};
-use crate::session::Principal;
+use crate::session::{Document, Principal, printable};
 
 /// The entities of a file, each principal with its groups.
 #[derive(Debug, Clone, Default)]
 pub struct Company {
-    entities: Vec<Value>,
+    pub(super) entities: Vec<Value>,
+}
+
+/// Several entities that are called alike.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} are called {}: name one of them by its id", found.join(", "), printable(name))]
+pub struct Alike {
+    name: String,
+    found: Vec<String>,
 }
 
 /// Under which circumstances it is asked.
@@ -38,6 +46,14 @@ pub struct Circumstances {
     pub host: Option<String>,
 }
 
+impl Circumstances {
+    /// Whether an action may have the document that is named, if one is.
+    pub fn fit(&self, action: Action) -> bool {
+        let document = self.document.as_deref().and_then(|name| Document::parse(name).ok());
+        document.is_none_or(|document| fitting(action, &document).is_ok())
+    }
+}
+
 impl Company {
     /// Takes entities in, and adds who is in which group of `groups.toml`.
     pub fn new(entities: Vec<Value>, policy: &Policy) -> Self {
@@ -54,44 +70,33 @@ impl Company {
         self.entities.iter().filter_map(uid_of).filter(|uid| uid.starts_with(&start)).collect()
     }
 
-    /// The entity of a kind by uid, id, `name` or `arn`; None if there is none.
-    pub fn find(&self, kind: &str, name: &str) -> Option<String> {
+    /// The entity of a kind by uid, id or `arn`, else by `name`.
+    ///
+    /// None if there is none; an error if several are called so.
+    pub fn find(&self, kind: &str, name: &str) -> Result<Option<String>, Alike> {
         let (full, start) = (uid_text(&format!("Postern::{kind}"), name), format!("Postern::{kind}::"));
-        let called = |entity: &&Value| {
-            let attrs = entity.get("attrs");
-            let is = |key: &str| attrs.and_then(|attrs| attrs.get(key)?.as_str()) == Some(name);
-            uid_of(entity).is_some_and(|uid| {
-                uid.starts_with(&start) && (uid == full || uid == name || is("name") || is("arn"))
-            })
+        let with = |key: &str| {
+            let is = |entity: &&Value| {
+                entity.get("attrs").and_then(|attrs| attrs.get(key)?.as_str()) == Some(name)
+            };
+            let found = self.entities.iter().filter(is).filter_map(uid_of);
+            found.filter(|uid| uid.starts_with(&start)).collect::<Vec<_>>()
         };
-        self.entities.iter().find(called).and_then(uid_of)
+        let known = |uid: &String| uid.starts_with(&start) && (*uid == full || uid == name);
+        if let Some(exact) = self.entities.iter().filter_map(uid_of).find(known) {
+            return Ok(Some(exact));
+        }
+        for mut found in [with("arn"), with("name")] {
+            match found.len() {
+                0 => {}
+                1 => return Ok(found.pop()),
+                _ => return Err(Alike { name: name.to_owned(), found }),
+            }
+        }
+        Ok(None)
     }
 
-    /// Adds somebody by ARN or address, with the groups of `groups.toml`.
-    pub fn add_person(&mut self, policy: &Policy, name: &str) -> Option<String> {
-        let person = stranger(name)?;
-        let mut parents = Vec::new();
-        if !person.account.is_empty() {
-            parents.push(json!({"type": "Postern::Account", "id": person.account}));
-        }
-        parents.extend(person.role_arn().map(|role| json!({"type": "Postern::Role", "id": role})));
-        let mut entity = json!({
-            "uid": {"type": "Postern::User", "id": person.id},
-            "attrs": {"arn": person.arn, "name": person.name, "account": person.account,
-                      "method": person.method, "authenticatedAt": "1970-01-01T00:00:00Z"},
-            "parents": parents, "tags": {},
-        });
-        if let (Some(email), Some(attrs)) =
-            (&person.facts.email, entity.get_mut("attrs").and_then(Value::as_object_mut))
-        {
-            attrs.insert("email".to_owned(), email.clone().into());
-        }
-        add_groups(&mut entity, policy);
-        self.entities.push(entity);
-        Some(uid_text("Postern::User", name))
-    }
-
-    /// Adds a machine that no file describes.
+    /// Adds a machine that no file describes, in place of one of that id.
     pub fn add_machine(
         &mut self,
         id: &str,
@@ -99,13 +104,15 @@ impl Company {
         region: &str,
         tags: &BTreeMap<String, String>,
     ) -> String {
+        let uid = uid_text("Postern::Instance", id);
+        self.entities.retain(|entity| uid_of(entity).as_ref() != Some(&uid));
         self.entities.push(json!({
             "uid": {"type": "Postern::Instance", "id": id},
             "attrs": {"account": account, "region": region, "online": true},
             "parents": [{"type": "Postern::Account", "id": account}, {"type": "Postern::Region", "id": region}],
             "tags": tags,
         }));
-        uid_text("Postern::Instance", id)
+        uid
     }
 
     /// Sets tags of an entity; what it had under the same keys is replaced.
@@ -169,13 +176,6 @@ impl Company {
     }
 }
 
-impl Policy {
-    /// Every member that `groups.toml` names, patterns as they are written.
-    pub fn members(&self) -> Vec<String> {
-        self.groups.members()
-    }
-}
-
 /// The context of an action, with what has to be there.
 fn context(action: Action, how: &Circumstances) -> Map<String, Value> {
     let now = how.now.unwrap_or_else(OffsetDateTime::now_utc).to_offset(time::UtcOffset::UTC);
@@ -192,15 +192,15 @@ fn context(action: Action, how: &Circumstances) -> Map<String, Value> {
     if !action.starts_session() {
         return context;
     }
-    let document = how.document.as_deref().unwrap_or(action.usual_document());
+    let (document, port) = defaults(action);
+    let document = how.document.as_deref().unwrap_or(document);
     context.insert("document".to_owned(), json!({"type": "Postern::Document", "id": document}));
     context.extend(how.reason.clone().map(|reason| ("reason".to_owned(), reason.into())));
     if action == Action::StartCommand {
         context.insert("command".to_owned(), how.command.as_deref().unwrap_or("true").into());
     }
     if matches!(action, Action::StartSsh | Action::ForwardPort | Action::ForwardPortToHost) {
-        let default = if action == Action::StartSsh { 22 } else { 80 };
-        context.insert("port".to_owned(), how.port.unwrap_or(default).into());
+        context.insert("port".to_owned(), how.port.unwrap_or(port).into());
     }
     if action == Action::ForwardPortToHost {
         context.insert("host".to_owned(), how.host.as_deref().unwrap_or("localhost").into());
@@ -208,11 +208,16 @@ fn context(action: Action, how: &Circumstances) -> Map<String, Value> {
     context
 }
 
-/// Puts a user into the groups that name its ARN.
+/// Puts a user into the groups that name its ARN or address.
 fn add_groups(entity: &mut Value, policy: &Policy) {
-    let Some(principal) = principal_of(entity) else { return };
+    if let Some(principal) = principal_of(entity) {
+        add_groups_of(entity, &principal, policy);
+    }
+}
+
+pub(super) fn add_groups_of(entity: &mut Value, principal: &Principal, policy: &Policy) {
     let role = principal.role_arn();
-    let groups = policy.groups.of(&principal, role.as_deref());
+    let groups = policy.groups.of(principal, role.as_deref());
     let Some(parents) = entity.get_mut("parents").and_then(Value::as_array_mut) else { return };
     for group in groups {
         let parent = json!({"type": "Postern::Group", "id": group});
@@ -223,7 +228,7 @@ fn add_groups(entity: &mut Value, policy: &Policy) {
 }
 
 /// The person that an entity describes, as far as groups look at them.
-fn principal_of(entity: &Value) -> Option<Principal> {
+pub(super) fn principal_of(entity: &Value) -> Option<Principal> {
     let uid = entity.get("uid")?;
     let uid = uid.get("__entity").unwrap_or(uid);
     if uid.get("type")?.as_str()? != "Postern::User" {

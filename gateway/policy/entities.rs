@@ -6,6 +6,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, Request,
     RestrictedExpression as Value, Schema,
 };
+use serde_json::{Map, Value as Json};
 use time::OffsetDateTime;
 
 use super::groups::{Groups, group_of_user};
@@ -225,7 +226,7 @@ impl Vocabulary {
             Action::StartSsh => pairs.push(port(asked, SSH_PORT)?),
             Action::ForwardPort => pairs.push(port(asked, FORWARDED_PORT)?),
             Action::ForwardPortToHost => {
-                let host = required(asked, "host")?.trim_end_matches('.').to_ascii_lowercase();
+                let host = plain_host(required(asked, "host")?);
                 pairs.extend([text("host", &host), port(asked, FORWARDED_PORT)?]);
             }
             _ => {}
@@ -242,10 +243,59 @@ fn document_of(question: &Question) -> Result<Option<Document>, Unanswerable> {
         return Ok(None);
     }
     let document = question.context.document.cloned().unwrap_or_else(Document::shell);
-    if document.known_kind().is_some_and(|kind| Action::from(kind) != question.action) {
-        return Err(Unanswerable::Document(document.as_str().to_owned()));
-    }
+    fitting(question.action, &document)?;
     Ok(Some(document))
+}
+
+/// Whether the document does what the action says, as far as it is known.
+pub(super) fn fitting(action: Action, document: &Document) -> Result<(), Unanswerable> {
+    match document.known_kind() {
+        Some(kind) if Action::from(kind) != action => {
+            Err(Unanswerable::Document(document.as_str().to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A host as policies see it: lower case, without a final dot.
+fn plain_host(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// A written context as the gateway itself would make it, or why it never
+/// would: what it does not ask about must not be told to be allowed.
+pub(super) fn as_asked(action: Action, context: &mut Map<String, Json>) -> Result<(), Unanswerable> {
+    if !action.starts_session() {
+        return Ok(());
+    }
+    let document = context.get("document").map(|document| document.get("__entity").unwrap_or(document));
+    if let Some(name) = document.and_then(|document| document.get("id")?.as_str()) {
+        let known = Document::parse(name).map_err(|_| Unanswerable::Document(name.to_owned()))?;
+        fitting(action, &known)?;
+    }
+    for name in ["host", "command"] {
+        if context.get(name).and_then(Json::as_str).is_some_and(str::is_empty) {
+            return Err(Unanswerable::Parameter(name));
+        }
+    }
+    let port = context.get("port").and_then(Json::as_i64);
+    if port.is_some_and(|port| !(1..=i64::from(u16::MAX)).contains(&port)) {
+        return Err(Unanswerable::Port);
+    }
+    if let Some(Json::String(host)) = context.get_mut("host") {
+        *host = plain_host(host);
+    }
+    Ok(())
+}
+
+/// The document and the port that an action has if none is named.
+pub(super) fn defaults(action: Action) -> (&'static str, u16) {
+    let port = match action {
+        Action::StartSsh => SSH_PORT,
+        Action::ForwardPort | Action::ForwardPortToHost => FORWARDED_PORT,
+        _ => 0,
+    };
+    (action.usual_document(), port)
 }
 
 fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {

@@ -1,6 +1,7 @@
 //! `groups.toml`: who is in which group, by ARN, IdP group or address.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::ops::Range;
 
 use serde::Deserialize;
@@ -13,6 +14,10 @@ use crate::session::Principal;
 const ARN_PARTS: usize = 6;
 /// Longest group name, in characters: it is an entity id.
 const NAME_MAX: usize = 64;
+/// What the name of an IdP group begins with as a member.
+pub(super) const IDP: &str = "idp:";
+/// What an address begins with as a member.
+pub(super) const EMAIL: &str = "email:";
 /// Longest name of an IdP group or address, in characters.
 const MEMBER_MAX: usize = 256;
 
@@ -176,15 +181,11 @@ impl Groups {
         self.names.get(index).into_iter().chain(outer).map(String::as_str).collect()
     }
 
-    /// Every ARN, in the words of the files, sorted.
-    pub fn members(&self) -> Vec<String> {
+    /// Every member but groups, in the words of the files, sorted.
+    pub fn members(&self) -> BTreeSet<String> {
         let patterns = self.patterns.iter().map(|(pattern, _)| pattern.0.join(":"));
-        let exact = self.exact.keys().filter_map(|member| match member {
-            Member::Arn(arn) => Some(arn.clone()),
-            _ => None,
-        });
-        let all: BTreeSet<String> = exact.chain(patterns).collect();
-        all.into_iter().collect()
+        let words = self.exact.keys().chain(self.wild.iter().map(|(member, _)| member));
+        words.map(ToString::to_string).chain(patterns).collect()
     }
 
     /// Whether there is a group of that name.
@@ -212,9 +213,9 @@ impl Groups {
             self.nested.push(Nested { inner, outer: group, file, span });
             return Ok(());
         }
-        let named = if let Some(name) = text.strip_prefix("idp:") {
+        let named = if let Some(name) = text.strip_prefix(IDP) {
             Member::IdpGroup(word(name)?.to_owned())
-        } else if let Some(email) = text.strip_prefix("email:") {
+        } else if let Some(email) = text.strip_prefix(EMAIL) {
             if email.split('@').filter(|part| !part.is_empty()).count() != 2 {
                 return Err("an address has one @ with something before and after it");
             }
@@ -233,6 +234,16 @@ impl Groups {
             self.exact.entry(named).or_default().insert(group);
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Arn(arn) => f.write_str(arn),
+            Self::IdpGroup(name) => write!(f, "{IDP}{name}"),
+            Self::Email(address) => write!(f, "{EMAIL}{address}"),
+        }
     }
 }
 

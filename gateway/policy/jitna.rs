@@ -126,9 +126,12 @@ impl Jitna {
             return Ok(None);
         };
         let id = resource.id().unescaped();
+        let is_task = id.starts_with("ecs:");
         let kind = match id.split_once('-') {
             Some(("i", _)) => &self.names.ec2,
             Some(("mi", _)) => &self.names.managed,
+            // AWS gives no token for it: only a forbid can count.
+            _ if is_task => &self.names.managed,
             _ => return Ok(None),
         };
         let tags = |of: &EntityUid| entities.get(of).map(texts_of_tags).unwrap_or_default();
@@ -170,7 +173,8 @@ impl Jitna {
         let context = Context::from_pairs([("iam".to_owned(), iam)]).map_err(|e| failed(&e))?;
         let action = self.names.action.clone();
         let asked = Request::new(user, action, machine, context, Some(&self.schema));
-        Ok(Some(((asked.map_err(|e| failed(&e))?, is_plain_shell(request)), entities)))
+        let for_shell = is_plain_shell(request) && !is_task;
+        Ok(Some(((asked.map_err(|e| failed(&e))?, for_shell), entities)))
     }
 }
 
@@ -317,6 +321,24 @@ when {
             asked(&both, Action::ForwardPort, &financial, Some(&port)).policies,
             ["approvals.cedar-12"]
         );
+    }
+
+    #[test]
+    fn a_forbid_of_aws_is_for_tasks_too_and_a_permit_is_not() {
+        let own = "@id(\"open\") permit (principal, action, resource);";
+        let all = "(principal, action == AWS::SSM::Action::\"getTokenForInstanceAccess\", resource);";
+        let task =
+            machine("ecs:web_0123456789abcdef0123456789abcdef_0123456789abcdef0123456789abcdef-1", &[]);
+        let forbidden = policy(&format!("forbid {all}"), own);
+        for action in [Action::StartShell, Action::ForwardPort] {
+            let port = Document::parse("AWS-StartPortForwardingSession").unwrap();
+            let document = (action == Action::ForwardPort).then_some(&port);
+            assert!(!asked(&forbidden, action, &task, document).allowed, "{action}");
+        }
+        assert_eq!(asked(&forbidden, Action::StartShell, &task, None).policies, ["approvals.cedar-1"]);
+        let tagged = policy(APPROVALS, own);
+        assert!(asked(&tagged, Action::StartShell, &task, None).allowed, "it has no such tag");
+        assert!(!asked(&policy(&format!("permit {all}"), ""), Action::StartShell, &task, None).allowed);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::explain::conditions;
+use super::groups::{EMAIL, IDP};
 use super::problem::{File, Problem};
 use super::{Action, Policy};
 
@@ -208,7 +209,9 @@ impl Linter<'_> {
                 let first = place < at || !shape.covers(other);
                 let owed = |id: &str| self.policy.owed(&[id.to_owned()]);
                 let adds_nothing = owed(&other.id).and(&owed(&shape.id)) == owed(&other.id);
-                first && (!permits || adds_nothing)
+                let said = |id: &str| self.policy.message(&[id.to_owned()]);
+                let says_nothing = said(&shape.id).is_none_or(|text| said(&other.id) == Some(text));
+                first && says_nothing && (!permits || adds_nothing)
             }
         }
     }
@@ -217,7 +220,9 @@ impl Linter<'_> {
         let mut missing: Vec<String> = Vec::new();
         for uid in shape.cedar.entity_literals() {
             let name = uid.id().unescaped();
-            if uid.type_name().to_string() == "Postern::Group" && !self.policy.groups.has(name) {
+            let is_group = ["Postern::Group", "AWS::IdentityStore::Group"]
+                .contains(&uid.type_name().to_string().as_str());
+            if is_group && !self.policy.groups.has(name) {
                 missing.push(format!("{name:?}"));
             }
         }
@@ -285,17 +290,26 @@ impl Linter<'_> {
     /// Members of groups that are everybody.
     fn groups(&mut self) {
         for file in self.files.iter().filter(|file| file.name.ends_with("groups.toml")) {
-            for member in self.policy.members() {
-                let parts: Vec<&str> = member.splitn(6, ':').collect();
-                let everybody = matches!(parts.as_slice(), [_, _, _, _, "*", "*"]);
-                if let Some(at) = file.text.find(&format!("\"{member}\"")).filter(|_| everybody) {
-                    let why = "over_broad: this member is everybody of every account";
-                    self.found
-                        .push(Problem::at(file, (at, 0), why).help("name the account, the role or the user"));
+            for member in self.policy.groups.members() {
+                let Some((who, help)) = everybody(&member) else { continue };
+                if let Some(at) = file.text.find(&format!("\"{member}\"")) {
+                    let why = format!("over_broad: this member is everybody {who}");
+                    self.found.push(Problem::at(file, (at, 0), why).help(help));
                 }
             }
         }
     }
+}
+
+/// Of whom a member is everybody, and what to write instead.
+fn everybody(member: &str) -> Option<(&'static str, &'static str)> {
+    let any = |text: &str| text.chars().all(|c| matches!(c, '*' | '@'));
+    if member.strip_prefix(IDP).is_some_and(any) || member.strip_prefix(EMAIL).is_some_and(any) {
+        return Some(("of the identity provider", "name the group, the address or its domain"));
+    }
+    let parts: Vec<&str> = member.splitn(6, ':').collect();
+    let all = matches!(parts.as_slice(), [_, _, _, _, "*", "*"]);
+    all.then_some(("of every account", "name the account, the role or the user"))
 }
 
 /// The word and the literal that a condition wants it to be.
@@ -401,6 +415,33 @@ mod tests {
             "@id(\"p\") permit ({DEVS}, resource) when {{ context has sourceIp && context.sourceIp.isInRange(ip(\"0.0.0.0/0\")) }};"
         );
         assert!(found(&network)[0].contains("its network is every address"));
+    }
+
+    #[test]
+    fn a_message_of_its_own_is_not_needless() {
+        let forbid = |message: &str| {
+            format!(
+                "@id(\"a\") forbid (principal, action, resource);
+                 @id(\"b\") {message} forbid (principal, action, resource) when {{ resource.hasTag(\"x\") }};"
+            )
+        };
+        assert_eq!(found(&forbid("")).len(), 1);
+        assert_eq!(found(&forbid("@message(\"ask first\")")), [""; 0]);
+    }
+
+    #[test]
+    fn a_member_that_is_everybody_and_a_group_of_aws_that_is_not_there_are_told() {
+        let aws = found(
+            "forbid (principal in AWS::IdentityStore::Group::\"nobody\",
+                action == AWS::SSM::Action::\"getTokenForInstanceAccess\", resource);",
+        );
+        assert!(aws.iter().any(|text| text.contains("has a group \"nobody\"")), "{aws:?}");
+        let dir = tempfile::tempdir().unwrap();
+        let groups = "[groups]\na = [\"idp:*\"]\nb = [\"email:*@*\", \"email:*@example.com\"]\n";
+        std::fs::write(dir.path().join("groups.toml"), groups).unwrap();
+        let (_, found) = Policy::load_and_lint(dir.path(), datetime!(2026-11-23 10:00 UTC)).unwrap();
+        let lines: Vec<_> = found.iter().map(|problem| problem.place().line).collect();
+        assert_eq!(lines, [Some(2), Some(3)]);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
-use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
+use cedar_policy::{
+    Entities, EntityUid, PolicyId, PolicySet, Schema, ValidationMode, ValidationWarning, Validator,
+};
 use ring::digest;
 
 use super::entities::Vocabulary;
@@ -15,7 +17,7 @@ use super::obligations::Annotations;
 use super::probe::probe;
 use super::problem::{File, PolicyError, Problem};
 use super::slices::Slices;
-use super::{Policy, Source};
+use super::{Action, Policy, Source};
 
 /// The schema of this version, used if the folder has none.
 pub(super) const SCHEMA: &str = include_str!("../../policies/schema.cedarschema");
@@ -109,7 +111,21 @@ fn build(files: &[File]) -> Result<Policy, Vec<Problem>> {
     probe(schema_file, &schema, &vocabulary, &actions)?;
 
     let aws = jitna::schema().map_err(|e| failed(&*e))?;
-    let mut reader = Reader::new(Validator::new(schema.clone()), Validator::new(aws.clone()));
+    let starts = Action::ALL.into_iter().filter(|action| action.starts_session());
+    let starts = starts.map(|action| vocabulary.action(action)).collect();
+    let mut reader = Reader {
+        validator: Validator::new(schema.clone()),
+        aws_validator: Validator::new(aws.clone()),
+        policies: PolicySet::new(),
+        aws_policies: PolicySet::new(),
+        actions: actions.clone(),
+        starts,
+        annotations: HashMap::new(),
+        sources: BTreeMap::new(),
+        groups: Groups::default(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
     for file in files {
         if file.name.ends_with(".cedar") {
             reader.read_policies(file);
@@ -148,6 +164,9 @@ struct Reader {
     policies: PolicySet,
     aws_validator: Validator,
     aws_policies: PolicySet,
+    /// The schema's actions, and those of them that open a session.
+    actions: Entities,
+    starts: Vec<EntityUid>,
     annotations: HashMap<String, Annotations>,
     /// Where each id was met first, and how it reads there.
     sources: BTreeMap<String, Source>,
@@ -157,20 +176,6 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(validator: Validator, aws_validator: Validator) -> Self {
-        Self {
-            validator,
-            policies: PolicySet::new(),
-            aws_validator,
-            aws_policies: PolicySet::new(),
-            annotations: HashMap::new(),
-            sources: BTreeMap::new(),
-            groups: Groups::default(),
-            problems: Vec::new(),
-            warnings: Vec::new(),
-        }
-    }
-
     /// Takes one file in; what is wrong with it is kept with file and line.
     fn read_policies(&mut self, file: &File) {
         let set: PolicySet = match file.text.parse() {
@@ -247,6 +252,20 @@ impl Reader {
         }
     }
 
+    /// Whether an action that a policy is about opens a session.
+    fn starts_session(&self, policy: &cedar_policy::Policy) -> bool {
+        use cedar_policy::ActionConstraint::{Any, Eq, In};
+        let starts = |named: &EntityUid| {
+            jitna::is_aws(named)
+                || self.starts.iter().any(|start| start == named || self.actions.is_ancestor_of(named, start))
+        };
+        match policy.action_constraint() {
+            Any => true,
+            Eq(named) => starts(&named),
+            In(named) => named.iter().any(starts),
+        }
+    }
+
     fn read_annotations(&mut self, file: &File, policy: &cedar_policy::Policy) -> Annotations {
         let mut annotations = Annotations::default();
         for (key, annotation) in policy.as_ref().annotations() {
@@ -257,6 +276,11 @@ impl Reader {
                 let why = format!("@{key} is for a permit, and this is a forbid");
                 self.problems
                     .push(Problem::at(file, span, why).help("move it to the permits it is meant for"));
+                annotations.obliges = false;
+            } else if annotations.obliges && !self.starts_session(policy) {
+                let why = format!("@{key} is for sessions, and this permits none to start");
+                let help = "move it to the permits of startShell and the like, which begin the session";
+                self.problems.push(Problem::at(file, span, why).help(help));
                 annotations.obliges = false;
             }
         }

@@ -32,6 +32,8 @@ mod obligations;
 mod places;
 /// Does a schema describe what this gateway sends?
 mod probe;
+/// People whom no file describes.
+mod people;
 /// What is wrong with a policy folder.
 mod problem;
 /// What may be asked.
@@ -61,7 +63,7 @@ use cedar_policy::Schema;
 use serde::Serialize;
 
 pub use cases::CaseResult;
-pub use company::{Circumstances, Company};
+pub use company::{Alike, Circumstances, Company};
 pub use decide::Decision;
 pub use explain::{Change, Decider, Explanation, Need};
 pub use inquiry::{Inquiry, Ran, Subject};

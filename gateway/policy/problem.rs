@@ -9,6 +9,7 @@ use miette::{
 use serde::Serialize;
 
 use super::cases::CaseResult;
+use crate::session::printable;
 
 /// Width of a report, in columns: fits a terminal and a CI log.
 const WIDTH: usize = 100;
@@ -19,7 +20,7 @@ const PROBLEMS_SHOWN: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// The folder or a file in it cannot be read.
-    #[error("cannot read policies from {}: {why}", path.display())]
+    #[error("cannot read policies from {}: {}", printable(&path.display().to_string()), printable(why))]
     Unreadable {
         /// The folder or file.
         path: PathBuf,
@@ -51,7 +52,7 @@ impl PolicyError {
             }
             other => other.to_string().lines().map(str::to_owned).collect(),
         };
-        crate::session::printable(&places.join("; "))
+        printable(&places.join("; "))
     }
 
     /// The single problems; none if the folder cannot be read.

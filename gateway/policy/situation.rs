@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::entities::Unanswerable;
+use super::entities::{Unanswerable, as_asked};
 use super::problem::with_causes;
 use super::question::{Action, Question};
 use super::slices::Judgement;
@@ -138,8 +138,14 @@ impl Policy {
         let uid = |text: &str| text.parse::<EntityUid>().map_err(|error| format!("{text}: {error}"));
         let (action, principal, resource) =
             (uid(&asked.action)?, uid(&asked.principal)?, uid(&asked.resource)?);
-        let schema = if jitna::is_aws(&action) { self.jitna.schema() } else { &self.schema };
-        let context = Context::from_json_value(Value::Object(asked.context.clone()), Some((schema, &action)))
+        let aws = jitna::is_aws(&action);
+        let schema = if aws { self.jitna.schema() } else { &self.schema };
+        let mut context = asked.context.clone();
+        let own = Action::ALL.into_iter().find(|own| own.as_str() == action.id().unescaped());
+        if let Some(own) = own.filter(|_| !aws) {
+            as_asked(own, &mut context).map_err(|why| why.detail())?;
+        }
+        let context = Context::from_json_value(Value::Object(context), Some((schema, &action)))
             .map_err(|error| with_causes(&error))?;
         Request::new(principal, action, resource, context, Some(schema)).map_err(|error| with_causes(&error))
     }

@@ -12,12 +12,17 @@ pub fn stranger(name: &str) -> Option<Principal> {
     }
     let nobody = nobody(name);
     let parts: Vec<&str> = name.splitn(6, ':').collect();
-    if let ["arn", _, _, _, account, resource] = parts.as_slice() {
-        let role = resource.strip_prefix("assumed-role/").and_then(|rest| rest.split('/').next());
+    if let ["arn", partition, _, _, account, resource] = parts.as_slice() {
+        let name = resource.rsplit('/').next().unwrap_or(resource);
+        let assumed = resource.strip_prefix("assumed-role/").and_then(|rest| rest.split('/').next());
+        // A role stands for whoever assumes it.
+        let is_role = resource.starts_with("role/");
+        let arn = is_role.then(|| format!("arn:{partition}:sts::{account}:assumed-role/{name}/*"));
         return Some(Principal {
             account: (*account).to_owned(),
-            name: resource.rsplit('/').next().unwrap_or(resource).to_owned(),
-            role: role.map(str::to_owned),
+            name: name.to_owned(),
+            role: if is_role { Some(name) } else { assumed }.map(str::to_owned),
+            arn: arn.unwrap_or_else(|| nobody.arn.clone()),
             ..nobody
         });
     }

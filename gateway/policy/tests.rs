@@ -380,6 +380,24 @@ fn what_does_not_validate_is_refused_with_file_line_and_help() {
 }
 
 #[test]
+fn an_obligation_that_no_session_would_meet_is_refused() {
+    for (annotation, action) in [
+        ("@require_reason", "== Postern::Action::\"replayRecording\""),
+        ("@run_as(\"ec2-user\")", "== Postern::Action::\"listTargets\""),
+        ("@banner(\"x\")", "in [Postern::Action::\"watchSession\", Postern::Action::\"terminateSession\"]"),
+    ] {
+        let with =
+            |action: &str| format!("@id(\"a\") {annotation} permit (principal, action {action}, resource);");
+        let error = refusal(&[("a.cedar", &with(action))]);
+        assert!(error.contains("permits none to start") && error.contains("a.cedar:1"), "{error}");
+        for starts in ["", "== Postern::Action::\"startSsh\"", "in Postern::Action::\"startSession\""] {
+            policy(&with(starts));
+        }
+        policy(&format!("@id(\"a\") @message(\"x\") permit (principal, action {action}, resource);"));
+    }
+}
+
+#[test]
 fn an_id_is_taken_once_in_all_files() {
     let a = "@id(\"x\") permit (principal, action, resource);";
     let report = refusal(&[("a.cedar", &format!("\n{a}")), ("b.cedar", a)]);

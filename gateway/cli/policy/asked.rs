@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::policy::{Action, Circumstances, Company, Policy, Requested, Situation};
+use crate::session::Document;
 
 /// Largest file of entities, bytes.
 const FILE_MAX: u64 = 64 << 20;
@@ -33,7 +34,7 @@ pub struct How {
     #[arg(long)]
     mfa: bool,
     /// With this session document.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = document)]
     document: Option<String>,
     /// With this command.
     #[arg(long, value_name = "TEXT")]
@@ -66,6 +67,10 @@ fn moment(text: &str) -> anyhow::Result<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).context("write a time such as 2026-11-30T08:00:00Z")
 }
 
+fn document(text: &str) -> anyhow::Result<String> {
+    Ok(Document::parse(text)?.as_str().to_owned())
+}
+
 /// `env=prod`.
 pub fn tag(text: &str) -> anyhow::Result<(String, String)> {
     let (key, value) = text.split_once('=').context("write a tag as KEY=VALUE")?;
@@ -83,7 +88,7 @@ pub fn company(policy: &Policy, file: Option<&Path>) -> anyhow::Result<Company> 
 
 /// The person of that name; somebody new if it is an ARN or an address.
 pub fn person(company: &mut Company, policy: &Policy, name: &str) -> anyhow::Result<String> {
-    if let Some(found) = company.find("User", name).or_else(|| company.add_person(policy, name)) {
+    if let Some(found) = company.find("User", name)?.or_else(|| company.add_person(policy, name)) {
         return Ok(found);
     }
     bail!(
@@ -109,7 +114,7 @@ impl Machine {
     /// Finds it, or adds it if its id is one of a machine.
     pub fn find(&self, company: &mut Company, name: &str, account: &str) -> anyhow::Result<String> {
         let tags: BTreeMap<_, _> = self.tags.iter().cloned().collect();
-        if let Some(found) = company.find("Instance", name) {
+        if let Some(found) = company.find("Instance", name)? {
             company.tag(&found, &tags);
             return Ok(found);
         }
@@ -118,8 +123,13 @@ impl Machine {
                 "there is no machine {name} in the entities; name one of them, or give an id such as i-0abc"
             )
         }
+        Ok(self.add_anew(company, name, account))
+    }
+
+    /// Adds one that is in no file, in place of what it was.
+    pub fn add_anew(&self, company: &mut Company, name: &str, account: &str) -> String {
         let account = self.account.as_deref().unwrap_or(account);
-        Ok(company.add_machine(name, account, &self.region, &tags))
+        company.add_machine(name, account, &self.region, &self.tags.iter().cloned().collect())
     }
 }
 

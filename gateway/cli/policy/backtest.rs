@@ -24,6 +24,9 @@ const LINE_MAX: u64 = 1 << 20;
 /// Most changes of one kind that are printed for people.
 const SHOWN: usize = 50;
 
+/// What the gateway is asked for: an export was made with filters of its own.
+const FILTERS: [&str; 6] = ["principal", "target", "session", "result", "since", "until"];
+
 /// What `postern policy backtest` can be told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -37,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     against: PathBuf,
     /// A file of `postern decisions export`; - is standard input.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = FILTERS)]
     from: Option<PathBuf>,
     #[command(flatten)]
     which: Which,
@@ -259,6 +262,24 @@ mod tests {
 
     const DEV: &str = "@id(\"dev\") permit (principal, action, resource) when { resource.hasTag(\"env\") && \
          resource.getTag(\"env\") == \"dev\" };";
+
+    #[test]
+    fn a_file_takes_no_filters() {
+        use clap::Parser;
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(flatten)]
+            _args: Args,
+        }
+        let line = ["x", "--against", ".", "--from", "-"];
+        assert!(Line::try_parse_from(line).is_ok());
+        for filter in FILTERS {
+            let filter = format!("--{filter}");
+            let line = line.iter().copied().chain([filter.as_str(), "2026-11-26"]);
+            let error = Line::try_parse_from(line).unwrap_err();
+            assert!(error.to_string().contains("--from") || filter == "--result", "{error}");
+        }
+    }
 
     #[test]
     fn what_would_be_otherwise_is_told_with_its_ids() {

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::policy::{Place, Policy, PolicyError, Problem};
+use crate::policy::{Place, Policy, PolicyError, Problem, Standing};
+use crate::serve::rules_beside;
 
 /// What `postern policy check` can be told.
 #[derive(Debug, clap::Args)]
@@ -42,7 +43,7 @@ struct Checked {
 /// Exits 0 if the gateway would take it, 1 if not.
 pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
     let dir = &args.dir;
-    let loaded = Policy::load_and_lint(dir, OffsetDateTime::now_utc());
+    let loaded = as_a_gateway(dir);
     let checked = summary(&loaded);
     let fails = !checked.ok || args.deny_warnings && !checked.warnings.is_empty();
     let exit = if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -68,12 +69,27 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
             }
             writeln!(out, "policy set {}", policy.digest())?;
         }
-        Err(error) => {
-            let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            writeln!(stderr().lock(), "{}", error.report(colour).trim_end())?;
-        }
+        Err(error) => writeln!(stderr().lock(), "{}", report(&error).trim_end())?,
     }
     Ok(exit)
+}
+
+/// All that a gateway asks of a folder: it validates, its own cases hold,
+/// its alert rules can be used.
+fn as_a_gateway(dir: &Path) -> anyhow::Result<(Policy, Vec<Problem>)> {
+    let loaded = Policy::load_and_lint(dir, OffsetDateTime::now_utc())?;
+    Standing::load(dir)?;
+    rules_beside(dir)?;
+    Ok(loaded)
+}
+
+/// A policy folder's error whole, any other one as it says itself.
+fn report(error: &anyhow::Error) -> String {
+    let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match error.downcast_ref::<PolicyError>() {
+        Some(error) => error.report(colour),
+        None => super::super::told(error),
+    }
 }
 
 /// Runs a folder's own cases; exits 0 if all of them hold.
@@ -100,7 +116,7 @@ pub fn test(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(exit)
 }
 
-fn summary(loaded: &Result<(Policy, Vec<Problem>), PolicyError>) -> Checked {
+fn summary(loaded: &anyhow::Result<(Policy, Vec<Problem>)>) -> Checked {
     let places = |problems: &[Problem]| -> Vec<Place> { problems.iter().map(Problem::place).collect() };
     match loaded {
         Ok((policy, odd)) => Checked {
@@ -111,7 +127,8 @@ fn summary(loaded: &Result<(Policy, Vec<Problem>), PolicyError>) -> Checked {
             warnings: [places(policy.warnings()), places(odd)].concat(),
         },
         Err(error) => {
-            let mut problems = places(error.problems());
+            let known = error.downcast_ref::<PolicyError>().map(PolicyError::problems);
+            let mut problems = places(known.unwrap_or_default());
             if problems.is_empty() {
                 problems.push(Place { message: error.to_string(), ..Place::default() });
             }
@@ -133,7 +150,7 @@ mod tests {
     #[test]
     fn a_valid_folder_has_a_digest_and_no_problems() {
         let dir = folder("@id(\"a\") permit (principal, action, resource);");
-        let checked = summary(&Policy::load_and_lint(dir.path(), OffsetDateTime::UNIX_EPOCH));
+        let checked = summary(&as_a_gateway(dir.path()));
         assert!(checked.ok && checked.policies == 1 && checked.problems.is_empty());
         assert_eq!(checked.digest.map(|digest| digest.len()), Some(64));
     }
@@ -143,7 +160,7 @@ mod tests {
         let dir = folder(
             "@id(\"a\") @x permit (principal, action, resource);\npermit (principal, action, resource);",
         );
-        let checked = summary(&Policy::load_and_lint(dir.path(), OffsetDateTime::UNIX_EPOCH));
+        let checked = summary(&as_a_gateway(dir.path()));
         assert!(!checked.ok && checked.digest.is_none());
         let lines: Vec<_> = checked.problems.iter().map(|place| place.line).collect();
         assert_eq!(lines, [Some(1), Some(2)]);
@@ -152,7 +169,25 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_a_problem_too() {
-        let checked = summary(&Policy::load_and_lint(Path::new("/nonexistent"), OffsetDateTime::UNIX_EPOCH));
+        let checked = summary(&as_a_gateway(Path::new("/nonexistent")));
         assert!(!checked.ok && checked.problems.len() == 1);
+    }
+
+    #[test]
+    fn what_a_gateway_would_refuse_is_not_valid() {
+        let dir = folder("@id(\"a\") permit (principal, action, resource);");
+        std::fs::write(dir.path().join("alerts.toml"), "[[rules]]\nname = 7\n").unwrap();
+        let checked = summary(&as_a_gateway(dir.path()));
+        assert!(!checked.ok && checked.problems[0].message.contains("alerts.toml"), "{checked:?}");
+        std::fs::remove_file(dir.path().join("alerts.toml")).unwrap();
+        assert!(summary(&as_a_gateway(dir.path())).ok);
+        std::fs::create_dir(dir.path().join("tests")).unwrap();
+        let case = r#"[{"name": "shut", "entities": [], "decision": "deny", "request": {
+            "principal": "Postern::User::\"a\"", "action": "Postern::Action::\"administer\"",
+            "resource": "Postern::Gateway::\"gateway\"",
+            "context": {"now": "2026-11-23T10:00:00Z", "weekday": 1}}}]"#;
+        std::fs::write(dir.path().join("tests/a.json"), case).unwrap();
+        let checked = summary(&as_a_gateway(dir.path()));
+        assert!(!checked.ok && checked.problems[0].message.contains("tests/a.json: shut"), "{checked:?}");
     }
 }

@@ -15,6 +15,24 @@ use crate::policy::{Action, Change, Decider, Explanation, Inquiry, Policy, Situa
 use crate::registry::DecisionRecord;
 use crate::session::printable;
 
+/// What a request in a file or a recorded decision says itself.
+const ASKED: [&str; 14] = [
+    "principal",
+    "action",
+    "resource",
+    "tags",
+    "account",
+    "region",
+    "at",
+    "reason",
+    "source_ip",
+    "mfa",
+    "document",
+    "command",
+    "port",
+    "host",
+];
+
 /// What `postern policy explain` can be told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -42,10 +60,10 @@ pub struct Args {
     #[command(flatten)]
     how: How,
     /// A JSON file with the request; - is standard input.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["principal", "action", "resource"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ASKED)]
     request: Option<PathBuf>,
     /// A recorded decision of a gateway, asked again at its own time.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["principal", "action", "resource", "request"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ASKED, conflicts_with_all = ["request", "entities"])]
     decision: Option<String>,
     /// The AWS profile that points at the gateway, for --decision.
     #[arg(long, env = "POSTERN_PROFILE")]
@@ -58,21 +76,58 @@ pub struct Args {
 /// Explains one request.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let policy = Policy::load(&args.place.dir)?;
-    let explained = match &args.decision {
+    let (explained, revoked_by) = match &args.decision {
         Some(id) => recorded(&args, &policy, id).await?,
-        None => policy.explain(&situation(&args, &policy)?),
+        None => (policy.explain(&situation(&args, &policy)?), Vec::new()),
     };
     let explanation = explained.map_err(|why| anyhow::anyhow!(printable(&why)))?;
+    let answer = Answered { allowed: explanation.allowed && revoked_by.is_empty(), revoked_by, explanation };
     if args.json {
-        print_json(&explanation)?;
+        print_json(&answer.json()?)?;
     } else {
-        print_text(&told(&explanation)?)?;
+        print_text(&answer.text()?)?;
     }
-    Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What policy says, and the revocations that stood before it.
+struct Answered {
+    allowed: bool,
+    revoked_by: Vec<String>,
+    explanation: Explanation,
+}
+
+impl Answered {
+    fn json(&self) -> anyhow::Result<serde_json::Value> {
+        let mut json = serde_json::to_value(&self.explanation)?;
+        if let Some(fields) = json.as_object_mut().filter(|_| !self.revoked_by.is_empty()) {
+            fields.insert("allowed".to_owned(), self.allowed.into());
+            fields.insert("revoked_by".to_owned(), serde_json::json!(self.revoked_by));
+        }
+        Ok(json)
+    }
+
+    fn text(&self) -> Result<String, std::fmt::Error> {
+        let told = told(&self.explanation)?;
+        if self.revoked_by.is_empty() {
+            return Ok(told);
+        }
+        let by = printable(&self.revoked_by.join(", "));
+        Ok(format!("denied by {by}, whatever policy says; without it policy says\n\n{told}"))
+    }
+}
+
+/// The revocations among what decided: they stand before policy.
+fn revocations(policies: &[String]) -> Vec<String> {
+    policies.iter().filter(|id| id.starts_with("revocation/")).cloned().collect()
 }
 
 /// A decision of a gateway under the policies of the folder.
-async fn recorded(args: &Args, policy: &Policy, id: &str) -> anyhow::Result<Result<Explanation, String>> {
+async fn recorded(
+    args: &Args,
+    policy: &Policy,
+    id: &str,
+) -> anyhow::Result<(Result<Explanation, String>, Vec<String>)> {
     let gateway = Gateway::open(Profile::load(args.profile.as_deref()).await?).await?;
     let record: DecisionRecord = serde_json::from_value(decisions::one(&gateway, id).await?)?;
     let request = record.request.context("this decision was recorded without its request")?;
@@ -83,7 +138,8 @@ async fn recorded(args: &Args, policy: &Policy, id: &str) -> anyhow::Result<Resu
         let set = record.policy_digest.get(..8).unwrap_or_default();
         eprintln!("postern: it was decided by policy set {set}; this is how the folder decides it");
     }
-    Ok(policy.explain_question(&inquiry.question(&record.principal), at))
+    let explained = policy.explain_question(&inquiry.question(&record.principal), at);
+    Ok((explained, revocations(&record.policies)))
 }
 
 fn situation(args: &Args, policy: &Policy) -> anyhow::Result<Situation> {
@@ -112,7 +168,7 @@ fn situation(args: &Args, policy: &Policy) -> anyhow::Result<Situation> {
 }
 
 fn owned(company: &crate::policy::Company, kind: &str, name: &str) -> anyhow::Result<String> {
-    company.find(kind, name).with_context(|| {
+    company.find(kind, name)?.with_context(|| {
         format!("there is no {} {name} in the entities (--entities FILE)", kind.to_lowercase())
     })
 }
@@ -170,4 +226,55 @@ fn policies(text: &mut String, heading: &str, found: &[Decider]) -> std::fmt::Re
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn what_a_revocation_denied_is_not_told_to_be_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.cedar"), "@id(\"open\") permit (principal, action, resource);")
+            .unwrap();
+        let policy = Policy::load(dir.path()).unwrap();
+        let words = [
+            "x",
+            ".",
+            "--principal",
+            "arn:aws:iam::1:user/eve",
+            "--action",
+            "startShell",
+            "--resource",
+            "i-0123456789abcdef0",
+        ];
+        let args = Line::try_parse_from(words).unwrap().args;
+        let explanation = policy.explain(&situation(&args, &policy).unwrap()).unwrap();
+        assert!(explanation.allowed);
+        let revoked_by = revocations(&["open".to_owned(), "revocation/7".to_owned()]);
+        let answer = Answered { allowed: revoked_by.is_empty(), revoked_by, explanation };
+        assert!(answer.text().unwrap().starts_with("denied by revocation/7, whatever policy says"));
+        let json = answer.json().unwrap();
+        assert_eq!((&json["allowed"], &json["revoked_by"][0]), (&false.into(), &"revocation/7".into()));
+    }
+
+    #[test]
+    fn what_a_file_or_a_decision_says_itself_is_not_taken_twice() {
+        for more in [&["--reason", "x"][..], &["--mfa"], &["--tag", "a=b"], &["--at", "2026-11-30T08:00:00Z"]]
+        {
+            for way in ["--request", "--decision"] {
+                let line = [&["x", ".", way, "y"][..], more].concat();
+                assert!(Line::try_parse_from(&line).is_err(), "{line:?}");
+                assert!(Line::try_parse_from(["x", ".", way, "y"]).is_ok());
+            }
+        }
+    }
 }

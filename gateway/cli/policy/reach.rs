@@ -32,8 +32,10 @@ pub struct ListArgs {
 #[command(after_help = "Examples:\n  \
     postern policy who --target web-prod --entities policies/tests/entities/company.json\n  \
     postern policy who --target i-0123456789abcdef0 --tag env=prod --account 111122223333\n\n\
-    It looks at every person of the entities and at every member that groups.toml names; an ARN with\n\
-    a * stands for everybody whom it matches.")]
+    It looks at every person of the entities, at every member that groups.toml names and at every\n\
+    user, role and account that a policy names; what has a * stands for everybody whom it matches.\n\
+    Nobody else is looked at: whoever is let in by attributes or tags alone has to be in the entities.\n\
+    A machine that is in no file is in each person's own account, or in that of --account.")]
 pub struct WhoArgs {
     #[command(flatten)]
     place: Where,
@@ -68,15 +70,17 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
 pub fn who(args: &WhoArgs) -> anyhow::Result<ExitCode> {
     let policy = Policy::load(&args.place.dir)?;
     let mut company = company(&policy, args.place.entities.as_deref())?;
-    let target = args.machine.find(&mut company, &args.target, "")?;
     let mut people = company.of_kind("User");
-    for arn in policy.members() {
-        if company.find("User", &arn).is_none() {
-            people.extend(company.add_person(&policy, &arn));
-        }
-    }
+    people.extend(company.add_named(&policy));
+    let in_file = company.find("Instance", &args.target)?.is_some();
+    let mut target = args.machine.find(&mut company, &args.target, "")?;
     let mut rows = Vec::new();
     for person in &people {
+        if !in_file {
+            // It is in the person's own account as long as nobody says where.
+            let account = company.attribute(person, "account").unwrap_or_default().to_owned();
+            target = args.machine.add_anew(&mut company, &args.target, &account);
+        }
         rows.extend(ways(&policy, &company, (person, &target), &args.how.circumstances())?);
     }
     let none = format!("none of {} people reaches {}", people.len(), args.target);
@@ -91,7 +95,7 @@ fn ways(
     how: &Circumstances,
 ) -> anyhow::Result<Vec<Reach>> {
     let mut found = Vec::new();
-    for action in Action::ALL.into_iter().filter(|action| action.starts_session()) {
+    for action in Action::ALL.into_iter().filter(|action| action.starts_session() && how.fit(*action)) {
         let situation = company.situation(who, action, what, how);
         let reach = policy.reach(&situation).map_err(|why| anyhow::anyhow!(printable(&why)))?;
         found.extend(reach);

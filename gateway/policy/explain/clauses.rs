@@ -12,6 +12,9 @@ const DEPTH_MAX: usize = 64;
 /// Words of the context that change by themselves.
 const CLOCK: [&str; 2] = ["\"now\"", "\"weekday\""];
 
+/// What the asker can change: the context, and how they signed in.
+const OWN: [&str; 2] = ["{\"Var\":\"context\"}", "\"mfa\""];
+
 /// One thing that a policy needs to apply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Need {
@@ -29,6 +32,8 @@ pub(super) struct Clause {
     /// False if the policy needs it not to hold.
     pub wanted: bool,
     pub looks_at_clock: bool,
+    /// Whether it is about anything that the asker alone can change.
+    pub is_askers_own: bool,
     test: PolicySet,
 }
 
@@ -75,18 +80,27 @@ pub(in super::super) fn conditions(json: &Value) -> Vec<(&Value, bool)> {
 }
 
 fn of_scope(variable: &str, scope: &Value) -> Option<Clause> {
-    let entity = scope.get("entity").or_else(|| scope.get("in")?.get("entity"))?;
-    let entity = entity.get("__entity").unwrap_or(entity);
-    let uid = uid_text(entity.get("type")?.as_str()?, entity.get("id")?.as_str()?);
     let operator = if scope.get("op")?.as_str()? == "==" { "==" } else { "in" };
-    let body = json!({operator: {"left": {"Var": variable}, "right": {"Value": {"__entity": entity}}}});
+    let entity = scope.get("entity").or_else(|| scope.get("in")?.get("entity"));
+    let entity = entity.map(|entity| entity.get("__entity").unwrap_or(entity));
+    let kind = scope.get("entity_type").and_then(Value::as_str);
+    let kind = kind.map(|kind| format!(" is {kind}")).unwrap_or_default();
+    let (mut place, mut body) = (String::new(), Value::Null);
+    if let Some(entity) = entity {
+        place =
+            format!(" {operator} {}", uid_text(entity.get("type")?.as_str()?, entity.get("id")?.as_str()?));
+        body = json!({operator: {"left": {"Var": variable}, "right": {"Value": {"__entity": entity}}}});
+    } else if kind.is_empty() {
+        return None;
+    }
     let mut all = any_scope();
     all.as_object_mut()?.insert(variable.to_owned(), scope.clone());
     Some(Clause {
-        text: format!("{variable} {operator} {uid}"),
+        text: format!("{variable}{kind}{place}"),
         body,
         wanted: true,
         looks_at_clock: false,
+        is_askers_own: false,
         test: test(all)?,
     })
 }
@@ -106,6 +120,7 @@ fn of_condition(body: &Value, wanted: bool) -> Option<Clause> {
         body: body.clone(),
         wanted,
         looks_at_clock: CLOCK.iter().any(|word| whole.contains(word)),
+        is_askers_own: OWN.iter().any(|word| whole.contains(word)),
         test: with(if wanted { "when" } else { "unless" })?,
     })
 }

@@ -51,10 +51,11 @@ pub(super) fn moment(
     next.or_else(|| named.iter().max()).and_then(|at| change(*at))
 }
 
-/// The situation's own time.
+/// The situation's own time, as Cedar reads it again: whole seconds of UTC.
 pub(super) fn now_of(situation: &Situation) -> Option<OffsetDateTime> {
     let now = situation.request.context.get("now")?;
-    parse(now.get("__extn").and_then(|extension| extension.get("arg")).unwrap_or(now).as_str()?)
+    let now = parse(now.get("__extn").and_then(|extension| extension.get("arg")).unwrap_or(now).as_str()?)?;
+    now.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).ok()
 }
 
 /// A moment as Cedar writes it: a date alone is its midnight.

@@ -86,7 +86,7 @@ impl Policy {
         let mut nearest = Vec::new();
         let mut changes = Vec::new();
         if !allowed {
-            let permits = self.nearest(self.of_action(&ready), &ready);
+            let permits = self.nearest(self.of_action(&ready), &ready, |_| true);
             let forbids = self.holding_forbids(&said, &ready);
             changes = Search::new(self, (situation, &ready), (BUDGET, false)).smallest(&permits, &forbids);
             if said.judgement.determining.is_empty() {
@@ -162,20 +162,23 @@ impl Policy {
             return Some(vec![Vec::new()]);
         }
         let within = self.in_scope(&ready);
-        let permits = self.nearest(within.into_iter(), &ready);
+        let permits = self
+            .nearest(within.into_iter(), &ready, |permit| permit.unmet().all(|clause| clause.is_askers_own));
         let forbids = self.holding_forbids(&said, &ready);
         Some(Search::new(self, (situation, &ready), (budget, true)).smallest(&permits, &forbids))
     }
 
-    /// The permits to which the fewest clauses are missing.
-    fn nearest<'a>(&self, policies: impl Iterator<Item = &'a Cedar>, ready: &Ready) -> Vec<Considered> {
+    /// The permits to which the fewest clauses are missing, of those wanted.
+    fn nearest<'a>(
+        &self,
+        policies: impl Iterator<Item = &'a Cedar>,
+        ready: &Ready,
+        wanted: impl Fn(&Considered) -> bool,
+    ) -> Vec<Considered> {
         let permits = policies.filter(|policy| policy.effect() == cedar_policy::Effect::Permit);
-        let mut permits: Vec<(usize, Considered)> = permits
-            .map(|policy| {
-                let considered = self.considered(policy, ready);
-                (considered.unmet().count(), considered)
-            })
-            .collect();
+        let permits = permits.map(|policy| self.considered(policy, ready)).filter(wanted);
+        let mut permits: Vec<(usize, Considered)> =
+            permits.map(|considered| (considered.unmet().count(), considered)).collect();
         permits.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.id.cmp(&b.1.id)));
         permits.truncate(NEAREST);
         permits.into_iter().map(|(_, permit)| permit).collect()

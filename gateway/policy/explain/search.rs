@@ -13,6 +13,8 @@ use super::{atoms, clock};
 const TOGETHER_MAX: usize = 4;
 /// Most candidates that are combined.
 const CANDIDATES_MAX: usize = 48;
+/// Questions that are kept for all changes of a permit at once.
+const WHOLE: usize = 400;
 /// Most answers that are shown.
 const ANSWERS_MAX: usize = 5;
 /// Most of them with the same number of changes.
@@ -65,12 +67,13 @@ impl<'a> Search<'a> {
         let mut wholes: Vec<Vec<Change>> = Vec::new();
         let against: Vec<Vec<Change>> = forbids.iter().map(|forbid| self.against(forbid)).collect();
         candidates.push(Change::Reason { text: String::new() });
+        // First: without them no permit is of use.
+        candidates.extend(against.iter().flatten().cloned());
         for permit in permits {
             let steps = self.towards(permit);
             candidates.extend(steps.iter().flatten().cloned());
             wholes.push(steps.iter().filter_map(|step| step.first()).cloned().collect());
         }
-        candidates.extend(against.iter().flatten().cloned());
         if self.own {
             candidates.retain(Change::is_askers_own);
         }
@@ -88,7 +91,11 @@ impl<'a> Search<'a> {
             }
         }
         found.truncate(ANSWERS_MAX);
-        if found.is_empty() && !self.own { self.whole(wholes, &against) } else { found }
+        if !found.is_empty() || self.own {
+            return found;
+        }
+        self.left += WHOLE;
+        self.whole(wholes, &against)
     }
 
     /// What would make each clause of a permit hold that does not.

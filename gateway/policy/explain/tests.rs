@@ -65,6 +65,7 @@ fn a_permit_is_explained_by_its_clauses_and_its_lines() {
         needs,
         [
             ("principal in Postern::Group::\"developers\"", true),
+            ("resource is Postern::Instance", true),
             ("resource.hasTag(\"env\")", true),
             ("resource.getTag(\"env\") == \"dev\"", true)
         ]
@@ -187,4 +188,105 @@ fn a_hint_names_nothing_that_the_asker_does_not_know() {
     for secret in ["OPS", "198", "2026", "5432", "secret"] {
         assert!(!hints.concat().contains(secret), "{hints:?}");
     }
+}
+
+#[test]
+fn what_the_asker_can_do_is_found_behind_what_they_cannot() {
+    let tagged = |n: usize| {
+        format!("@id(\"a{n}\") permit (principal, action, resource) when {{ resource.hasTag(\"t{n}\") }};\n")
+    };
+    let own = "@id(\"z\") permit (principal, action == Postern::Action::\"startShell\", resource) when {
+        context has reason && context has mfa && context.mfa };";
+    let policy = folder(&((0..8).map(tagged).collect::<String>() + own));
+    let found = policy.own_changes(&shell("AROADEVELOPER:ada", DEV, json!({})), BUDGET_OF_ASKER).unwrap();
+    let sentences: Vec<_> = found.iter().flatten().map(Change::sentence).collect();
+    assert_eq!(sentences, ["give a reason", "sign in with MFA"]);
+}
+
+#[test]
+fn a_document_of_another_action_is_neither_proposed_nor_taken() {
+    let policy = folder(
+        "@id(\"a\") permit (principal, action == Postern::Action::\"startShell\", resource) when {
+            [Postern::Document::\"AWS-StartSSHSession\", Postern::Document::\"Ops-Shell\"].contains(context.document) };",
+    );
+    let explained = policy.explain(&shell("AROADEVELOPER:ada", DEV, json!({}))).unwrap();
+    assert_eq!(sentences(&explained), [["ask with document Ops-Shell"]]);
+    let ssh = json!({"document": {"type": "Postern::Document", "id": "AWS-StartSSHSession"}});
+    let refused = policy.explain(&shell("AROADEVELOPER:ada", DEV, ssh)).unwrap_err();
+    assert!(refused.contains("AWS-StartSSHSession does not fit the action"), "{refused}");
+}
+
+#[test]
+fn a_host_is_asked_about_as_the_gateway_does_and_a_port_is_one() {
+    use crate::policy::{Action, Circumstances, Company};
+    let policy = folder(
+        "@id(\"a\") permit (principal, action == Postern::Action::\"forwardPortToHost\", resource)
+            when { context.host == \"db.internal\" && context.port < 2 };",
+    );
+    let mut company = Company::new(Vec::new(), &policy);
+    let who = company.add_person(&policy, "arn:aws:iam::1:user/ada").unwrap();
+    let machine = company.add_machine("i-0a", "1", "r", &Default::default());
+    let ask = |host: &str, port| {
+        let how = Circumstances { host: Some(host.into()), port: Some(port), ..Circumstances::default() };
+        policy.explain(&company.situation(&who, Action::ForwardPortToHost, &machine, &how))
+    };
+    assert!(ask("DB.Internal.", 1).unwrap().allowed);
+    assert!(ask("db.internal", 0).is_err() && ask("", 1).is_err());
+    assert_eq!(sentences(&ask("db.internal", 5).unwrap()), [["ask with port 1"]]);
+}
+
+/// A person and a machine, no more, so that many questions take little time.
+fn alone(context: serde_json::Value) -> Situation {
+    let mut situation = shell("AIDASTRANGER", DEV, context);
+    let (who, what) = (situation.request.principal.clone(), situation.request.resource.clone());
+    let uid = crate::policy::uid_of;
+    situation.entities.retain(|entity| uid(entity).is_some_and(|uid| uid == who || uid == what));
+    situation
+}
+
+/// A permit for a machine with so many tags that none has.
+fn needs_tags(id: usize, tags: usize) -> String {
+    let tags: Vec<String> = (0..tags).map(|tag| format!("resource.hasTag(\"p{id}t{tag}\")")).collect();
+    format!("@id(\"p{id}\") permit (principal, action, resource) when {{ {} }};\n", tags.join(" && "))
+}
+
+#[test]
+fn all_that_a_permit_wants_is_told_though_every_question_was_used_up() {
+    let policy = folder(&(0..8).map(|id| needs_tags(id, 6)).collect::<String>());
+    let explained = policy.explain(&alone(json!({}))).unwrap();
+    assert_eq!(explained.changes.iter().map(Vec::len).collect::<Vec<_>>(), [6]);
+}
+
+#[test]
+fn what_ends_a_forbid_is_tried_however_much_permits_want() {
+    let open = "@id(\"a\") permit (principal, action, resource);
+        @id(\"shut\") forbid (principal, action, resource) unless { context has mfa && context.mfa };\n";
+    let policy = folder(&(open.to_owned() + &(0..8).map(|id| needs_tags(id, 8)).collect::<String>()));
+    let explained = policy.explain(&alone(json!({}))).unwrap();
+    assert_eq!(sentences(&explained), [["sign in with MFA"]]);
+}
+
+#[test]
+fn a_moment_of_another_offset_or_with_fractions_is_gone_on_from() {
+    let policy = folder(
+        "@id(\"hours\") permit (principal, action, resource) when {
+            context.weekday <= 5 && context.now.toTime() >= duration(\"8h\") && context.now.toTime() < duration(\"18h\") };",
+    );
+    let saturday = json!({"now": "2026-11-28T10:07:00.123Z", "weekday": 6});
+    let explained = policy.explain(&shell("AROADEVELOPER:ada", DEV, saturday)).unwrap();
+    assert_eq!(sentences(&explained), [["ask at 2026-11-30T08:00:00Z"]]);
+}
+
+#[test]
+fn a_type_in_the_scope_is_a_clause() {
+    let policy = folder(
+        "@id(\"a\") permit (principal, action, resource is Postern::Session);
+         @id(\"b\") permit (principal, action, resource is Postern::Instance in Postern::Account::\"7\");",
+    );
+    let explained = policy.explain(&shell("AROADEVELOPER:ada", DEV, json!({}))).unwrap();
+    let mut needs: Vec<_> = explained.nearest.iter().flat_map(|permit| &permit.needs).collect();
+    needs.sort_by_key(|need| need.clause.clone());
+    let needs: Vec<_> = needs.iter().map(|need| (need.clause.as_str(), need.holds)).collect();
+    let within = "resource is Postern::Instance in Postern::Account::\"7\"";
+    assert_eq!(needs, [(within, false), ("resource is Postern::Session", false)]);
 }
