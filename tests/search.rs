@@ -1,5 +1,6 @@
 //! Searching recordings: soon after the seal, by those who may replay them.
 
+use postern::replay::{Outline, Scenes};
 use serde_json::{Value, json};
 
 use crate::support::{Call, DEV, House, PROD, Person, Terminal, until_some};
@@ -57,6 +58,26 @@ async fn a_search_tells_everybody_what_they_may_replay() {
     ] {
         assert_eq!(alice.call(Call::post("/v1/search", &wrong)).await.status, 400, "{wrong}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_recording_has_an_outline_for_whoever_may_replay_it() {
+    let house = House::start().await;
+    let (alice, bob) = (house.alice().await, house.sign_in("bob").await);
+    let short = shell(&alice, alice.start(DEV).await, &[("echo sho''rt", "short")]).await;
+    // Twenty scenes and more, which `postern replay` would have to read through.
+    let long = shell(&alice, alice.start(DEV).await, &[("seq 1000000 2000000; echo do''ne", "done")]).await;
+    indexed(&house, 2.0).await;
+    let asked = |session: &str| Call::get(&format!("/v1/sessions/{session}/outline"));
+    let answer = alice.call(asked(&long)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let outline = Outline::unpack(&answer.body).unwrap();
+    let path = house.spool.join(format!("{long}.cast.zst"));
+    let (found, known) = (Scenes::of(&path).unwrap(), Scenes::with(&path, outline).unwrap());
+    assert!(known.starts(None).len() > 20 && known.starts(None) == found.starts(None));
+    assert_eq!(alice.call(asked(&short)).await.status, 204, "a pass finds that in a moment");
+    assert_eq!(bob.call(asked(&long)).await.status, bob.call(asked("alice-none")).await.status);
+    assert_ne!(bob.call(asked(&long)).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

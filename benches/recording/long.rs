@@ -56,6 +56,11 @@ pub fn measure(megabytes: u64) {
     let scenes = Scenes::with(&path, outline).unwrap();
     report("gone to a moment", moments.iter().map(|moment| timed(|| show(&scenes, *moment))).collect());
     drop(scenes);
+    let outline = runtime.block_on(catalogue.outline(&id)).unwrap().unwrap();
+    let mut player = player(&path);
+    player.know_outline(outline);
+    report("player with outline", moments.iter().map(|moment| seek(&mut player, *moment)).collect());
+    drop(player);
     play(&path, &moments);
 
     let half = format!("{}s", duration / 2000);

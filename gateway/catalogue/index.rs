@@ -17,8 +17,6 @@ use crate::transcript::{Command, Seen, Transcript};
 const AHEAD: usize = 8;
 /// Scenes from which on an outline is kept: some 8 MB of output.
 const SCENES_KEPT: usize = 20;
-/// Compression of outlines; screens are much alike.
-const LEVEL: i32 = 3;
 /// Commands of one recording that are kept: a week of typing.
 const COMMANDS_MAX: usize = 100_000;
 
@@ -87,13 +85,14 @@ impl Catalogue {
     ///
     /// What cannot be read any more is left out: it can be found again.
     pub async fn outline(&self, session: &SessionId) -> Result<Option<Outline>, CatalogueError> {
+        Ok(self.packed_outline(session).await?.and_then(|packed| Outline::unpack(&packed)))
+    }
+
+    /// The same as [`Outline::unpack`] reads it.
+    pub async fn packed_outline(&self, session: &SessionId) -> Result<Option<Vec<u8>>, CatalogueError> {
         let statement = "SELECT packed FROM outlines o JOIN recordings r ON r.id = o.recording \
              WHERE r.session = $1 AND r.whole";
-        let found: Option<Vec<u8>> =
-            sqlx::query_scalar(statement).bind(session.as_str()).fetch_optional(&self.reader).await?;
-        let Some(packed) = found else { return Ok(None) };
-        let text = zstd::stream::decode_all(packed.as_slice());
-        Ok(text.ok().and_then(|text| serde_json::from_slice(&text).ok()))
+        Ok(sqlx::query_scalar(statement).bind(session.as_str()).fetch_optional(&self.reader).await?)
     }
 
     /// Forgets a recording.
@@ -201,8 +200,7 @@ fn packed(outline: &Outline) -> Result<Option<Vec<u8>>, ReplayError> {
     if outline.scenes() < SCENES_KEPT {
         return Ok(None);
     }
-    let text = serde_json::to_vec(outline).map_err(|error| ReplayError::Write(error.into()))?;
-    zstd::stream::encode_all(text.as_slice(), LEVEL).map(Some).map_err(ReplayError::Write)
+    outline.pack().map(Some).map_err(ReplayError::Write)
 }
 
 fn take(

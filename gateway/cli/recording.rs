@@ -11,12 +11,14 @@ use anyhow::Context;
 
 use super::replay::{ReplayArgs, run};
 use crate::client::{Gateway, Profile};
-use crate::replay::{FlowTable, ReplayError, Timeline, commands, flow_table};
+use crate::replay::{FlowTable, Outline, ReplayError, Timeline, commands, flow_table};
 use crate::session::SessionId;
 use crate::transcript::Command;
 
 /// The word for the session that ended last.
 const LAST: &str = "last";
+/// Largest packed outline that is taken, bytes; that of 1 GB has a few MB.
+const OUTLINE_MAX: usize = 16 << 20;
 
 /// What `postern replay` can be told.
 #[derive(Debug, clap::Args)]
@@ -47,8 +49,8 @@ pub fn replay(mut args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     run(&args.replay, |id| {
-        let copy = Fetched::fetch(id, profile)?;
-        Ok(fetched.insert(copy).path.clone())
+        let (copy, outline) = Fetched::fetch(id, profile)?;
+        Ok((fetched.insert(copy).path.clone(), outline))
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -67,10 +69,11 @@ struct Fetched {
 }
 
 impl Fetched {
-    fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<Self> {
+    /// The recording, and its outline if somebody is there to go to and fro.
+    fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<(Self, Option<Outline>)> {
         let (copy, file) = Self::new(id)?;
-        super::block_on(fetch(id, profile, file))?;
-        Ok(copy)
+        let outline = super::block_on(fetch(id, profile, file))?;
+        Ok((copy, outline))
     }
 
     fn new(id: &SessionId) -> anyhow::Result<(Self, File)> {
@@ -141,9 +144,23 @@ pub(super) async fn typed(gateway: &Gateway, id: &SessionId) -> anyhow::Result<V
     Ok(commands(&mut Timeline::open(&copy.path)?)?)
 }
 
-async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Result<()> {
+async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Result<Option<Outline>> {
     let gateway = Gateway::open(Profile::load(profile).await?).await?;
-    download(id, &gateway, file).await
+    download(id, &gateway, file).await?;
+    if !std::io::stdout().is_terminal() {
+        return Ok(None);
+    }
+    // Without it a moment far away takes a while.
+    let answer = gateway.get(&format!("/v1/sessions/{id}/outline")).await;
+    let Ok(mut answer) = answer else { return Ok(None) };
+    let mut packed = Vec::new();
+    while let Ok(Some(piece)) = answer.chunk().await {
+        if packed.len() + piece.len() > OUTLINE_MAX {
+            return Ok(None);
+        }
+        packed.extend_from_slice(&piece);
+    }
+    Ok(Outline::unpack(&packed))
 }
 
 async fn download(id: &SessionId, gateway: &Gateway, mut file: File) -> anyhow::Result<()> {

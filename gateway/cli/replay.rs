@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::output::print_json;
-use crate::replay::{self, End, Format, Played, ReplayError, Settings, Timeline};
+use crate::replay::{self, End, Format, Outline, Played, ReplayError, Settings, Timeline};
 use crate::session::SessionId;
 
 /// Buffer between an export and its file.
@@ -51,6 +51,9 @@ pub struct ReplayArgs {
     pub format: Option<Written>,
 }
 
+/// A recording's file and, of a long one, its outline if it is known.
+pub type Found = (PathBuf, Option<Outline>);
+
 /// What `--format` can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Written {
@@ -65,8 +68,8 @@ pub enum Written {
 }
 
 /// Plays or writes the recording; `find` gets a session's recording.
-pub fn run(args: &ReplayArgs, find: impl FnOnce(&SessionId) -> Result<PathBuf>) -> Result<()> {
-    let path = locate(&args.recording, find)?;
+pub fn run(args: &ReplayArgs, find: impl FnOnce(&SessionId) -> Result<Found>) -> Result<()> {
+    let (path, outline) = locate(&args.recording, find)?;
     if let Some((target, format)) = written(args) {
         return write_file(&path, &target, format);
     }
@@ -86,7 +89,7 @@ pub fn run(args: &ReplayArgs, find: impl FnOnce(&SessionId) -> Result<PathBuf>) 
     }
     drop(timeline);
     let settings = Settings { speed: args.speed, idle_limit: args.idle_limit, from_ms };
-    let played = replay::play(&path, settings, |line| eprintln!("postern: {line}"));
+    let played = replay::play((&path, outline), settings, |line| eprintln!("postern: {line}"));
     match played.with_context(|| format!("{name}"))? {
         Played::ToTheEnd(end) => note(end),
         Played::Stopped => {}
@@ -95,11 +98,11 @@ pub fn run(args: &ReplayArgs, find: impl FnOnce(&SessionId) -> Result<PathBuf>) 
 }
 
 /// A file if there is one by that name or it looks like one, else a session.
-fn locate(recording: &str, find: impl FnOnce(&SessionId) -> Result<PathBuf>) -> Result<PathBuf> {
+fn locate(recording: &str, find: impl FnOnce(&SessionId) -> Result<Found>) -> Result<Found> {
     let path = PathBuf::from(recording);
     let like_a_file = recording.contains('/') || recording.ends_with(".cast") || recording.ends_with(".zst");
     if like_a_file || path.is_file() {
-        return Ok(path);
+        return Ok((path, None));
     }
     let id = SessionId::parse(recording).context("it is no file, and no session either")?;
     find(&id)
@@ -285,10 +288,10 @@ mod tests {
 
     #[test]
     fn a_name_is_a_file_or_a_session() {
-        let found = |id: &SessionId| Ok(PathBuf::from(format!("/spool/{id}")));
-        assert_eq!(locate("./x", found).unwrap(), Path::new("./x"));
-        assert_eq!(locate("x.cast.zst", found).unwrap(), Path::new("x.cast.zst"));
-        assert_eq!(locate("alice-0123", found).unwrap(), Path::new("/spool/alice-0123"));
+        let found = |id: &SessionId| Ok((PathBuf::from(format!("/spool/{id}")), None));
+        assert_eq!(locate("./x", found).unwrap().0, Path::new("./x"));
+        assert_eq!(locate("x.cast.zst", found).unwrap().0, Path::new("x.cast.zst"));
+        assert_eq!(locate("alice-0123", found).unwrap().0, Path::new("/spool/alice-0123"));
         assert!(locate("alice 0123", found).is_err());
     }
 

@@ -75,6 +75,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/sessions/{session}", get(rest::session))
         .route("/v1/sessions/{session}/end", post(rest::end))
         .route("/v1/sessions/{session}/recording", get(recording::recording))
+        .route("/v1/sessions/{session}/outline", get(recording::outline))
         .route("/v1/sessions/{session}/hold", post(rest::hold))
         .route("/v1/revocations", get(revocations::list).post(revocations::revoke))
         .route("/v1/revocations/{id}/lift", post(revocations::lift))

@@ -52,6 +52,20 @@ pub(super) async fn recording(
     Ok(answer("application/zstd", sealed, body))
 }
 
+/// Where a long recording can be entered, packed; no content if it is short
+/// or not indexed yet: a pass through it finds that, too.
+pub(super) async fn outline(
+    State(front): State<Arc<Front>>,
+    Path(session): Path<String>,
+    call: Call,
+) -> Result<Response, Refusal> {
+    let id = noun(SessionId::parse(&session))?;
+    Ok(match front.lifecycle.packed_outline(&call.asker, &id).await? {
+        Some(packed) => answer("application/zstd", true, Body::from(packed)),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
 async fn open(path: &std::path::Path) -> Result<File, ApiError> {
     File::open(path).await.map_err(|error| {
         tracing::error!(%error, "a recording could not be opened");

@@ -109,6 +109,17 @@ impl Lifecycle {
         found.inspect_err(|error| tracing::warn!(session = %id, %error, "no outline")).ok().flatten()
     }
 
+    /// The packed outline of a long recording, for who may replay it.
+    ///
+    /// It is not on record: without the recording, which is, it says little.
+    pub async fn packed_outline(&self, asker: &Asker, id: &SessionId) -> Result<Option<Vec<u8>>, ApiError> {
+        if !self.may_replay(asker, id).await? {
+            return Err(no_recording(id));
+        }
+        let found = self.rooms.catalogue.packed_outline(id).await;
+        Ok(found.inspect_err(|error| tracing::warn!(session = %id, %error, "no outline")).ok().flatten())
+    }
+
     /// The recording on this node, if it is here.
     pub(super) fn here(&self, id: &SessionId) -> Result<Option<Found>, ApiError> {
         self.rooms.store.find(id).map_err(|error| {

@@ -24,6 +24,8 @@ const LABEL_MAX: usize = 160;
 /// Pauses worth cutting short, milliseconds, and how many are kept.
 pub(super) const PAUSE: u64 = 1000;
 const PAUSES_MAX: usize = 50_000;
+/// zstd level of a packed outline.
+const LEVEL: i32 = 3;
 
 /// Where a scene begins, and what the screen showed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,17 @@ pub struct Outline {
 }
 
 impl Outline {
+    /// Reads what [`Outline::pack`] made; none if it is something else.
+    pub fn unpack(packed: &[u8]) -> Option<Self> {
+        let text = zstd::stream::decode_all(packed).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// The outline in few bytes; screens are much alike.
+    pub fn pack(&self) -> std::io::Result<Vec<u8>> {
+        zstd::stream::encode_all(serde_json::to_vec(self)?.as_slice(), LEVEL)
+    }
+
     /// How many scenes there are.
     pub fn scenes(&self) -> usize {
         self.scenes.len()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::export::ExactBytes;
 use super::queries::Queries;
 use super::screen::Screen;
-use super::{Place, ReplayError, Timeline};
+use super::{Outline, Place, ReplayError, Timeline};
 use crate::asciicast::{Event, EventCode};
 
 /// How far an arrow key goes.
@@ -151,7 +151,7 @@ impl Player {
 
     /// Goes to a time and redraws; events at exactly that time are shown.
     pub fn seek(&mut self, target_ms: u64, out: &mut Vec<u8>) -> Result<(), ReplayError> {
-        if target_ms < self.shown_ms {
+        if target_ms < self.shown_ms || self.screen.knows_between(self.shown_ms, target_ms) {
             let place = self.screen.rewind(target_ms).unwrap_or(self.timeline.first());
             self.go(place)?;
         }
@@ -167,6 +167,12 @@ impl Player {
         self.spent_ms = if reached_end { 0.0 } else { missing as f64 };
         self.redraw(out);
         Ok(())
+    }
+
+    /// Learns what the screen showed at many places of the recording.
+    pub fn know_outline(&mut self, outline: Outline) {
+        self.timeline.know_frames(&outline.frames);
+        self.screen.know(outline.scenes);
     }
 
     /// Learns where all markers and commands are, in order.

@@ -2,6 +2,7 @@
 
 use avt::{ScreenKind, Terminal};
 
+use super::outline::Scene;
 use super::{Place, ReplayError};
 use crate::transcript::{sane_size, terminal};
 
@@ -26,13 +27,15 @@ pub(super) struct Screen {
     output: u64,
     snapshots: Vec<Snapshot>,
     spacing: u64,
+    /// What an outline says of the recording's own screen, in order.
+    scenes: Vec<Scene>,
 }
 
 impl Screen {
     /// An empty screen of the window's size.
     pub fn new(cols: u16, rows: u16) -> Result<Self, ReplayError> {
         let terminal = terminal(cols, rows).map_err(|error| ReplayError::NotARecording(error.to_string()))?;
-        Ok(Self { terminal, output: 0, snapshots: Vec::new(), spacing: SNAPSHOT_SPACING })
+        Ok(Self { terminal, output: 0, snapshots: Vec::new(), spacing: SNAPSHOT_SPACING, scenes: Vec::new() })
     }
 
     /// Shows output; `after` is the place that follows it.
@@ -40,7 +43,7 @@ impl Screen {
         self.terminal.feed(text);
         self.output = self.output.saturating_add(text.len() as u64);
         let last = self.snapshots.last().map_or(0, |snapshot| snapshot.output);
-        if self.output >= last.saturating_add(self.spacing) {
+        if self.scenes.is_empty() && self.output >= last.saturating_add(self.spacing) {
             self.remember(after());
         }
     }
@@ -68,19 +71,44 @@ impl Screen {
         self.spacing = SNAPSHOT_SPACING;
     }
 
-    /// Goes back to the last snapshot not after that time, or to nothing.
+    /// Learns the screens of an outline; no others are remembered then.
+    pub fn know(&mut self, scenes: Vec<Scene>) {
+        self.scenes = scenes;
+        self.snapshots = Vec::new();
+    }
+
+    /// Whether a screen is known between two times, the second included.
+    pub fn knows_between(&self, after_ms: u64, until_ms: u64) -> bool {
+        let snapshot = before(&self.snapshots, until_ms, |snapshot| snapshot.place);
+        let known = snapshot.map(|snapshot| snapshot.place);
+        let known = known.or(self.scene_before(until_ms).map(|scene| scene.place));
+        known.is_some_and(|place| place.time_ms > after_ms)
+    }
+
+    /// Goes to the last screen that is known not after that time, or to none.
     ///
     /// `None`: start again at the first event.
     pub fn rewind(&mut self, time_ms: u64) -> Option<Place> {
         self.terminal.feed(RESET);
-        let later = self.snapshots.partition_point(|snapshot| snapshot.place.time_ms <= time_ms);
-        let Some(snapshot) = later.checked_sub(1).and_then(|last| self.snapshots.get(last)) else {
+        if let Some(scene) = self.scene_before(time_ms) {
+            let (place, screen) = (scene.place, scene.screen.clone());
+            self.terminal.feed(screen.as_str());
+            return Some(place);
+        }
+        let Some(snapshot) = before(&self.snapshots, time_ms, |snapshot| snapshot.place) else {
             self.output = 0;
             return None;
         };
         self.terminal.feed(snapshot.dump.as_str());
         self.output = snapshot.output;
         Some(snapshot.place)
+    }
+
+    /// A scene of an outline that this window has room for.
+    fn scene_before(&self, time_ms: u64) -> Option<&Scene> {
+        let (cols, rows) = self.terminal.size();
+        let fits = |scene: &&Scene| usize::from(scene.size.0) <= cols && usize::from(scene.size.1) <= rows;
+        before(&self.scenes, time_ms, |scene| scene.place).filter(fits)
     }
 
     fn remember(&mut self, place: Place) {
@@ -95,4 +123,10 @@ impl Screen {
             self.spacing = self.spacing.saturating_mul(2);
         }
     }
+}
+
+/// The last of something at places in order that is not after a time.
+fn before<T>(all: &[T], time_ms: u64, place: impl Fn(&T) -> Place) -> Option<&T> {
+    let later = all.partition_point(|one| place(one).time_ms <= time_ms);
+    later.checked_sub(1).and_then(|last| all.get(last))
 }

@@ -11,7 +11,7 @@ use crossterm::terminal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::places::places;
-use super::{End, Key, Player, ReplayError, Settings, Timeline, Wait};
+use super::{End, Key, Outline, Player, ReplayError, Settings, Timeline, Wait};
 
 /// A signal is seen at the latest after this long.
 const SIGNAL_CHECK: Duration = Duration::from_millis(100);
@@ -41,8 +41,13 @@ pub enum Played {
 
 /// Plays a recording on the terminal; the keys are those of [`Key`].
 ///
-/// `notice` gets one line if the recording is larger than the window.
-pub fn play(path: &Path, settings: Settings, mut notice: impl FnMut(&str)) -> Result<Played, ReplayError> {
+/// With its outline any moment of a long recording is there at once. `notice`
+/// gets one line if the recording is larger than the window.
+pub fn play(
+    (path, outline): (&Path, Option<Outline>),
+    settings: Settings,
+    mut notice: impl FnMut(&str),
+) -> Result<Played, ReplayError> {
     let timeline = Timeline::open(path)?;
     let window = terminal::size().unwrap_or(WINDOW_UNKNOWN);
     let (cols, rows) = (timeline.header().width, timeline.header().height);
@@ -56,7 +61,10 @@ pub fn play(path: &Path, settings: Settings, mut notice: impl FnMut(&str)) -> Re
     let places = Places::find(path);
     let signals = Signals::register().map_err(ReplayError::Read)?;
     let clock = Instant::now();
-    let player = Player::new(timeline, window, settings, clock.elapsed())?;
+    let mut player = Player::new(timeline, window, settings, clock.elapsed())?;
+    if let Some(outline) = outline {
+        player.know_outline(outline);
+    }
     let mut stage = Stage { player, total, places, clock, rows: window.1, cols: window.0, has_bar: false };
     let _raw = RawMode::enter().map_err(ReplayError::Write)?;
     let played = stage.run(settings.from_ms, &signals);

@@ -188,3 +188,48 @@ proptest! {
         }
     }
 }
+
+/// An outline is for windows that its screens have room in.
+#[test]
+fn with_an_outline_every_moment_looks_as_it_does_without() {
+    let lines: Vec<String> =
+        (0..400u64).map(|n| format!("\u{1b}[3{}m{n} {}\r\n", n % 8, "x".repeat(4000))).collect();
+    let events: Vec<(u64, char, &str)> =
+        lines.iter().zip(0..).map(|(line, n): (_, u64)| (n * 100, 'o', line.as_str())).collect();
+    let (_folder, path) = file(&cast(&events));
+    let outline = {
+        let mut timeline = Timeline::open(&path).unwrap();
+        let mut transcript = crate::transcript::Transcript::of(timeline.header()).unwrap();
+        let mut outliner = Outliner::begin(&timeline, &transcript);
+        loop {
+            let place = timeline.place();
+            let Some(event) = timeline.next_event().unwrap() else { break };
+            outliner.before(&event, place, &transcript);
+            transcript.event(&event);
+        }
+        outliner.done(&mut timeline)
+    };
+    assert!(outline.scenes() > 3, "{}", outline.scenes());
+    let packed = Outline::unpack(&outline.pack().unwrap());
+    assert_eq!(packed.as_ref(), Some(&outline));
+    for window in [(80, 24), (100, 50), (40, 12)] {
+        let player = || Player::new(Timeline::open(&path).unwrap(), window, NORMAL, Duration::ZERO).unwrap();
+        let (mut plain, mut knowing) = (player(), player());
+        knowing.know_outline(outline.clone());
+        for at in [39_900, 0, 20_050, 35_000, 12_300, 30_000] {
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            plain.seek(at, &mut one).unwrap();
+            knowing.seek(at, &mut other).unwrap();
+            let shown = |bytes: &[u8]| {
+                let mut terminal = avt::Terminal::new(usize::from(window.0), usize::from(window.1)).unwrap();
+                terminal.feed(std::str::from_utf8(bytes).unwrap());
+                terminal.dump()
+            };
+            assert_eq!(plain.position_ms(), knowing.position_ms(), "at {at}");
+            // In a larger window what was cut at the recording's edge stays so.
+            if window != (100, 50) {
+                assert_eq!(shown(&one), shown(&other), "at {at} in {window:?}");
+            }
+        }
+    }
+}
