@@ -6,6 +6,7 @@
 
 mod answer;
 mod config;
+mod copies;
 mod decisions;
 mod live;
 mod pages;
@@ -15,6 +16,7 @@ mod replays;
 mod sessions;
 mod sign_in;
 mod targets;
+mod threads;
 mod visitor;
 
 use std::path::PathBuf;
@@ -32,6 +34,7 @@ use crate::recorder::PublicKey;
 pub use config::{ConsoleConfig, People};
 
 use replays::Replays;
+use threads::Threads;
 
 /// Everything that the pages and their calls need.
 pub struct Console {
@@ -41,6 +44,7 @@ pub struct Console {
     people: Option<People>,
     provider: bool,
     replays: Replays,
+    threads: Threads,
 }
 
 impl Console {
@@ -58,7 +62,7 @@ impl Console {
         }
         let replays = Replays::new(folder);
         let (people, provider) = (config.people, config.provider);
-        Arc::new(Self { lifecycle, origin, keys, people, provider, replays })
+        Arc::new(Self { lifecycle, origin, keys, people, provider, replays, threads: Threads::new() })
     }
 }
 
@@ -70,6 +74,7 @@ pub fn routes(console: Arc<Console>) -> Router {
     let api = Router::new()
         .route("/ways", get(sign_in::ways))
         .route("/people", post(sign_in::people))
+        .route("/whose", post(sign_in::whose))
         .route("/sign-in", post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/me", get(sign_in::me))

@@ -28,6 +28,7 @@ mod searching;
 mod shadows;
 mod stopping;
 mod token;
+mod turns;
 mod upstream;
 mod visits;
 
@@ -69,6 +70,7 @@ pub use self::listing::{LivePort, SessionQuery};
 pub use self::recordings::RecordingFile;
 pub use self::searching::FoundHit;
 pub use self::shadows::{Seen, Shadows};
+pub use self::turns::{Turn, Turns};
 
 /// A client's WebSocket, upgraded and ready.
 pub type ClientSocket = WebSocketStream<ClientStream>;
@@ -139,7 +141,7 @@ pub struct Lifecycle {
     to_index: Waiting,
     to_archive: Waiting,
     searches: Semaphore,
-    watchers: Arc<Semaphore>,
+    watchers: Turns,
     /// What is indexed is not deleted meanwhile, or it would stay findable.
     indexing_or_deleting: tokio::sync::Mutex<()>,
     draining: AtomicBool,
@@ -163,7 +165,7 @@ impl Lifecycle {
             to_index: Waiting::default(),
             to_archive: Waiting::default(),
             searches: Semaphore::new(searching::AT_ONCE),
-            watchers: Arc::new(Semaphore::new(following::WATCHERS_MAX)),
+            watchers: Turns::new(following::EACH_MAX, following::WATCHERS_MAX),
             indexing_or_deleting: tokio::sync::Mutex::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
