@@ -14,7 +14,6 @@ use super::call::{Answer, Call, Told, json as answer, read_body, refusal};
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::{Issued, StsProof, Use};
-use crate::session::Principal;
 
 /// `GET /v1/login/challenge`: 32 bytes to sign, once, within 2 minutes.
 pub(super) async fn challenge(State(front): State<Arc<Front>>, Extension(peer): Extension<Peer>) -> Response {
@@ -77,8 +76,10 @@ pub(super) async fn browser(State(front): State<Arc<Front>>, call: Call) -> Answ
         let sentence = "this request was used before; sign a new one";
         return Err(ApiError::client(Code::InvalidSignature, sentence).into());
     }
-    let (url, until_ms) = link(&front, &call.asker.principal, call.caller.expires_at).await?;
-    Ok(Told(json!({"url": url, "until_ms": until_ms})))
+    let until_ms = milliseconds(call.caller.expires_at);
+    let code = front.lifecycle.visit_code(&call.asker.principal, until_ms).await?;
+    // What follows the # stays in the browser: no log on the way has it.
+    Ok(Told(json!({"url": format!("{}/console/enter#{code}", front.origin), "until_ms": until_ms})))
 }
 
 async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, ApiError> {
@@ -89,17 +90,9 @@ async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, Ap
     Ok(front.identity.prove(&proof, peer.0.ip(), OffsetDateTime::now_utc()).await?)
 }
 
-/// Where a browser is signed in once, and until when, ms since the Unix epoch.
-///
-/// What follows the # stays in the browser: no log on the way has it.
-pub(super) async fn link(
-    front: &Front,
-    principal: &Principal,
-    until: OffsetDateTime,
-) -> Result<(String, u64), ApiError> {
-    let until_ms = u64::try_from(until.unix_timestamp()).unwrap_or_default() * 1000;
-    let code = front.lifecycle.visit_code(principal, until_ms).await?;
-    Ok((format!("{}/console/enter#{code}", front.origin), until_ms))
+/// A moment as the registry has it, ms since the Unix epoch.
+pub(super) fn milliseconds(at: OffsetDateTime) -> u64 {
+    u64::try_from(at.unix_timestamp()).unwrap_or_default() * 1000
 }
 
 pub(super) fn refuse(front: &Front, error: &ApiError) -> Response {

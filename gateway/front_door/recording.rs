@@ -14,6 +14,7 @@ use tokio::fs::File;
 
 use super::Front;
 use super::call::{Call, Refusal, asked, noun};
+use super::login::milliseconds;
 use crate::archive::Reading;
 use crate::error::ApiError;
 use crate::lifecycle::{Following, RecordingFile};
@@ -41,7 +42,8 @@ pub(super) async fn recording(
     let query = asked(query)?;
     let id = noun(SessionId::parse(&session))?;
     if query.follow {
-        return Ok(lines(front.lifecycle.follow(&call.asker, &id).await?));
+        let until_ms = milliseconds(call.caller.expires_at);
+        return Ok(lines(front.lifecycle.follow(&call.asker, &id, until_ms).await?));
     }
     let (sealed, body) = match front.lifecycle.recording(&call.asker, &id).await? {
         RecordingFile::Here { path, sealed } => (sealed, chunks(open(&path).await?)),
