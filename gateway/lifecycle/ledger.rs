@@ -11,6 +11,12 @@ use crate::policy::{Action, Resource};
 use crate::registry::{DecisionFilter, DecisionRecord, Page, SessionRecord};
 use crate::session::SessionId;
 
+/// The lists that page tokens of decisions are for: a token of one's own must
+/// not open the page after the first of everybody's.
+const KNOWN: &str = "decisions";
+const OWN: &str = "own decisions";
+const ALL: &str = "all decisions";
+
 impl Lifecycle {
     /// The decisions that match and that the caller may know of, newest first.
     ///
@@ -24,7 +30,8 @@ impl Lifecycle {
     ) -> Result<Page<DecisionRecord>, ApiError> {
         let (limit, all) = (limit.clamp(1, 200), self.may_administer(asker));
         let mut visible = HashMap::new();
-        let (mut token, mut rows, mut looked_at) = (token, Vec::new(), 0);
+        let mut token = self.opened_page(asker, KNOWN, token.as_deref())?;
+        let (mut rows, mut looked_at) = (Vec::new(), 0);
         loop {
             let page = self.rooms.registry.decisions(filter, limit - rows.len(), token.as_deref()).await?;
             looked_at += page.rows.len();
@@ -35,7 +42,7 @@ impl Lifecycle {
             }
             token = page.next;
             if token.is_none() || rows.len() >= limit || looked_at >= LOOKED_AT_MAX {
-                return Ok(Page { rows, next: token });
+                return Ok(Page { rows, next: self.sealed_page(asker, KNOWN, token) });
             }
         }
     }
@@ -58,7 +65,10 @@ impl Lifecycle {
         filter: &DecisionFilter,
         (limit, token): (usize, Option<&str>),
     ) -> Result<Page<DecisionRecord>, ApiError> {
-        if filter.owner.as_ref() != Some(&asker.principal.arn) {
+        let own = filter.owner.as_ref() == Some(&asker.principal.arn);
+        let list = if own { OWN } else { ALL };
+        let token = self.opened_page(asker, list, token)?;
+        if !own {
             // That somebody reads them is on record once, not for every page.
             match token {
                 None => drop(self.admit_on_gateway(Action::Administer, asker).await?),
@@ -69,7 +79,8 @@ impl Lifecycle {
                 }
             }
         }
-        Ok(self.rooms.registry.decisions(filter, limit, token).await?)
+        let Page { rows, next } = self.rooms.registry.decisions(filter, limit, token.as_deref()).await?;
+        Ok(Page { rows, next: self.sealed_page(asker, list, next) })
     }
 
     /// One decision: one's own, or any to whoever may administer.
