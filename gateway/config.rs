@@ -105,6 +105,9 @@ pub struct ListenConfig {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+    /// Connections of one IPv4 address or IPv6 /64 at the most; 0: any.
+    #[serde(default = "connections_per_source")]
+    pub connections_per_source: usize,
 }
 
 /// The admin listener.
@@ -240,6 +243,11 @@ fn listen_address() -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443)
 }
 
+/// A tenth of all; an office behind one address has a few hundred.
+fn connections_per_source() -> usize {
+    2000
+}
+
 fn key_minutes() -> u32 {
     60
 }
@@ -368,6 +376,7 @@ mod tests {
         let least: Config = toml::from_str(LEAST).unwrap();
         full.check().unwrap();
         assert_eq!(full.listen.address, least.listen.address);
+        assert_eq!(full.listen.connections_per_source, least.listen.connections_per_source);
         assert_eq!(full.admin.address, least.admin.address);
         assert_eq!(full.identity.key_minutes, least.identity.key_minutes);
         assert_eq!(format!("{:?}", full.sessions), format!("{:?}", least.sessions));

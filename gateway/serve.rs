@@ -136,9 +136,9 @@ impl Gateway {
         let broker = Arc::new(Fleet::new(config.broker.clone(), Arc::clone(&metrics)).await?);
         let shipper = shipper(&config, &recorder, &metrics).await?;
 
-        let listener =
-            Listener::bind(config.listen.address, config.tls().server_config()?, Arc::clone(&metrics))
-                .map_err(|why| ServeError::Listen { address: config.listen.address, why })?;
+        let (at, tls) = (&config.listen, config.tls().server_config()?);
+        let listener = Listener::bind((at.address, at.connections_per_source), tls, Arc::clone(&metrics))
+            .map_err(|why| ServeError::Listen { address: at.address, why })?;
         let (admin, admin_address) = bind_admin(config.admin.address).await?;
         let address =
             listener.address().map_err(|why| ServeError::Listen { address: config.listen.address, why })?;

@@ -19,8 +19,17 @@ async fn a_link_signs_one_browser_in_once_as_who_was_proved() {
     assert!((3500..=3600).contains(&(lives / 1000)), "{lives}");
 
     let code = code_of(&alice).await;
+    // Whoever opens a link is asked first, which uses nothing up.
+    let whose = Call::post("/console/api/whose", &json!({ "code": code })).with("origin", &origin(&house));
+    assert_eq!(whose.send(&house.door).await.ok()["name"], "alice");
     enter(&house, &json!({ "code": code })).await.ok();
-    for wrong in [json!({ "code": code }), json!({"code": "guess"}), json!({"key": "", "name": "alice"})] {
+    assert_eq!(whose.send(&house.door).await.status, 403);
+    for wrong in [
+        json!({ "code": code }),
+        json!({ "begun": code }),
+        json!({"code": "guess"}),
+        json!({"key": "", "name": "alice"}),
+    ] {
         let answer = enter(&house, &wrong).await;
         assert_eq!((answer.status, answer.cookies.len()), (403, 0), "{}", answer.text());
     }
@@ -368,5 +377,56 @@ async fn where_the_output_lies_is_told_to_who_may_replay_it() {
     for refused in [his.get(&path).await, hers.get("/sessions/nobody-abc/places").await] {
         assert_eq!(refused.status, 403, "{}", refused.text());
         assert!(!refused.text().contains(&archive));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_else_opened_is_looked_at_only_with_a_decision_on_record() {
+    let house = House::start().await;
+    let (alice, carol, bob) = (house.alice().await, house.sign_in("carol").await, house.sign_in("bob").await);
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    let path = format!("/sessions/{}", terminal.session);
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    let (hers, carols) = (Browser::of(&house, &alice).await, Browser::of(&house, &carol).await);
+    until_some("the seal", || async {
+        (hers.get(&path).await.ok()["recording_sha256"] != Value::Null).then_some(())
+    })
+    .await;
+    hers.get(&format!("{path}/replay")).await.ok();
+
+    // Straight to a scene, without the index that asks.
+    for _ in 0..3 {
+        carols.get(&format!("{path}/replay/0")).await.ok();
+    }
+    let decisions = carols.get("/decisions").await.ok();
+    let looks = decisions["decisions"].as_array().unwrap().iter();
+    let looks =
+        looks.filter(|decision| decision["action"] == "replayRecording" && decision["name"] == "carol");
+    assert_eq!(looks.count(), 1, "{decisions}");
+    let his = Browser::of(&house, &bob).await;
+    assert_eq!(his.get(&format!("{path}/replay/0")).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_token_names_no_row_and_is_good_for_one_person_and_list() {
+    let house = House::start().await;
+    let (alice, carol) = (house.alice().await, house.sign_in("carol").await);
+    let (hers, carols) = (Browser::of(&house, &alice).await, Browser::of(&house, &carol).await);
+    let (first, second) = (Terminal::shell(&alice, DEV).await, Terminal::shell(&alice, DEV).await);
+    let page = hers.get("/sessions?limit=1").await.ok();
+    assert_eq!(page["sessions"][0]["id"], second.session);
+    let next = page["next"].as_str().unwrap();
+    let plain = data_encoding::BASE64URL_NOPAD.decode(next.as_bytes()).unwrap();
+    assert!(!String::from_utf8_lossy(&plain).contains(second.session.as_str()));
+    let rest = hers.get(&format!("/sessions?limit=1&token={next}")).await.ok();
+    assert_eq!(rest["sessions"][0]["id"], first.session);
+    let made_up = data_encoding::BASE64URL_NOPAD.encode(format!("9:{}", first.session).as_bytes());
+    for answer in [
+        carols.get(&format!("/sessions?limit=1&token={next}")).await,
+        hers.get(&format!("/decisions?limit=1&token={next}")).await,
+        hers.get(&format!("/sessions?limit=1&token={made_up}")).await,
+    ] {
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("InvalidNextToken")));
     }
 }

@@ -1,6 +1,25 @@
 //! Watching a session that runs, by its recording.
 
-use crate::support::{Call, DEV, House, Terminal, within};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::{Call, DEV, House, Person, Terminal, within};
+
+fn path(terminal: &Terminal) -> String {
+    format!("/v1/sessions/{}/recording?follow=true", terminal.session)
+}
+
+/// A follower that has its place, or was refused: the answer's first bytes.
+async fn begin(person: &Person, path: &str) -> (TlsStream<TcpStream>, String) {
+    let call = person.sign(Call::get(path));
+    let mut stream = person.door.connect().await;
+    stream.write_all(&call.bytes(&person.door)).await.unwrap();
+    let mut first = vec![0; 4096];
+    let read = within("the first bytes", stream.read(&mut first)).await.unwrap();
+    (stream, String::from_utf8_lossy(&first[..read]).into_owned())
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_gets_every_line_to_the_end_of_the_session() {
@@ -36,4 +55,44 @@ async fn who_may_not_watch_follows_nothing() {
     let terminal = Terminal::shell(&alice, DEV).await;
     let path = format!("/v1/sessions/{}/recording?follow=true", terminal.session);
     bob.call(Call::get(&path)).await.refused("AccessDeniedException");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_person_cannot_take_all_places_of_the_watchers() {
+    let house = House::start().await;
+    let (alice, carol) = (house.alice().await, house.sign_in("carol").await);
+    let terminal = Terminal::shell(&alice, DEV).await;
+    let mut places = Vec::new();
+    for _ in 0..12 {
+        let (stream, first) = begin(&alice, &path(&terminal)).await;
+        assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+        places.push(stream);
+    }
+    let (_, refused) = begin(&alice, &path(&terminal)).await;
+    assert!(refused.contains("ThrottlingException"), "{refused}");
+    let (_carols, first) = begin(&carol, &path(&terminal)).await;
+    assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_who_is_revoked_gets_nothing_more() {
+    let house = House::with(|config| {
+        let admins = "@id(\"admins\") permit (principal in Postern::Group::\"auditors\",
+            action == Postern::Action::\"administer\", resource);";
+        std::fs::write(config.policy.directory.join("admins.cedar"), admins).unwrap();
+    })
+    .await;
+    let (alice, carol) = (house.alice().await, house.sign_in("carol").await);
+    // The session is alice's and goes on: only who watches it is shut out.
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    let (mut stream, first) = begin(&carol, &path(&terminal)).await;
+    assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+    let role = json!({"what": "role", "which": "Auditor"});
+    carol.call(Call::post("/v1/revocations", &role)).await.ok();
+    terminal.type_line("echo af''ter").await;
+    terminal.until("after\r\n$ ").await;
+    let mut rest = Vec::new();
+    let _ = within("the end of the lines", stream.read_to_end(&mut rest)).await;
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(!rest.contains("after"), "{rest}");
 }

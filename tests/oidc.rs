@@ -58,6 +58,43 @@ fn is_signed_in(answer: &Answer) -> bool {
     answer.status == 303
 }
 
+/// The code that a browser is sent on with, as its page uses it.
+fn begun(house: &House, answer: &Answer) -> Value {
+    let entered = raw_header(answer, "location");
+    let code = entered.strip_prefix(&format!("{}/console/enter#begun=", house.url())).unwrap();
+    json!({ "begun": code })
+}
+
+/// The page's call, with the cookie that came with the code.
+fn entering(house: &House, answer: &Answer) -> Call {
+    let call = Call::post("/console/api/sign-in", &begun(house, answer)).with("origin", &house.url());
+    let cookie = answer.cookies.iter().find(|cookie| cookie.starts_with("__Host-postern-entering="));
+    assert!(cookie.unwrap().ends_with("; Secure; HttpOnly; SameSite=Strict"));
+    call.with("cookie", cookie.unwrap().split(';').next().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_with_somebody_elses_code_signs_nobody_in() {
+    let provider = Provider::start().await;
+    let house = house(&provider, |_| {}).await;
+    let come_back = async || {
+        let browser = Browser::begin(&house).await;
+        browser.back(&house, &provider.authorize(&browser.location)).await
+    };
+    let (theirs, mine) = (come_back().await, come_back().await);
+    let body = begun(&house, &theirs);
+    let without = Call::post("/console/api/sign-in", &body).with("origin", &house.url());
+    // Neither a browser that began nothing, nor one that began something else,
+    // nor as if it were a code of the command line.
+    let other = Call { body: body.to_string().into_bytes(), ..entering(&house, &mine) };
+    let plain = Call::post("/console/api/sign-in", &json!({"code": body["begun"]}));
+    for call in [without, other, plain.with("origin", &house.url())] {
+        let answer = call.send(&house.door).await;
+        assert_eq!((answer.status, answer.cookies.len()), (403, 0), "{}", answer.text());
+    }
+    entering(&house, &theirs).send(&house.door).await.ok();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_signs_in_once_with_what_it_began() {
     let provider = Provider::start().await;
@@ -73,10 +110,7 @@ async fn a_browser_signs_in_once_with_what_it_began() {
     let answer = browser.back(&house, &query).await;
     assert!(is_signed_in(&answer), "{}", answer.text());
     // From there the console takes it, with a code that is good once.
-    let entered = raw_header(&answer, "location");
-    let code = entered.strip_prefix(&format!("{}/console/enter#", house.url())).unwrap();
-    let sign_in = Call::post("/console/api/sign-in", &json!({ "code": code })).with("origin", &house.url());
-    let kept = sign_in.send(&house.door).await;
+    let kept = entering(&house, &answer).send(&house.door).await;
     assert_eq!(kept.ok()["ok"], true);
     let cookie = kept.cookies[0].split(';').next().unwrap().to_owned();
     let me = Call::get("/console/api/me").with("cookie", &cookie).send(&house.door).await.ok();

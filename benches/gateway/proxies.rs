@@ -147,6 +147,7 @@ state_directory = "{state}"
 address = "127.0.0.1:{port}"
 certificate = "{certificate}"
 key = "{key}"
+connections_per_source = 0
 [admin]
 address = "127.0.0.1:0"
 [identity]

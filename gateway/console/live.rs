@@ -38,7 +38,7 @@ pub(super) async fn watch(
     Path(id): Path<String>,
 ) -> Result<Response, ConsoleError> {
     let id = noun(SessionId::parse(&id))?;
-    let mut following = console.lifecycle.follow(&visitor.asker, &id).await?;
+    let mut following = console.lifecycle.follow(&visitor.asker, &id, visitor.visit.until_ms).await?;
     let mut screen = None;
     read_so_far(&mut following, &mut screen, i64::MAX).await?;
     let first = screen.map(|screen| format!("{}\n", screen.json())).unwrap_or_default();
@@ -78,7 +78,7 @@ pub(super) async fn screen(
     Query(Before { before }): Query<Before>,
 ) -> Answer {
     let id = noun(SessionId::parse(&id))?;
-    let mut following = console.lifecycle.follow(&visitor.asker, &id).await?;
+    let mut following = console.lifecycle.follow(&visitor.asker, &id, visitor.visit.until_ms).await?;
     let mut screen = None;
     let (next_output, next_input) = console.lifecycle.next_numbers(&id);
     let before = before.or(next_output);

@@ -7,6 +7,7 @@
 mod answer;
 mod changes;
 mod config;
+mod copies;
 mod decisions;
 mod explain;
 mod live;
@@ -18,6 +19,7 @@ mod replays;
 mod sessions;
 mod sign_in;
 mod targets;
+mod threads;
 mod visitor;
 
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ pub use config::{ConsoleConfig, People};
 
 use changes::Followers;
 use replays::Replays;
+use threads::Threads;
 
 /// Everything that the pages and their calls need.
 pub struct Console {
@@ -46,6 +49,7 @@ pub struct Console {
     provider: bool,
     replays: Replays,
     followers: Followers,
+    threads: Threads,
 }
 
 impl Console {
@@ -63,8 +67,8 @@ impl Console {
         }
         let replays = Replays::new(folder);
         let (people, provider) = (config.people, config.provider);
-        let followers = Followers::default();
-        Arc::new(Self { lifecycle, origin, keys, people, provider, replays, followers })
+        let (followers, threads) = (Followers::default(), Threads::new());
+        Arc::new(Self { lifecycle, origin, keys, people, provider, replays, followers, threads })
     }
 }
 
@@ -76,6 +80,7 @@ pub fn routes(console: Arc<Console>) -> Router {
     let api = Router::new()
         .route("/ways", get(sign_in::ways))
         .route("/people", post(sign_in::people))
+        .route("/whose", post(sign_in::whose))
         .route("/sign-in", post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/me", get(sign_in::me))

@@ -27,8 +27,8 @@ pub(super) async fn policies(State(console): Shared, visitor: Visitor) -> Answer
     let in_force = json!({"policies": set.len(), "digest": set.digest()});
     let folder = standing.folder().to_owned();
     let digest = set.digest().to_owned();
-    let read = tokio::task::spawn_blocking(move || state_of(&folder, &digest)).await;
-    let state = read.map_err(|_| ApiError::gateway("the policy folder could not be read"))?;
+    let work = move || state_of(&folder, &digest);
+    let state = console.threads.read(&visitor.asker.principal, work).await?;
     Ok(Json(json!({"in_force": in_force, "folder": state})))
 }
 

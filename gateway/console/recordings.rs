@@ -1,20 +1,16 @@
 //! Recordings: searched, verified and taken away as files.
 
-use std::io::{self, Write};
-use std::sync::Arc;
-
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::Shared;
 use super::answer::{Answer, ConsoleError, bytes};
-use super::replays::{Opened, unreadable};
+use super::replays::unreadable;
+use super::threads::{keeping, written};
 use super::visitor::Visitor;
 use crate::error::ApiError;
 use crate::front_door::{chunks, noun, search_page};
@@ -28,8 +24,6 @@ const FOUND_MAX: usize = 200;
 const CONNECTIONS_MAX: usize = 500;
 /// Longest text that is looked for in one, bytes.
 const TEXT_MAX: usize = 200;
-/// Pieces of a download that wait for the browser.
-const PIECES: usize = 4;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +46,7 @@ pub(super) async fn find(
 ) -> Answer {
     let opened = console.opened(&visitor, &noun(SessionId::parse(&id))?).await?;
     let text: String = text.chars().take(TEXT_MAX).collect();
-    let found = on_thread(move || {
+    let found = console.threads.read(&visitor.asker.principal, move || {
         let mut timeline = Timeline::open(&opened.path)?;
         find_lines(&mut timeline, &text, FOUND_MAX)
     });
@@ -63,7 +57,7 @@ pub(super) async fn find(
 /// `GET sessions/{id}/connections`: what a port session carried at last.
 pub(super) async fn connections(State(console): Shared, visitor: Visitor, Path(id): Path<String>) -> Answer {
     let opened = console.opened(&visitor, &noun(SessionId::parse(&id))?).await?;
-    let table = on_thread(move || {
+    let table = console.threads.read(&visitor.asker.principal, move || {
         let mut timeline = Timeline::open(&opened.path)?;
         match holds_flows(timeline.header()) {
             true => flow_table(&mut timeline).map(|(mut table, _)| {
@@ -81,7 +75,7 @@ pub(super) async fn connections(State(console): Shared, visitor: Visitor, Path(i
 pub(super) async fn verify(State(console): Shared, visitor: Visitor, Path(id): Path<String>) -> Answer {
     let opened = console.opened(&visitor, &noun(SessionId::parse(&id))?).await?;
     let keys = console.keys.clone();
-    let report = on_thread(move || check(&opened.path, &keys)).await?;
+    let report = console.threads.read(&visitor.asker.principal, move || check(&opened.path, &keys)).await?;
     Ok(Json(match report {
         Ok(Report::Sealed(evidence)) => json!({
             "result": "sealed", "key": evidence.key_id, "segments": evidence.segments.len(),
@@ -109,55 +103,22 @@ pub(super) async fn download(
         "pcapng" => ("pcapng", "application/octet-stream", Some(Format::Pcapng)),
         _ => return Err(ConsoleError::NotFound),
     };
+    let turn = console.threads.download(&visitor.asker.principal)?;
     // What is taken away is on record each time.
     console.lifecycle.admitted_to_replay(&visitor.asker, &id).await?;
     let opened = console.opened(&visitor, &id).await?;
     let body = match format {
         None => {
             let file = tokio::fs::File::open(&opened.path).await;
-            chunks(file.map_err(|_| ApiError::gateway("the gateway could not open the recording"))?)
+            let file = file.map_err(|_| ApiError::gateway("the gateway could not open the recording"))?;
+            keeping(chunks(file), (turn, opened))
         }
-        Some(format) => written(opened, format),
+        Some(format) => written(turn, move |out| {
+            Timeline::open(&opened.path).and_then(|mut timeline| export(&mut timeline, format, out)).map(drop)
+        }),
     };
     // A session id holds no quote and no control character.
     let disposition = format!("attachment; filename=\"{id}.{name}\"");
     let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, disposition)];
     Ok((headers, body).into_response())
-}
-
-/// The recording in another format, as fast as the browser takes it.
-fn written(opened: Arc<Opened>, format: Format) -> Body {
-    let (pieces, taken) = mpsc::channel::<io::Result<Bytes>>(PIECES);
-    tokio::task::spawn_blocking(move || {
-        let mut out = Pieces(pieces.clone());
-        let done =
-            Timeline::open(&opened.path).and_then(|mut timeline| export(&mut timeline, format, &mut out));
-        if let Err(error) = done {
-            tracing::warn!(%error, "a download broke off");
-            // The browser sees a broken download, not a short one.
-            let _ = pieces.blocking_send(Err(io::Error::other("the recording could not be read")));
-        }
-    });
-    Body::from_stream(futures_util::stream::unfold(taken, |mut taken| async move {
-        let piece = taken.recv().await?;
-        Some((piece, taken))
-    }))
-}
-
-struct Pieces(mpsc::Sender<io::Result<Bytes>>);
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::gateway("the recording could not be read"))
 }

@@ -9,9 +9,10 @@ use axum::Json;
 use axum::extract::{Path as Route, Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use super::answer::{Answer, ConsoleError};
+use super::copies::{Copies, Copy, CopyFile, Space, no_space};
 use super::visitor::Visitor;
 use super::{Console, Shared};
 use crate::archive::Reading;
@@ -21,7 +22,6 @@ use crate::front_door::noun;
 use crate::lifecycle::RecordingFile;
 use crate::replay::{End, ReplayError, Scenes};
 use crate::session::SessionId;
-use crate::shipper;
 
 /// Recordings kept open; the one unused longest makes room.
 const OPEN_MAX: usize = 24;
@@ -29,8 +29,6 @@ const OPEN_MAX: usize = 24;
 const ADMITTED_MAX: usize = 1000;
 /// How long one is kept that nobody looks at.
 const UNUSED: Duration = Duration::from_secs(15 * 60);
-/// Passes over whole recordings at once: each keeps a core busy.
-const PASSES: usize = 2;
 /// Longest pause that can be asked for, seconds.
 const LIMIT_MAX: u64 = 3600;
 
@@ -40,7 +38,7 @@ pub(super) struct Replays {
     open: Mutex<VecDeque<(SessionId, Instant, Arc<Opened>)>>,
     /// Who was admitted to what, and when: one look is one decision on record.
     admitted: Mutex<VecDeque<(SessionId, String, Instant)>>,
-    passes: Semaphore,
+    copies: Copies,
 }
 
 /// A recording as a file on this node.
@@ -49,37 +47,14 @@ pub(super) struct Opened {
     pub(super) sealed: bool,
     scenes: OnceCell<Scenes>,
     /// Removed with this, if it is a copy.
-    _copy: Option<Copy>,
-}
-
-enum Copy {
-    OfArchived(PathBuf),
-    ReadBack(shipper::Copy),
-}
-
-impl Copy {
-    fn path(&self) -> &Path {
-        match self {
-            Self::OfArchived(path) => path,
-            Self::ReadBack(copy) => &copy.path,
-        }
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        if let Self::OfArchived(path) = self {
-            // Somebody who cleaned up has removed it already.
-            let _ = std::fs::remove_file(path);
-        }
-    }
+    copy: Option<Copy>,
 }
 
 impl Replays {
     pub(super) fn new(folder: PathBuf) -> Self {
         // What a process left that was killed.
         let _ = std::fs::remove_dir_all(&folder);
-        Self { folder, open: Mutex::default(), admitted: Mutex::default(), passes: Semaphore::new(PASSES) }
+        Self { folder, open: Mutex::default(), admitted: Mutex::default(), copies: Copies::new() }
     }
 
     fn cached(&self, id: &SessionId) -> Option<Arc<Opened>> {
@@ -89,6 +64,20 @@ impl Replays {
         let (known, _, opened) = open.remove(place)?;
         open.push_back((known, Instant::now(), Arc::clone(&opened)));
         Some(opened)
+    }
+
+    /// Room for a copy, also of those that nobody looks at now.
+    fn space(&self, bytes: u64) -> Result<Space, ApiError> {
+        loop {
+            if let Some(space) = self.copies.space(bytes) {
+                return Ok(space);
+            }
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let unused =
+                |(.., opened): &(_, _, Arc<Opened>)| opened.copy.is_some() && Arc::strong_count(opened) == 1;
+            let place = open.iter().position(unused).ok_or_else(no_space)?;
+            open.remove(place);
+        }
     }
 
     fn keep(&self, id: &SessionId, opened: &Arc<Opened>) {
@@ -127,36 +116,52 @@ impl Console {
         visitor: &Visitor,
         id: &SessionId,
     ) -> Result<Arc<Opened>, ConsoleError> {
-        let principal = &visitor.asker.principal.id;
-        let goes_on = self.replays.was_admitted(id, principal);
-        if !goes_on || !self.lifecycle.may_replay(&visitor.asker, id).await? {
-            self.lifecycle.admitted_to_replay(&visitor.asker, id).await?;
-            self.replays.admit(id, principal);
-        }
+        self.admit_to(visitor, id).await?;
         match self.replays.cached(id).filter(|opened| opened.sealed) {
             Some(opened) => Ok(opened),
             None => self.open(id).await,
         }
     }
 
-    /// The same for somebody who has been admitted and still may.
+    /// The same for somebody who goes on: what was read of a recording that
+    /// is still written stays as it was.
     async fn still_open(&self, visitor: &Visitor, id: &SessionId) -> Result<Arc<Opened>, ConsoleError> {
+        self.admit_to(visitor, id).await?;
         match self.replays.cached(id) {
-            Some(opened) if self.lifecycle.may_replay(&visitor.asker, id).await? => Ok(opened),
-            _ => self.opened(visitor, id).await,
+            Some(opened) => Ok(opened),
+            None => self.open(id).await,
         }
     }
 
+    async fn admit_to(&self, visitor: &Visitor, id: &SessionId) -> Result<(), ConsoleError> {
+        let principal = &visitor.asker.principal.id;
+        let goes_on = self.replays.was_admitted(id, principal);
+        if !goes_on || !self.lifecycle.may_replay(&visitor.asker, id).await? {
+            self.lifecycle.admitted_to_replay(&visitor.asker, id).await?;
+            self.replays.admit(id, principal);
+        }
+        Ok(())
+    }
+
     async fn open(&self, id: &SessionId) -> Result<Arc<Opened>, ConsoleError> {
+        // Whoever waits for somebody else's copy has it too.
+        let _turn = self.replays.copies.turn(id).await;
+        if let Some(opened) = self.replays.cached(id).filter(|opened| opened.sealed) {
+            return Ok(opened);
+        }
         let (path, sealed, copy) = match self.lifecycle.stored(id).await? {
             RecordingFile::Here { path, sealed } => (path, sealed, None),
             RecordingFile::Archived(reading) => {
                 let copy = self.copy(reading).await?;
                 (copy.path().to_owned(), true, Some(copy))
             }
-            RecordingFile::ReadBack(copy) => (copy.path.clone(), copy.sealed, Some(Copy::ReadBack(copy))),
+            RecordingFile::ReadBack(copy) => {
+                let bytes = std::fs::metadata(&copy.path).map_or(0, |about| about.len());
+                let space = self.replays.space(bytes)?;
+                (copy.path.clone(), copy.sealed, Some(Copy::new(CopyFile::ReadBack(copy), space)))
+            }
         };
-        let opened = Arc::new(Opened { path, sealed, scenes: OnceCell::new(), _copy: copy });
+        let opened = Arc::new(Opened { path, sealed, scenes: OnceCell::new(), copy });
         self.replays.keep(id, &opened);
         Ok(opened)
     }
@@ -166,24 +171,28 @@ impl Console {
             tracing::error!(%error, "an archived recording could not be copied");
             ApiError::gateway("the gateway could not read the recording from its archive; try again")
         };
+        let space = self.replays.space(reading.bytes)?;
         let path = self.replays.folder.join(format!("{}.cast.zst", uuid::Uuid::new_v4()));
         let mut file = private_file(&self.replays.folder, &path).map_err(|error| failed(&error))?;
-        let copy = Copy::OfArchived(path);
+        let copy = Copy::new(CopyFile::OfArchived(path), space);
         reading.copy(&mut file).await.map_err(|error| failed(&error))?;
         Ok(copy)
     }
 
-    async fn scenes<'a>(&self, id: &SessionId, opened: &'a Opened) -> Result<&'a Scenes, ConsoleError> {
+    async fn scenes<'a>(
+        &self,
+        visitor: &Visitor,
+        id: &SessionId,
+        opened: &'a Opened,
+    ) -> Result<&'a Scenes, ConsoleError> {
         let pass = || async {
             let known = if opened.sealed { self.lifecycle.outline(id).await } else { None };
             if let Some(scenes) = known.and_then(|outline| Scenes::with(&opened.path, outline).ok()) {
                 return Ok(scenes);
             }
-            let busy = || ApiError::gateway("the gateway is being stopped");
-            let _turn = self.replays.passes.acquire().await.map_err(|_| busy())?;
             let path = opened.path.clone();
-            let read = tokio::task::spawn_blocking(move || Scenes::of(&path)).await;
-            read.map_err(|_| busy())?.map_err(|error| unreadable(&error))
+            let read = self.threads.pass(&visitor.asker.principal, move || Scenes::of(&path)).await?;
+            read.map_err(|error| unreadable(&error))
         };
         Ok(opened.scenes.get_or_try_init(pass).await?)
     }
@@ -211,7 +220,7 @@ pub(super) async fn index(
 ) -> Answer {
     let id = noun(SessionId::parse(&id))?;
     let opened = console.opened(&visitor, &id).await?;
-    let scenes = console.scenes(&id, &opened).await?;
+    let scenes = console.scenes(&visitor, &id, &opened).await?;
     let limit = cut.limit();
     let idle = limit.map(|limit| format!("?idle={}", limit / 1000)).unwrap_or_default();
     let url = |index: usize| format!("/console/api/sessions/{id}/replay/{index}{idle}");
@@ -242,13 +251,12 @@ pub(super) async fn scene(
 ) -> Answer {
     let id = noun(SessionId::parse(&id))?;
     let opened = console.still_open(&visitor, &id).await?;
-    console.scenes(&id, &opened).await?;
-    let read = tokio::task::spawn_blocking(move || {
+    console.scenes(&visitor, &id, &opened).await?;
+    let read = console.threads.read(&visitor.asker.principal, move || {
         let shown = opened.scenes.get().map(|scenes| scenes.scene(number, cut.limit()));
         shown.transpose().map(Option::flatten)
     });
-    let shown = read.await.map_err(|_| ApiError::gateway("the recording could not be read"))?;
-    let shown = shown.map_err(|error| unreadable(&error))?.ok_or(ConsoleError::NotFound)?;
+    let shown = read.await?.map_err(|error| unreadable(&error))?.ok_or(ConsoleError::NotFound)?;
     let events: Vec<Value> = shown
         .events
         .iter()

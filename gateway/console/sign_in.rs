@@ -11,18 +11,20 @@ use super::answer::{Answer, ConsoleError, body};
 use super::visitor::{Visitor, check_origin, forget_cookie, is_same, set_cookie};
 use super::{People, Shared};
 use crate::error::{ApiError, Code};
-use crate::front_door::Peer;
+use crate::front_door::{ENTERING, Peer, cookies};
 use crate::registry::Visit;
 use crate::session::now_ms;
 
 /// How long somebody picked in a demo stays signed in, milliseconds.
 const PICKED_FOR: u64 = 8 * 60 * 60 * 1000;
 
-/// Either a code of `postern console`, or in a demo its key and a name.
+/// A code of `postern console`, one for this browser alone from the
+/// provider, or in a demo its key and a name.
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub(super) enum SignIn {
     Code { code: String },
+    Begun { begun: String },
     Picked { key: String, name: String },
 }
 
@@ -56,6 +58,23 @@ pub(super) async fn people(State(console): Shared, headers: HeaderMap, request: 
     Ok(Json(json!({ "people": cast })))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Link {
+    code: String,
+}
+
+/// `POST whose`: whom a link would sign in, asked before it does.
+///
+/// Else a link of somebody else signs a browser in without a word, and what
+/// is done in it from then on is theirs.
+pub(super) async fn whose(State(console): Shared, headers: HeaderMap, request: Request) -> Answer {
+    check_origin(&Method::POST, &headers, &console.origin)?;
+    let Link { code } = body(request).await?;
+    let Visit { principal, .. } = console.lifecycle.whose_code(&code).await?;
+    Ok(Json(json!({"name": principal.name, "arn": principal.arn})))
+}
+
 /// `POST sign-in`: the browser gets its cookie.
 pub(super) async fn sign_in(
     State(console): Shared,
@@ -66,6 +85,10 @@ pub(super) async fn sign_in(
     check_origin(&Method::POST, &headers, &console.origin)?;
     let (kept, visit) = match body(request).await? {
         SignIn::Code { code } => console.lifecycle.visit_with(&code).await?,
+        SignIn::Begun { begun } => {
+            let browser = only(cookies(&headers, ENTERING)).unwrap_or_default();
+            console.lifecycle.visit_bound(&begun, browser).await?
+        }
         SignIn::Picked { key, name } => {
             let people = with_key(console.people.as_ref(), &key)?;
             let found = people.cast.iter().find(|(person, _)| person.name == name);
@@ -106,6 +129,11 @@ pub(super) async fn me(State(console): Shared, visitor: Visitor) -> Answer {
         "gateway": console.origin,
         "version": env!("CARGO_PKG_VERSION"),
     })))
+}
+
+/// The one value; of two, one is a stranger's.
+fn only<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    values.next().filter(|_| values.next().is_none())
 }
 
 fn with_key<'a>(people: Option<&'a People>, key: &str) -> Result<&'a People, ConsoleError> {

@@ -15,6 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::Peer;
+use super::hasty::Hasty;
+use super::sources::{Counted, Sources};
 use crate::lifecycle::ClientStream;
 use crate::metrics::Metrics;
 use crate::socket::Socket;
@@ -25,6 +27,8 @@ const CONNECTIONS_MAX: usize = 20_000;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Time for a request's headers, also between two requests.
 const HEADERS: Duration = Duration::from_secs(30);
+/// How long a peer may take nothing of an answer.
+const WRITES: Duration = Duration::from_secs(30);
 /// Read buffer of one HTTP connection, bytes; bounds the headers.
 const HTTP_BUFFER: usize = 32 * 1024;
 /// Waiting connections that the kernel keeps for us.
@@ -79,13 +83,16 @@ pub struct Listener {
     socket: TcpListener,
     acceptor: TlsAcceptor,
     permits: Arc<Semaphore>,
+    sources: Sources,
     metrics: Arc<Metrics>,
 }
 
 impl Listener {
     /// Binds; port 0 takes a free one.
+    ///
+    /// `per_source` is how many connections one address may have, 0 for any.
     pub fn bind(
-        address: SocketAddr,
+        (address, per_source): (SocketAddr, usize),
         tls: Arc<rustls::ServerConfig>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
@@ -97,7 +104,13 @@ impl Listener {
         socket.bind(address)?;
         let socket = socket.listen(BACKLOG)?;
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ok(Self { socket, acceptor: TlsAcceptor::from(tls), permits, metrics })
+        Ok(Self {
+            socket,
+            acceptor: TlsAcceptor::from(tls),
+            permits,
+            sources: Sources::new(per_source),
+            metrics,
+        })
     }
 
     /// The address it listens on.
@@ -106,21 +119,26 @@ impl Listener {
     }
 
     /// Serves until `stop` says so; running upgrades go on.
-    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+    pub async fn serve(mut self, router: Router, mut stop: watch::Receiver<bool>) {
         loop {
-            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+            let accepted = async {
+                let permit = Arc::clone(&self.permits).acquire_owned().await;
+                (permit, self.socket.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                accepted = accepted => accepted,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
+            let Ok(permit) = permit else { return };
             match accepted {
                 Ok((stream, peer)) => {
+                    let Some(counted) = self.sources.count(peer.ip()) else { continue };
                     let connection = Connection {
                         acceptor: self.acceptor.clone(),
                         router: router.clone(),
                         peer,
                         stop: stop.clone(),
-                        open: Open::new(permit, &self.metrics),
+                        open: Open::new((permit, counted), &self.metrics),
                     };
                     tokio::spawn(connection.serve(stream));
                 }
@@ -136,15 +154,15 @@ impl Listener {
 
 /// A connection's place among the open ones.
 struct Open {
-    _permit: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Counted),
     gauge: prometheus::IntGauge,
 }
 
 impl Open {
-    fn new(permit: OwnedSemaphorePermit, metrics: &Metrics) -> Self {
+    fn new(places: (OwnedSemaphorePermit, Counted), metrics: &Metrics) -> Self {
         let gauge = metrics.connections.clone();
         gauge.inc();
-        Self { _permit: permit, gauge }
+        Self { _places: places, gauge }
     }
 }
 
@@ -169,7 +187,7 @@ impl Connection {
             return;
         };
         // An upgraded connection outlives this task, and goes on counting.
-        let stream = ClientStream::new(stream, self.open);
+        let stream = Hasty::new(ClientStream::new(stream, self.open), WRITES);
         let router = self.router.layer(axum::Extension(Peer(self.peer)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -184,5 +202,27 @@ impl Connection {
         }
         // A request under way may finish; what is idle ends at once.
         let _ = connection.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_without_a_place_for_anybody_can_be_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let tls = Tls { certificate: folder.path().join("tls.pem"), key: folder.path().join("tls.key") };
+        std::fs::write(&tls.certificate, made.cert.pem()).unwrap();
+        std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let at = (SocketAddr::from(([127, 0, 0, 1], 0)), 0);
+        let listener = Listener::bind(at, tls.server_config().unwrap(), metrics).unwrap();
+        let listener = Listener { permits: Arc::new(Semaphore::new(0)), ..listener };
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(listener.serve(Router::new(), stopped));
+        stop.send_replace(true);
+        tokio::time::timeout(Duration::from_secs(30), serving).await.expect("it goes on").unwrap();
     }
 }

@@ -15,7 +15,6 @@ use super::call::{Answer, Call, Told, json as answer, read_body, refusal, unix_m
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::{Issued, StsProof, Use};
-use crate::session::Principal;
 
 /// Where the console's pages are.
 const PAGES: &str = "/console/";
@@ -82,8 +81,11 @@ pub(super) async fn browser(State(front): State<Arc<Front>>, call: Call) -> Answ
         let sentence = "this request was used before; sign a new one";
         return Err(ApiError::client(Code::InvalidSignature, sentence).into());
     }
-    let (url, until_ms) = link(&front, &call.asker.principal, call.caller.expires_at, None).await?;
-    Ok(Told(json!({"url": url, "until_ms": until_ms})))
+    need_console(&front)?;
+    let until_ms = unix_ms(call.caller.expires_at);
+    let code = front.lifecycle.visit_code(&call.asker.principal, until_ms).await?;
+    // What follows the # stays in the browser: no log on the way has it.
+    Ok(Told(json!({"url": format!("{}/console/enter#{code}", front.origin), "until_ms": until_ms})))
 }
 
 async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, ApiError> {
@@ -94,22 +96,11 @@ async fn prove(front: &Front, peer: Peer, request: Request) -> Result<Issued, Ap
     Ok(front.identity.prove(&proof, peer.0.ip(), OffsetDateTime::now_utc()).await?)
 }
 
-/// Where a browser is signed in once, and until when, ms since the Unix epoch.
-///
-/// What follows the # stays in the browser: no log on the way has it. From
-/// there it goes on to `page`, if that is one of the console's.
-pub(super) async fn link(
-    front: &Front,
-    principal: &Principal,
-    until: OffsetDateTime,
-    page: Option<&str>,
-) -> Result<(String, u64), ApiError> {
-    need_console(front)?;
-    let until_ms = unix_ms(until);
-    let code = front.lifecycle.visit_code(principal, until_ms).await?;
-    let on = page.filter(|page| page.starts_with(PAGES) && *page != PAGES);
-    let on = on.map(|page| format!("?to={}", byte_serialize(page.as_bytes()).collect::<String>()));
-    Ok((format!("{}/console/enter{}#{code}", front.origin, on.unwrap_or_default()), until_ms))
+/// Where the pages say where to go on to, if that is one of the console's.
+pub(super) fn onward(page: &str) -> String {
+    let is_page = page.starts_with(PAGES) && page != PAGES;
+    let to = |page: &str| format!("?to={}", byte_serialize(page.as_bytes()).collect::<String>());
+    if is_page { to(page) } else { String::new() }
 }
 
 /// Refuses what would lead to pages that are switched off.

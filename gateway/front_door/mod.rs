@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod call;
+mod hasty;
 mod ledger;
 mod listener;
 mod login;
@@ -13,6 +14,7 @@ mod rest;
 mod revocations;
 mod search;
 mod shadows;
+mod sources;
 mod stream;
 
 use std::net::SocketAddr;
@@ -28,6 +30,7 @@ use crate::metrics::Metrics;
 pub use admin::{Admin, serve_admin};
 pub use call::{cookies, noun, read_body};
 pub use listener::{Listener, Tls, TlsError};
+pub use oidc::ENTERING;
 pub use operations::{StartSession, parse, session_request};
 pub use recording::{chunks, lines_of};
 pub use rest::{one_session, session_json, span};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::call::{cookies, json as answer, read_body};
-use super::login::{answered, link, need_console, refuse};
+use super::call::{cookies, json as answer, read_body, unix_ms};
+use super::login::{answered, need_console, onward, refuse};
 use super::{Front, Peer};
 use crate::error::{ApiError, Code};
 use crate::identity::{Polled, Proven};
@@ -22,6 +22,10 @@ use crate::identity::{Polled, Proven};
 const COOKIE: &str = "__Host-postern-sign-in";
 /// How long the browser keeps it, seconds.
 const COOKIE_SECONDS: u32 = 600;
+/// What a code from the provider is good together with, in one browser.
+pub const ENTERING: &str = "__Host-postern-entering";
+/// As long as the code, seconds.
+const ENTERING_SECONDS: u32 = 120;
 
 type Shared = State<Arc<Front>>;
 
@@ -43,7 +47,7 @@ pub(super) async fn begin(
                 "{COOKIE}={}; Path=/; Max-Age={COOKIE_SECONDS}; Secure; HttpOnly; SameSite=Lax",
                 begun.cookie
             );
-            sent_on(&begun.location, &cookie)
+            sent_on(&begun.location, &[&cookie])
         }
         Err(error) => page_refusal(&front, &error.into()),
     }
@@ -105,13 +109,19 @@ pub(super) async fn device_keys(
     }
 }
 
-/// On to the console, with a code that is good once.
+/// On to the console, with a code that is good once and in this browser.
 ///
 /// Its cookie is not set here: it is never sent along from another site, and
-/// the browser has just come from one.
+/// the browser has just come from one. What is set is good for the code alone:
+/// a link with somebody else's code signs nobody in.
 async fn entered(front: &Front, proven: &Proven) -> Result<Response, ApiError> {
-    let (url, _) = link(front, &proven.principal, proven.until, Some(&proven.return_to)).await?;
-    Ok(sent_on(&url, &forgotten()))
+    need_console(front)?;
+    let (code, browser) = front.lifecycle.bound_visit_code(&proven.principal, unix_ms(proven.until)).await?;
+    let entering = format!(
+        "{ENTERING}={browser}; Path=/; Max-Age={ENTERING_SECONDS}; Secure; HttpOnly; SameSite=Strict"
+    );
+    let url = format!("{}/console/enter{}#begun={code}", front.origin, onward(&proven.return_to));
+    Ok(sent_on(&url, &[&forgotten(), &entering]))
 }
 
 fn page_refusal(front: &Front, error: &ApiError) -> Response {
@@ -141,18 +151,19 @@ fn forgotten() -> String {
     format!("{COOKIE}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax")
 }
 
-fn sent_on(location: &str, cookie: &str) -> Response {
+fn sent_on(location: &str, cookies: &[&str]) -> Response {
     let value = |text: &str| HeaderValue::from_str(text).ok();
-    let (Some(location), Some(cookie)) = (value(location), value(cookie)) else {
+    let set: Option<Vec<HeaderValue>> = cookies.iter().copied().map(value).collect();
+    let (Some(location), Some(set)) = (value(location), set) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let headers = [
         (header::LOCATION, location),
-        (header::SET_COOKIE, cookie),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    (StatusCode::SEE_OTHER, headers).into_response()
+    let set = AppendHeaders(set.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
+    (StatusCode::SEE_OTHER, headers, set).into_response()
 }
 
 /// The sealed cookie; none if there are two, of which one is a stranger's.

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::fs::File;
 
 use super::Front;
+use super::call::unix_ms;
 use super::call::{Call, Refusal, asked, noun};
 use crate::archive::Reading;
 use crate::error::ApiError;
@@ -41,7 +42,8 @@ pub(super) async fn recording(
     let query = asked(query)?;
     let id = noun(SessionId::parse(&session))?;
     if query.follow {
-        return Ok(lines(front.lifecycle.follow(&call.asker, &id).await?));
+        let until_ms = unix_ms(call.caller.expires_at);
+        return Ok(lines(front.lifecycle.follow(&call.asker, &id, until_ms).await?));
     }
     let (sealed, body) = match front.lifecycle.recording(&call.asker, &id).await? {
         RecordingFile::Here { path, sealed } => (sealed, chunks(open(&path).await?)),

@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::call::signer;
+use super::hasty::Hasty;
 use super::{Front, Peer};
 use crate::lifecycle::{ClientSocket, ClientStream, Seat};
 use crate::session::{Principal, SessionId, now_ms, printable};
@@ -137,8 +138,8 @@ impl Opening {
 /// Takes the TLS stream back from the HTTP library, which is done with it.
 async fn websocket(on_upgrade: OnUpgrade) -> Option<ClientSocket> {
     let upgraded: Upgraded = on_upgrade.await.ok()?;
-    let parts = upgraded.downcast::<TokioIo<ClientStream>>().ok()?;
-    let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    let parts = upgraded.downcast::<TokioIo<Hasty<ClientStream>>>().ok()?;
+    let (stream, read) = (parts.io.into_inner().into_inner(), parts.read_buf.to_vec());
     Some(WebSocketStream::from_partially_read(stream, read, Role::Server, Some(websocket_config())).await)
 }
 

@@ -1,9 +1,10 @@
 //! An issuer of tokens: where its keys are, and the keys as they are now.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use reqwest::{StatusCode, Url};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
-use tokio::sync::Mutex;
 
 use super::IdentityError;
 use super::config::web_address;
@@ -14,8 +15,9 @@ use super::outbound::Outbound;
 const FRESH: Duration = Duration::hours(1);
 /// How long they are used if they cannot be read again.
 const USABLE: Duration = Duration::hours(6);
-/// Least time between two looks for a key that is not known: a rotation is
-/// noticed by the first token with the new key, and invented ids cost nothing.
+/// Least time between two looks for a key that is not known, or after one
+/// that failed: a rotation is noticed by the first token with the new key,
+/// invented ids cost nothing, and nobody waits again for who does not answer.
 const LOOK_AGAIN: Duration = Duration::seconds(30);
 
 /// What an issuer says of itself, as far as it is needed.
@@ -28,12 +30,36 @@ pub(super) struct Discovered {
 }
 
 /// One configured issuer with its cache of keys.
+///
+/// Nobody waits for it who can be answered by what is known.
 pub(super) struct Issuer {
     name: String,
     /// Whether its keys must be where it is itself.
     keys_at_home: bool,
     outbound: Outbound,
-    known: Mutex<Option<Known>>,
+    /// Never held while anybody is asked.
+    known: Mutex<Memory>,
+    /// Held while it is asked: once for all who wait.
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Memory {
+    known: Option<Arc<Known>>,
+    failed: Option<Failed>,
+}
+
+/// A look that failed: when, and what it answered if it answered.
+#[derive(Clone, Copy)]
+struct Failed {
+    at: OffsetDateTime,
+    answer: Option<&'static str>,
+}
+
+impl Failed {
+    fn error(self) -> IdentityError {
+        self.answer.map_or(IdentityError::ProviderUnreachable, IdentityError::ProviderAnswer)
+    }
 }
 
 #[derive(Clone)]
@@ -47,7 +73,13 @@ struct Known {
 impl Issuer {
     /// An issuer by its exact name, which is its URL.
     pub(super) fn new(name: &str, keys_at_home: bool, outbound: Outbound) -> Self {
-        Self { name: name.to_owned(), keys_at_home, outbound, known: Mutex::default() }
+        Self {
+            name: name.to_owned(),
+            keys_at_home,
+            outbound,
+            known: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Its name, as tokens must have it.
@@ -62,8 +94,7 @@ impl Issuer {
 
     /// Where its endpoints are.
     pub(super) async fn discovered(&self, now: OffsetDateTime) -> Result<Discovered, IdentityError> {
-        let mut known = self.known.lock().await;
-        Ok(self.current(&mut known, now).await?.discovered.clone())
+        Ok(self.current(now).await?.discovered.clone())
     }
 
     /// The claims of a token that one of its keys has signed.
@@ -72,37 +103,78 @@ impl Issuer {
         token: Token<'_>,
         now: OffsetDateTime,
     ) -> Result<Claims, IdentityError> {
-        let keys = {
-            let mut slot = self.known.lock().await;
-            let known = self.current(&mut slot, now).await?;
-            // It may have another key since; forged ids must not make us ask on and on.
-            if !token.names_one_of(&known.keys) && now - known.looked >= LOOK_AGAIN {
-                known.looked = now;
-                let found = self.keys(&known.discovered).await?;
-                (known.keys, known.read) = (found, now);
-            }
-            known.keys.clone()
-        };
-        token.verified(&keys)
+        let known = self.current(now).await?;
+        if token.names_one_of(&known.keys) {
+            return token.verified(&known.keys);
+        }
+        // It may have another key since; forged ids must not make us ask on and on.
+        let _asking = self.asking.lock().await;
+        let mut known = self.remembered().unwrap_or(known);
+        if !token.names_one_of(&known.keys) && now - known.looked >= LOOK_AGAIN {
+            let looked = Known { looked: now, ..(*known).clone() };
+            self.remember(looked.clone());
+            let keys = self.keys(&looked.discovered).await?;
+            known = self.remember(Known { keys, read: now, ..looked });
+        }
+        token.verified(&known.keys)
     }
 
     /// What is known of it, read again when it is old.
-    async fn current<'a>(
-        &self,
-        slot: &'a mut Option<Known>,
-        now: OffsetDateTime,
-    ) -> Result<&'a mut Known, IdentityError> {
-        let age = slot.as_ref().map(|known| now - known.read);
-        if age.is_none_or(|age| age >= FRESH) {
-            match self.read(now).await {
-                Ok(known) => *slot = Some(known),
-                Err(error) if age.is_none_or(|age| age >= USABLE) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(issuer = %self.name, %error, "keys of an issuer are old and cannot be read again");
-                }
+    async fn current(&self, now: OffsetDateTime) -> Result<Arc<Known>, IdentityError> {
+        if let Some(known) = self.without_asking(now) {
+            return known;
+        }
+        let _asking = match self.remembered().filter(|known| now - known.read < USABLE) {
+            // Somebody asks already: what is old does meanwhile.
+            Some(known) => match self.asking.try_lock() {
+                Ok(asking) => asking,
+                Err(_) => return Ok(known),
+            },
+            None => self.asking.lock().await,
+        };
+        // Whoever asked before us has the answer for us, too.
+        if let Some(known) = self.without_asking(now) {
+            return known;
+        }
+        match self.read(now).await {
+            Ok(known) => Ok(self.remember(known)),
+            Err(error) => {
+                tracing::warn!(issuer = %self.name, %error, "an issuer's description or keys cannot be read");
+                let answer = match error {
+                    IdentityError::ProviderAnswer(why) => Some(why),
+                    _ => None,
+                };
+                self.memory().failed = Some(Failed { at: now, answer });
+                self.remembered().filter(|known| now - known.read < USABLE).ok_or(error)
             }
         }
-        slot.as_mut().ok_or(IdentityError::ProviderUnreachable)
+    }
+
+    /// What can be said at once: fresh, or old while it does not answer.
+    fn without_asking(&self, now: OffsetDateTime) -> Option<Result<Arc<Known>, IdentityError>> {
+        let memory = self.memory();
+        let age = memory.known.as_ref().map(|known| now - known.read);
+        let failed = memory.failed.filter(|failed| now - failed.at < LOOK_AGAIN);
+        match (&memory.known, age, failed) {
+            (Some(known), Some(age), _) if age < FRESH => Some(Ok(Arc::clone(known))),
+            (Some(known), Some(age), Some(_)) if age < USABLE => Some(Ok(Arc::clone(known))),
+            (_, _, Some(failed)) => Some(Err(failed.error())),
+            _ => None,
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self) -> Option<Arc<Known>> {
+        self.memory().known.clone()
+    }
+
+    fn remember(&self, known: Known) -> Arc<Known> {
+        let known = Arc::new(known);
+        *self.memory() = Memory { known: Some(Arc::clone(&known)), failed: None };
+        known
     }
 
     async fn read(&self, now: OffsetDateTime) -> Result<Known, IdentityError> {
@@ -145,5 +217,49 @@ impl Issuer {
             StatusCode::OK => keys_of(&body),
             _ => Err(IdentityError::ProviderAnswer("it does not give its keys")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::identity::stub::{Answer, Stub, now};
+
+    fn issuer(url: &str) -> Issuer {
+        Issuer::new(url, true, Outbound::new(None).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_fails_is_asked_again_only_after_a_while_and_once_for_all() {
+        let stub = Stub::plain().await;
+        let broken = Answer::Fixed { status: 500, content_type: "text/plain", body: String::new() };
+        stub.will_answer([broken.clone(), broken]);
+        let issuer = issuer(&stub.url);
+        let (one, two) = tokio::join!(issuer.current(now()), issuer.current(now()));
+        assert!(one.is_err() && two.is_err());
+        assert!(issuer.current(now() + LOOK_AGAIN - Duration::SECOND).await.is_err());
+        assert_eq!(stub.asked().len(), 1);
+        assert!(issuer.current(now() + LOOK_AGAIN).await.is_err());
+        assert_eq!(stub.asked().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn while_an_issuer_hangs_old_keys_do_and_nobody_else_waits() {
+        // It takes connections and never says a word.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let issuer = issuer(&url);
+        let keys = Url::parse(&url).unwrap();
+        let discovered = Discovered { authorization: None, token: None, device: None, keys };
+        issuer.remember(Known { discovered, keys: Vec::new(), read: now(), looked: now() });
+        let old = now() + FRESH;
+        let mut waits = Box::pin(issuer.current(old));
+        assert!(waits.as_mut().now_or_never().is_none(), "somebody looks");
+        let other = issuer.current(old).now_or_never().expect("another waits for it");
+        assert_eq!(other.unwrap().read, now());
+        // What is too old to be used is waited for by all.
+        assert!(issuer.current(now() + USABLE).now_or_never().is_none());
     }
 }

@@ -16,6 +16,8 @@ use super::IdentityError;
 const MASTER_LENGTH: usize = 32;
 /// Length of a key's id, bytes; it leads everything the key seals.
 const ID_LENGTH: usize = 8;
+/// Length of a tag, bytes: what nobody guesses.
+pub(super) const TAG_LENGTH: usize = 16;
 /// Largest key ring file, bytes: some hundred keys.
 const FILE_MAX: u64 = 16 * 1024;
 /// Longest sealed text opened, bytes; headers end at 8 KB anyway.
@@ -113,6 +115,23 @@ impl KeyRing {
         let info = [b"mac".as_slice(), purpose.as_bytes()];
         let derived = self.key(key_id)?.derive.expand(&info, hmac::HMAC_SHA256).ok()?;
         Some(hmac::sign(&hmac::Key::from(derived), bytes))
+    }
+
+    /// A keyed hash under the newest key, cut to 16 bytes.
+    pub(super) fn tag(&self, purpose: &str, bytes: &[u8]) -> Option<[u8; TAG_LENGTH]> {
+        let mac = self.mac(&self.newest.id, purpose, bytes)?;
+        mac.as_ref().first_chunk().copied()
+    }
+
+    /// Whether one of the keys has tagged these bytes.
+    pub(super) fn has_tagged(&self, purpose: &str, bytes: &[u8], tag: &[u8; TAG_LENGTH]) -> bool {
+        let by = |key: &MasterKey| {
+            let mac = self.mac(&key.id, purpose, bytes);
+            // All of it is looked at, so the time it takes tells nothing.
+            let differs = |mac: hmac::Tag| mac.as_ref().iter().zip(tag).fold(0, |all, (a, b)| all | (a ^ b));
+            mac.is_some_and(|mac| differs(mac) == 0)
+        };
+        std::iter::once(&self.newest).chain(&self.older).any(by)
     }
 
     fn key(&self, id: &[u8; ID_LENGTH]) -> Option<&MasterKey> {

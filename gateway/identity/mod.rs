@@ -15,6 +15,7 @@ mod person;
 mod provider;
 mod quota;
 mod seen;
+mod sources;
 mod spent;
 mod sts;
 mod sts_answer;
@@ -36,12 +37,14 @@ pub use keys::Issued;
 pub use oidc::{Begun, DeviceCode, Proven};
 pub use provider::{OidcConfig, WebIdentityConfig};
 pub use seen::{SeenSignatures, Use};
+pub use sources::source;
 
 use challenges::Challenges;
 use config::Checked;
 use keys::Keys;
 use oidc::{Asked, Oidc};
 use quota::Quota;
+use sources::Sources;
 use sts::Sts;
 use web_identity::WebIdentity;
 
@@ -59,7 +62,7 @@ pub struct Identity {
     challenges: Challenges,
     proofs: Quota<String>,
     /// Sign-ins of one source that make us ask or verify something.
-    sources: Quota<IpAddr>,
+    sources: Sources,
     sts: Sts,
     web: WebIdentity,
     oidc: Option<Oidc>,
@@ -110,16 +113,16 @@ impl Identity {
         Ok(Self {
             oidc: config.oidc.clone().map(|oidc| Oidc::new(&config, oidc, Arc::clone(&ring))).transpose()?,
             web: WebIdentity::new(&config)?,
-            sources: Quota::new(SIGN_INS_PER_SOURCE),
+            sources: Sources::new(SIGN_INS_PER_SOURCE),
+            challenges: Challenges::new(config.server_url.clone(), Arc::clone(&ring)),
             keys: Keys::new(ring, config.key_ttl),
-            challenges: Challenges::new(config.server_url.clone()),
             proofs: Quota::new(PROOFS_PER_KEY),
             sts: Sts::new(&config)?,
             config,
         })
     }
 
-    /// Issues a challenge: 32 random bytes, good once, for two minutes.
+    /// Issues a challenge: 32 bytes that nobody can guess, good once, for two minutes.
     ///
     /// It is bound to the peer's address. A client must sign the URL that it
     /// was configured with, and refuse a challenge that names another server.
@@ -151,7 +154,8 @@ impl Identity {
         sigv4::check_clock(signed_at, now)?;
         // Spent first: an invented challenge must not use up somebody's sign-ins.
         self.challenges.spend(&proof.challenge, peer, now)?;
-        if !self.proofs.take(proof.access_key_id.clone(), now) {
+        // Invented keys may fill this table; their sources are counted anyway.
+        if !self.proofs.count(proof.access_key_id.clone(), now).unwrap_or(true) {
             return Err(IdentityError::TooMany("sign-ins with this access key"));
         }
         let answer = self.sts.ask(&request, &authorization).await?;
@@ -242,7 +246,7 @@ impl Identity {
     }
 
     fn count(&self, peer: IpAddr, now: OffsetDateTime) -> Result<(), IdentityError> {
-        let taken = self.sources.take(challenges::source(peer), now);
+        let taken = self.sources.take(peer, now);
         taken.then_some(()).ok_or(IdentityError::TooMany("sign-ins from your address"))
     }
 

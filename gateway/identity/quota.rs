@@ -11,10 +11,18 @@ const WINDOW: Duration = Duration::minutes(2);
 /// Most counted at once; a count is about 100 bytes, so 1 MB in all.
 const COUNTED_MAX: usize = 8192;
 
+/// Least time between two looks for what is over: each goes through all.
+const SWEEP: Duration = Duration::SECOND;
+
 /// Counts takes per key and window; a full table refuses who is new.
 pub(super) struct Quota<K> {
     limit: u32,
-    counts: Mutex<HashMap<K, Count>>,
+    counts: Mutex<Counts<K>>,
+}
+
+struct Counts<K> {
+    of: HashMap<K, Count>,
+    swept: Option<OffsetDateTime>,
 }
 
 struct Count {
@@ -24,26 +32,34 @@ struct Count {
 
 impl<K: Hash + Eq> Quota<K> {
     pub(super) fn new(limit: u32) -> Self {
-        Self { limit, counts: Mutex::default() }
+        Self { limit, counts: Mutex::new(Counts { of: HashMap::new(), swept: None }) }
     }
 
     /// Takes one, unless the limit of this window is reached.
     pub(super) fn take(&self, key: K, now: OffsetDateTime) -> bool {
+        self.count(key, now).unwrap_or(false)
+    }
+
+    /// The same; none if the table is full and does not know the key.
+    pub(super) fn count(&self, key: K, now: OffsetDateTime) -> Option<bool> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let over = |count: &Count| now - count.since >= WINDOW;
-        if counts.len() >= COUNTED_MAX && !counts.contains_key(&key) {
-            counts.retain(|_, count| !over(count));
-            if counts.len() >= COUNTED_MAX {
-                return false;
+        if counts.of.len() >= COUNTED_MAX && !counts.of.contains_key(&key) {
+            if counts.swept.is_none_or(|swept| now - swept >= SWEEP) {
+                counts.swept = Some(now);
+                counts.of.retain(|_, count| !over(count));
+            }
+            if counts.of.len() >= COUNTED_MAX {
+                return None;
             }
         }
-        let count = counts.entry(key).or_insert(Count { since: now, taken: 0 });
+        let count = counts.of.entry(key).or_insert(Count { since: now, taken: 0 });
         if over(count) {
             *count = Count { since: now, taken: 0 };
         }
         let free = count.taken < self.limit;
         count.taken += u32::from(free);
-        free
+        Some(free)
     }
 }
 

@@ -4,19 +4,28 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use ring::digest;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::IdentityError;
 
-/// Most remembered at once; one is about 100 bytes, so 3 MB in all.
-const SPENT_MAX: usize = 32_768;
+/// Most remembered at once, so that a thousand sources at their limit do not
+/// fill it; one is about 100 bytes, so 13 MB in all.
+const SPENT_MAX: usize = 131_072;
+/// Least time between two looks for what is over: each goes through all.
+const SWEEP: Duration = Duration::SECOND;
 
 /// Tokens and states that were used; a full table refuses.
 ///
 /// It is this node's memory: what is used twice on two nodes is not found.
 #[derive(Default)]
 pub(super) struct Spent {
-    until: Mutex<HashMap<[u8; 32], OffsetDateTime>>,
+    used: Mutex<Used>,
+}
+
+#[derive(Default)]
+struct Used {
+    until: HashMap<[u8; 32], OffsetDateTime>,
+    swept: Option<OffsetDateTime>,
 }
 
 impl Spent {
@@ -35,10 +44,12 @@ impl Spent {
         let Ok(print) = <[u8; 32]>::try_from(hash.finish().as_ref()) else {
             return Err(IdentityError::Token("it cannot be remembered"));
         };
-        let mut spent = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if spent.len() >= SPENT_MAX {
-            spent.retain(|_, until| now < *until);
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.until.len() >= SPENT_MAX && used.swept.is_none_or(|swept| now - swept >= SWEEP) {
+            used.swept = Some(now);
+            used.until.retain(|_, until| now < *until);
         }
+        let spent = &mut used.until;
         if spent.get(&print).is_some_and(|until| now < *until) {
             return Err(IdentityError::Token("it was used before"));
         }
@@ -53,7 +64,6 @@ impl Spent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use time::Duration;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 

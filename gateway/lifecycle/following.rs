@@ -6,19 +6,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Lifecycle;
 use super::admission::Asker;
-use crate::error::{ApiError, Blame, Code};
+use super::turns::Turn;
+use crate::error::{ApiError, Code};
 use crate::policy::{Action, Resource};
 use crate::recorder::read::{LineReader, ReadError};
 use crate::registry::SessionRecord;
-use crate::session::SessionId;
+use crate::session::{SessionId, now_ms};
 
 /// Watchers at once on this node: each decodes its recording.
 pub(super) const WATCHERS_MAX: usize = 64;
+/// Of one person; more than anybody reads at once.
+pub(super) const EACH_MAX: usize = 12;
 /// How often the file is looked at; the recorder adds to it every second.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often policy is asked whether the watcher may go on.
@@ -34,16 +36,24 @@ pub struct Following {
     asker: Asker,
     record: SessionRecord,
     reader: Option<LineReader<File>>,
+    /// When the watcher's own keys or visit end, ms since the Unix epoch.
+    until_ms: u64,
     asked: Instant,
     said: Instant,
-    _turn: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 impl Lifecycle {
     /// The lines of a recording as they are written, if policy allows.
     ///
-    /// It takes the right to replay it and, while it runs, to watch it.
-    pub async fn follow(self: &Arc<Self>, asker: &Asker, id: &SessionId) -> Result<Following, ApiError> {
+    /// It takes the right to replay it and, while it runs, to watch it; it
+    /// ends when the watcher is shut out, and at `until_ms` at the latest.
+    pub async fn follow(
+        self: &Arc<Self>,
+        asker: &Asker,
+        id: &SessionId,
+        until_ms: u64,
+    ) -> Result<Following, ApiError> {
         let record = self.admitted_to_replay(asker, id).await?;
         let Some(found) = self.here(id)? else {
             let sentence = "the session is over: replay its recording";
@@ -52,10 +62,7 @@ impl Lifecycle {
         if let Some(live) = self.live.get(id) {
             self.admit_on_session(Action::WatchSession, asker, &live).await?;
         }
-        let Ok(turn) = Arc::clone(&self.watchers).try_acquire_owned() else {
-            let sentence = "this gateway has as many watchers as it may; try again later";
-            return Err(ApiError::new(Code::Throttling, Blame::Gateway, sentence));
-        };
+        let turn = self.watchers.take(&asker.principal.id, "watchers")?;
         let file = File::open(&found.path).map_err(|error| {
             tracing::error!(session = %id, %error, "the recording could not be opened");
             ApiError::gateway("the gateway could not open the recording")
@@ -63,7 +70,7 @@ impl Lifecycle {
         let (asked, said) = (Instant::now(), Instant::now());
         let reader = Some(LineReader::new(file));
         let (lifecycle, asker) = (Arc::clone(self), asker.clone());
-        Ok(Following { lifecycle, asker, record, reader, asked, said, _turn: turn })
+        Ok(Following { lifecycle, asker, record, reader, until_ms, asked, said, _turn: turn })
     }
 }
 
@@ -71,14 +78,17 @@ impl Following {
     /// The next lines; waits for them. `None`: there will be no more.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {
+            if !self.may() {
+                return None;
+            }
             // Asked first: what is written before the end is read after it.
-            let goes_on = self.goes_on();
+            let runs = self.runs();
             let lines = self.read().await?;
             if !lines.is_empty() {
                 self.said = Instant::now();
                 return Some(lines.into());
             }
-            if !goes_on {
+            if !runs {
                 return None;
             }
             if self.said.elapsed() >= SIGN_OF_LIFE {
@@ -96,11 +106,16 @@ impl Following {
         self.read().await.map(Bytes::from)
     }
 
-    /// Whether the session runs here and may still be watched.
-    fn goes_on(&mut self) -> bool {
-        if self.lifecycle.live.get(&self.record.id).is_none()
-            || self.lifecycle.draining.load(Ordering::Acquire)
-        {
+    /// Whether the session runs here.
+    fn runs(&self) -> bool {
+        self.lifecycle.live.get(&self.record.id).is_some() && !self.lifecycle.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether it may still be watched: policy is asked now and then.
+    fn may(&mut self) -> bool {
+        let person = &self.asker.principal;
+        if self.lifecycle.is_shut_out(person) || now_ms() >= self.until_ms {
+            tracing::info!(session = %self.record.id, principal = %person.arn, "is shut out or signed out");
             return false;
         }
         if self.asked.elapsed() < ASK {

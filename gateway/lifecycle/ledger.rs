@@ -16,6 +16,8 @@ use crate::policy::{Action, Resource};
 use crate::registry::{DecisionFilter, DecisionRecord, Page, SessionRecord};
 use crate::session::SessionId;
 
+/// The list that page tokens of decisions are for.
+const KNOWN: &str = "decisions";
 /// That somebody reads decisions of others is on record once in so long.
 const ON_RECORD_FOR: Duration = Duration::from_secs(15 * 60);
 
@@ -58,7 +60,8 @@ impl Lifecycle {
             }
         }
         let mut visible = HashMap::new();
-        let (mut token, mut rows, mut looked_at) = (token, Vec::new(), 0);
+        let mut token = self.opened_page(asker, KNOWN, token.as_deref())?;
+        let (mut rows, mut looked_at) = (Vec::new(), 0);
         loop {
             let page = self.rooms.registry.decisions(filter, limit - rows.len(), token.as_deref()).await?;
             looked_at += page.rows.len();
@@ -69,7 +72,7 @@ impl Lifecycle {
             }
             token = page.next;
             if token.is_none() || rows.len() >= limit || looked_at >= LOOKED_AT_MAX {
-                return Ok((Page { rows, next: token }, all));
+                return Ok((Page { rows, next: self.sealed_page(asker, KNOWN, token) }, all));
             }
         }
     }

@@ -14,6 +14,9 @@ use crate::session::{Instance, SessionId, Target, now_ms};
 /// Rows looked at for one page that policy thins out.
 pub(super) const LOOKED_AT_MAX: usize = 1000;
 
+/// The list that page tokens of sessions are for.
+const SESSIONS: &str = "sessions";
+
 /// Which sessions, how many, and after which.
 #[derive(Debug, Clone, Default)]
 pub struct SessionQuery {
@@ -44,7 +47,7 @@ impl Lifecycle {
         query: SessionQuery,
     ) -> Result<Page<SessionRecord>, ApiError> {
         let limit = query.limit.clamp(1, 200);
-        let mut token = query.token;
+        let mut token = self.opened_page(asker, SESSIONS, query.token.as_deref())?;
         let mut rows = Vec::new();
         let mut looked_at = 0;
         loop {
@@ -60,7 +63,7 @@ impl Lifecycle {
             }
             token = page.next;
             if token.is_none() || rows.len() >= limit || looked_at >= LOOKED_AT_MAX {
-                return Ok(Page { rows, next: token });
+                return Ok(Page { rows, next: self.sealed_page(asker, SESSIONS, token) });
             }
         }
     }
@@ -71,6 +74,26 @@ impl Lifecycle {
     pub fn session_changes(&self) -> Option<watch::Receiver<u64>> {
         let stopping = self.draining.load(Ordering::Acquire);
         (!stopping).then(|| self.rooms.registry.changes())
+    }
+
+    /// A page token as a caller is given it: good for them and this list.
+    ///
+    /// It names the last row that was looked at, which they may not see.
+    pub(super) fn sealed_page(&self, asker: &Asker, list: &str, token: Option<String>) -> Option<String> {
+        token.map(|token| self.rooms.keys.seal(&page_of(asker, list), token.as_bytes()))
+    }
+
+    /// What [`Self::sealed_page`] sealed for the same caller and list.
+    pub(super) fn opened_page(
+        &self,
+        asker: &Asker,
+        list: &str,
+        token: Option<&str>,
+    ) -> Result<Option<String>, ApiError> {
+        let Some(token) = token else { return Ok(None) };
+        let opened = self.rooms.keys.unseal(&page_of(asker, list), token).ok();
+        let opened = opened.and_then(|bytes| String::from_utf8(bytes).ok());
+        opened.map(Some).ok_or_else(|| unavailable(&RegistryError::InvalidNextToken))
     }
 
     /// One session, if the caller may see it.
@@ -146,6 +169,10 @@ impl Lifecycle {
             record.started_ms = record.started_ms.min(now_ms());
         }
     }
+}
+
+fn page_of(asker: &Asker, list: &str) -> String {
+    format!("page of {list} for {}", asker.principal.id)
 }
 
 fn unavailable(error: &RegistryError) -> ApiError {

@@ -33,6 +33,7 @@ mod seat;
 mod shadows;
 mod stopping;
 mod token;
+mod turns;
 mod upstream;
 mod visits;
 
@@ -72,6 +73,7 @@ pub use self::rooms::{Rooms, Settings};
 pub use self::searching::FoundHit;
 pub use self::seat::Seat;
 pub use self::shadows::{Seen, Shadows};
+pub use self::turns::{Turn, Turns};
 pub use self::visits::known_as;
 
 /// A client's WebSocket, upgraded and ready.
@@ -98,7 +100,7 @@ pub struct Lifecycle {
     to_index: Waiting,
     to_archive: Waiting,
     searches: Semaphore,
-    watchers: Arc<Semaphore>,
+    watchers: Turns,
     /// Who reads decisions of others.
     readers: Readers,
     /// What is indexed is not deleted meanwhile, or it would stay findable.
@@ -124,7 +126,7 @@ impl Lifecycle {
             to_index: Waiting::default(),
             to_archive: Waiting::default(),
             searches: Semaphore::new(searching::AT_ONCE),
-            watchers: Arc::new(Semaphore::new(following::WATCHERS_MAX)),
+            watchers: Turns::new(following::EACH_MAX, following::WATCHERS_MAX),
             readers: Readers::default(),
             indexing_or_deleting: tokio::sync::Mutex::default(),
             draining: AtomicBool::new(false),

@@ -15,7 +15,7 @@ use super::Lifecycle;
 use super::admission::{self, Asker};
 use super::live::Live;
 use crate::alerts::Raised;
-use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Standing, Watch};
+use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Standing, Watch, apart};
 use crate::registry::DecisionRecord;
 use crate::relay::{Control, Ending};
 use crate::session::{Principal, SessionKind, Target};
@@ -92,11 +92,11 @@ impl Lifecycle {
     /// False if it was refused.
     pub async fn reload_policies(self: &Arc<Self>) -> bool {
         let this = Arc::clone(self);
-        let read = tokio::task::spawn_blocking(move || this.rooms.policy.reload()).await;
+        let read = apart(move || this.rooms.policy.reload()).await;
         let metrics = &self.rooms.metrics;
         let count = |result| metrics.watch.policy_loads.with_label_values(&[result]).inc();
         match read {
-            Ok(Ok(another)) => {
+            Some(Ok(another)) => {
                 metrics.watch.policy_refused.set(0);
                 if another {
                     count("in_force");
@@ -110,7 +110,7 @@ impl Lifecycle {
                 }
                 true
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 // It is looked at every few seconds, and told once.
                 if metrics.watch.policy_refused.get() == 0 {
                     count("refused");
@@ -120,8 +120,8 @@ impl Lifecycle {
                 metrics.watch.policy_refused.set(1);
                 false
             }
-            Err(error) => {
-                tracing::error!(%error, "the policy folder could not be read");
+            None => {
+                tracing::error!("the policy folder could not be read");
                 false
             }
         }
@@ -158,19 +158,19 @@ impl Lifecycle {
             .chunks(share)
             .map(|share| {
                 let (this, share) = (Arc::clone(self), share.to_vec());
-                // Thousands of decisions must not hold up the relays.
-                tokio::task::spawn_blocking(move || this.ask_about(&share))
+                // Thousands of decisions must not hold up the relays, and nobody them.
+                tokio::spawn(apart(move || this.ask_about(&share)))
             })
             .collect();
         for share in shares {
             match share.await {
-                Ok(denials) if denials.is_empty() => {}
-                Ok(denials) => {
+                Ok(Some(denials)) if denials.is_empty() => {}
+                Ok(Some(denials)) => {
                     if let Err(error) = self.rooms.registry.add_decisions(&denials).await {
                         tracing::error!(%error, "decisions that ended sessions could not be registered");
                     }
                 }
-                Err(error) => tracing::error!(%error, "running sessions could not be asked about"),
+                Ok(None) | Err(_) => tracing::error!("running sessions could not be asked about"),
             }
         }
     }

@@ -24,6 +24,9 @@ pub struct FoundHit {
     pub hit: Hit,
 }
 
+/// The list that page tokens of searches are for.
+const HITS: &str = "hits";
+
 impl Lifecycle {
     /// Searches what was on the screens that the caller may replay.
     ///
@@ -39,7 +42,9 @@ impl Lifecycle {
             return Err(ApiError::new(Code::Throttling, Blame::Gateway, sentence));
         };
         let limit = limit.clamp(1, HITS_MAX);
-        let mut search = self.rooms.catalogue.search(query, token).map_err(|error| told(&error))?;
+        let token = self.opened_page(asker, HITS, token)?;
+        let mut search =
+            self.rooms.catalogue.search(query, token.as_deref()).map_err(|error| told(&error))?;
         let mut known: HashMap<SessionId, Option<SessionRecord>> = HashMap::new();
         let mut rows: Vec<FoundHit> = Vec::new();
         while rows.len() < limit {
@@ -61,7 +66,7 @@ impl Lifecycle {
             // A look is work; sessions are relayed on this thread too.
             tokio::task::yield_now().await;
         }
-        Ok(Page { rows, next: search.token() })
+        Ok(Page { rows, next: self.sealed_page(asker, HITS, search.token()) })
     }
 
     /// The session, if its recording may be replayed.

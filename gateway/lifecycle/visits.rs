@@ -25,23 +25,62 @@ impl Lifecycle {
     ///
     /// The browser is signed in as long as the keys that asked for it live.
     pub async fn visit_code(&self, principal: &Principal, until_ms: u64) -> Result<String, ApiError> {
+        let code = secret()?;
+        self.add_code(&code, principal, until_ms).await?;
+        Ok(code)
+    }
+
+    /// The same for the browser alone that keeps the second secret.
+    pub async fn bound_visit_code(
+        &self,
+        principal: &Principal,
+        until_ms: u64,
+    ) -> Result<(String, String), ApiError> {
+        let (code, browser) = (secret()?, secret()?);
+        self.add_code(&bound(&code, &browser), principal, until_ms).await?;
+        Ok((code, browser))
+    }
+
+    async fn add_code(&self, code: &str, principal: &Principal, until_ms: u64) -> Result<(), ApiError> {
         if self.is_shut_out(principal) {
             return Err(shut_out());
         }
-        let code = secret()?;
         let visit = Visit { principal: principal.clone(), until_ms };
-        self.rooms.registry.add_visit_code(&known_as(&code), &visit, now_ms() + CODE_GOOD_MS).await?;
-        Ok(code)
+        Ok(self.rooms.registry.add_visit_code(&known_as(code), &visit, now_ms() + CODE_GOOD_MS).await?)
+    }
+
+    /// Whom a code would sign in; it is not used by this.
+    pub async fn whose_code(&self, code: &str) -> Result<Visit, ApiError> {
+        let found = match code.len() <= SECRET_MAX {
+            true => self.rooms.registry.visit_code(&known_as(code), now_ms()).await?,
+            false => None,
+        };
+        found.ok_or_else(used)
     }
 
     /// Signs a browser in with a code; gives what the browser keeps.
     pub async fn visit_with(self: &Arc<Self>, code: &str) -> Result<(String, Visit), ApiError> {
-        let found = match code.len() <= SECRET_MAX {
-            true => self.rooms.registry.take_visit_code(&known_as(code), now_ms()).await?,
-            false => None,
-        };
-        let sentence = "this link was used or is too old; run `postern console` again";
-        let visit = found.ok_or_else(|| ApiError::client(Code::AccessDenied, sentence))?;
+        match code.len() <= SECRET_MAX {
+            true => self.spend_code(code).await,
+            false => Err(used()),
+        }
+    }
+
+    /// The same with a code that was made for this browser.
+    pub async fn visit_bound(
+        self: &Arc<Self>,
+        code: &str,
+        browser: &str,
+    ) -> Result<(String, Visit), ApiError> {
+        match code.len() <= SECRET_MAX && browser.len() <= SECRET_MAX {
+            true => self.spend_code(&bound(code, browser)).await,
+            false => Err(used()),
+        }
+    }
+
+    async fn spend_code(self: &Arc<Self>, code: &str) -> Result<(String, Visit), ApiError> {
+        let found = self.rooms.registry.take_visit_code(&known_as(code), now_ms()).await?;
+        let visit = found.ok_or_else(used)?;
         Ok((self.visit_as(&visit).await?, visit))
     }
 
@@ -105,7 +144,7 @@ impl Lifecycle {
     }
 
     /// Whether a revocation names the person or their role.
-    fn is_shut_out(&self, principal: &Principal) -> bool {
+    pub(super) fn is_shut_out(&self, principal: &Principal) -> bool {
         self.revocations.load().iter().any(|revocation| shuts_out(&revocation.revoked, principal))
     }
 }
@@ -113,6 +152,16 @@ impl Lifecycle {
 /// What the database knows a secret as; it keeps no secret itself.
 pub fn known_as(secret: &str) -> String {
     HEXLOWER.encode(digest(&SHA256, secret.as_bytes()).as_ref())
+}
+
+/// A code and the browser's own secret; neither has this character.
+fn bound(code: &str, browser: &str) -> String {
+    format!("{code}.{browser}")
+}
+
+fn used() -> ApiError {
+    let sentence = "this link was used or is too old; run `postern console` again";
+    ApiError::client(Code::AccessDenied, sentence)
 }
 
 fn secret() -> Result<String, ApiError> {

@@ -4,6 +4,8 @@
 //! that validates strictly; `Policy::decide` denies whatever it cannot answer.
 //! `Standing` holds the set in force and takes another one whole or not at all.
 
+/// Work on threads that nobody else can take.
+mod apart;
 /// A folder's own test cases.
 mod cases;
 /// People and machines as a file describes them.
@@ -62,6 +64,7 @@ use std::path::Path;
 use cedar_policy::Schema;
 use serde::Serialize;
 
+pub use apart::apart;
 pub use cases::CaseResult;
 pub use company::{Alike, Circumstances, Company};
 pub use decide::Decision;

@@ -15,6 +15,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::apart;
+
 /// A change is taken up once nothing more has changed for so long.
 const QUIET: Duration = Duration::from_millis(50);
 /// Or at the latest after this: somebody may write all the time.
@@ -56,7 +58,7 @@ impl Watch {
             // The folder may be another one by now, under the same name.
             self.watcher = watch(&self.folder, Arc::clone(&self.changed)).or(self.watcher.take());
             let folder = self.folder.clone();
-            let looks = tokio::task::spawn_blocking(move || looks(&folder)).await.ok();
+            let looks = apart(move || looks(&folder)).await;
             // Reading it means validating all of it: not for nothing.
             if std::mem::replace(&mut self.seen, looks) != looks || told {
                 return;

@@ -51,6 +51,13 @@ impl Registry {
         Ok(())
     }
 
+    /// Whose a code is, which is not spent by this.
+    pub async fn visit_code(&self, id: &str, now_ms: u64) -> Result<Option<Visit>, RegistryError> {
+        let statement = "SELECT principal, until_ms FROM visit_codes WHERE id = $1 AND good_until_ms > $2";
+        let row = sqlx::query(statement).bind(id).bind(signed(now_ms)).fetch_optional(&self.reader).await?;
+        row.as_ref().map(|row| read(row, id)).transpose()
+    }
+
     /// Spends a code; none if it is unknown, used or too old.
     pub async fn take_visit_code(&self, id: &str, now_ms: u64) -> Result<Option<Visit>, RegistryError> {
         let statement = "DELETE FROM visit_codes WHERE id = $1 \

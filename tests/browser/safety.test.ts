@@ -15,8 +15,13 @@ test("the command line's link signs in once and leaves no trace in the address",
   const url = postern("console", "--profile", "bob").trim();
   expect(url).toMatch(/\/console\/enter#[\w-]+$/);
   await page.goto(url);
-  await expect(page.getByRole("heading", { name: "Targets" })).toBeVisible();
+  // Somebody else may have sent it: nobody is signed in before the click.
+  const button = page.getByRole("button", { name: "Sign in as bob" });
+  await expect(button).toBeVisible();
   expect(page.url()).not.toContain("#");
+  expect(await context.cookies()).toHaveLength(0);
+  await button.click();
+  await expect(page.getByRole("heading", { name: "Targets" })).toBeVisible();
   await expect(page.locator(".who .name")).toHaveText("bob");
   const second = await another(context);
   await second.goto(url);
@@ -42,6 +47,24 @@ test("signing out everywhere ends every browser, and what they watch", async ({ 
   await expect(page.getByText("Your AWS identity opens this door")).toBeVisible();
   await other.getByRole("link", { name: "Sessions" }).click();
   await expect(other.getByText("You are not signed in any more")).toBeVisible();
+});
+
+test("what was typed is kept for the next page, and not after the end or signing out", async ({ page }) => {
+  await signIn(page, "alice");
+  const tab = await shell(page);
+  const kept = (of: typeof page): Promise<string[]> => of.evaluate(() => Object.keys(sessionStorage).filter((key) => key.startsWith("postern-channel-")));
+  const leave = (): Promise<boolean> => tab.evaluate(() => window.dispatchEvent(new PageTransitionEvent("pagehide")));
+  await leave();
+  expect(await kept(tab)).toHaveLength(1);
+  await type(tab, "exit");
+  await shows(tab, /\[.*\]\s*$/);
+  await leave();
+  expect(await kept(tab)).toHaveLength(0);
+  await page.evaluate(() => sessionStorage.setItem("postern-channel-x", "{}"));
+  await page.locator(".who summary").click();
+  await page.getByRole("button", { name: "Sign out", exact: true }).click();
+  await expect(page.getByText("Your AWS identity opens this door")).toBeVisible();
+  expect(await kept(page)).toHaveLength(0);
 });
 
 test("another site can neither ask nor dial nor frame", async ({ page, context }) => {

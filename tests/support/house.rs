@@ -247,6 +247,7 @@ pub fn configuration(folder: &Path, tls: &Tls, local_url: &str) -> Config {
             public_url: None,
             certificate: ca.clone(),
             key: tls.key.clone(),
+            connections_per_source: 0,
         },
         admin: AdminConfig { address: LISTEN },
         identity: IdentitySection {

@@ -213,6 +213,7 @@ fn configuration(
             public_url: None,
             certificate: trust.certificate.clone(),
             key: trust.key.clone(),
+            connections_per_source: 0,
         },
         admin: AdminConfig { address: args.admin },
         identity: IdentitySection {

@@ -2,6 +2,7 @@
 import { render } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { ApiError, get, post, remember, type Me } from "./api";
+import { forgetChannels } from "./kept";
 import { Failure, Link, Loading } from "./parts";
 import { AskPage } from "./pages/ask";
 import { DecisionsPage } from "./pages/decisions";
@@ -97,6 +98,7 @@ function Top({ me, path }: { me: Me; path: string }) {
   const [theme, setTheme] = useState(currentTheme);
   const leave = async (everywhere: boolean): Promise<void> => {
     await post("/sign-out", { everywhere }).catch(() => {});
+    forgetChannels();
     go("/", true);
     location.reload();
   };

@@ -8,6 +8,7 @@ import "@xterm/xterm/css/xterm.css";
 import { Channel, type Status, type Ticket } from "./channel/channel";
 import type { Memory } from "./channel/conversation";
 import { colours } from "./colours";
+import { channelKey } from "./kept";
 import { whenThemeChanges } from "./theme";
 
 const FONT_KEY = "postern-font-size";
@@ -93,6 +94,7 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
 
   const written = new Written(terminal);
   const encoder = new TextEncoder();
+  let over = false;
   const channel = new Channel(
     ticket,
     { cols: terminal.cols, rows: terminal.rows },
@@ -100,6 +102,8 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
       resume: options.resume,
       status: (status) => {
         if (status.is === "over") {
+          // What was typed and is good for nothing any more stays nowhere.
+          over = true;
           forget(options.session);
           terminal.options.cursorBlink = false;
           terminal.write(`\r\n\x1b[0m\x1b[2m[${plain(status.text) || "the session is over"}]\x1b[0m\r\n`);
@@ -122,7 +126,9 @@ export async function openTerminal(place: HTMLElement, options: TerminalOptions)
   const observer = new ResizeObserver(() => fit.fit());
   observer.observe(place);
   const unheard = whenThemeChanges(() => (terminal.options.theme = colours()));
-  const keep = (): void => sessionStorage.setItem(key(options.session), JSON.stringify(channel.memory()));
+  const keep = (): void => {
+    if (!over) sessionStorage.setItem(channelKey(options.session), JSON.stringify(channel.memory()));
+  };
   window.addEventListener("pagehide", keep);
   terminal.focus();
   // Tests and assistive scripts read the text here; it is nobody else's.
@@ -221,13 +227,11 @@ function plain(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "");
 }
 
-const key = (session: string): string => `postern-channel-${session}`;
-
 function recall(session: string): (Memory & { clientId: string }) | undefined {
-  const text = sessionStorage.getItem(key(session));
+  const text = sessionStorage.getItem(channelKey(session));
   if (!text) return undefined;
   // Used once: a copied tab must not speak with the same numbers.
-  sessionStorage.removeItem(key(session));
+  sessionStorage.removeItem(channelKey(session));
   try {
     return JSON.parse(text) as Memory & { clientId: string };
   } catch {
@@ -236,7 +240,7 @@ function recall(session: string): (Memory & { clientId: string }) | undefined {
 }
 
 function forget(session: string): void {
-  sessionStorage.removeItem(key(session));
+  sessionStorage.removeItem(channelKey(session));
 }
 
 function nothing(): TerminalHandle {

@@ -12,9 +12,18 @@ interface Person {
 }
 
 /** What the address brought; it never leaves the browser but to sign in. */
-function brought(): { code?: string; demo?: string } {
+interface Brought {
+  /** A link of the command line, which may be anybody's. */
+  code?: string;
+  /** From the provider, good in the browser alone that began it. */
+  begun?: string;
+  demo?: string;
+}
+
+function brought(): Brought {
   const text = decodeURIComponent(location.hash.slice(1));
   if (text.startsWith("demo=")) return { demo: text.slice(5) };
+  if (text.startsWith("begun=")) return { begun: text.slice(6) };
   return text === "" ? {} : { code: text };
 }
 
@@ -31,6 +40,7 @@ function wanted(): string {
 export function SignInPage({ ended, done }: { ended: boolean; done: () => void }) {
   const [bring] = useState(brought);
   const [people, setPeople] = useState<Person[]>();
+  const [whose, setWhose] = useState<{ name: string; arn: string }>();
   const [error, setError] = useState<unknown>();
   const [provider, setProvider] = useState(false);
   const arrived = (): void => {
@@ -50,10 +60,12 @@ export function SignInPage({ ended, done }: { ended: boolean; done: () => void }
     document.title = "Sign in · Postern";
     // Without an answer the other ways are still shown.
     get<{ provider: boolean }>("/ways").then((ways) => setProvider(ways.provider), () => {});
-    // A code is used up at once; it stays in no history.
+    // A code stays in no history.
+    if (bring.code || bring.begun) history.replaceState(null, "", location.pathname + location.search);
+    if (bring.begun) void enter({ begun: bring.begun });
+    // Somebody else's link must not sign this browser in without a word.
     if (bring.code) {
-      history.replaceState(null, "", location.pathname + location.search);
-      void enter({ code: bring.code });
+      post<{ name: string; arn: string }>("/whose", { code: bring.code }).then(setWhose, (caught: unknown) => setError(caught));
     }
     if (bring.demo) {
       post<{ people: Person[] }>("/people", { key: bring.demo })
@@ -69,7 +81,17 @@ export function SignInPage({ ended, done }: { ended: boolean; done: () => void }
         </h1>
         {ended && <p class="notice">You are not signed in any more. Sign in to go on.</p>}
         {error !== undefined && <Failure error={error} />}
-        {bring.code && error === undefined && <p role="status">Signing in…</p>}
+        {(bring.begun || (bring.code && !whose)) && error === undefined && <p role="status">Signing in…</p>}
+        {whose && error === undefined && (
+          <>
+            <p>
+              This link signs this browser in as <code>{clean(whose.arn)}</code>. Go on only if you asked for it yourself.
+            </p>
+            <button class="primary" onClick={() => void enter({ code: bring.code })}>
+              Sign in as {clean(whose.name)}
+            </button>
+          </>
+        )}
         {people && (
           <>
             <p>This is a demo: who are you?</p>
@@ -85,14 +107,14 @@ export function SignInPage({ ended, done }: { ended: boolean; done: () => void }
             </ul>
           </>
         )}
-        {provider && !bring.demo && (
+        {provider && !bring.demo && !whose && (
           <p>
             <a class="button primary" href={`/v1/login/oidc${query({ return_to: wanted() })}`}>
               Sign in with your company account
             </a>
           </p>
         )}
-        {!bring.code && !people && (
+        {!bring.code && !bring.begun && !people && (
           <>
             <p>{provider ? "Or use your AWS identity: in a terminal, run" : "Your AWS identity opens this door. In a terminal, run"}</p>
             <p class="line">
