@@ -66,7 +66,7 @@ async fn a_long_recording_has_an_outline_for_whoever_may_replay_it() {
     let (alice, bob) = (house.alice().await, house.sign_in("bob").await);
     let short = shell(&alice, alice.start(DEV).await, &[("echo sho''rt", "short")]).await;
     // Twenty scenes and more, which `postern replay` would have to read through.
-    let long = shell(&alice, alice.start(DEV).await, &[("seq 1000000 2000000; echo do''ne", "done")]).await;
+    let long = shell(&alice, alice.start(DEV).await, &[("seq 1000000 2600000; echo do''ne", "done")]).await;
     indexed(&house, 2.0).await;
     let asked = |session: &str| Call::get(&format!("/v1/sessions/{session}/outline"));
     let answer = alice.call(asked(&long)).await;

@@ -22,10 +22,13 @@ type Name<T> = Option<T>;
 /// A tag's key and value.
 type Tag = (String, String);
 
+/// What names the same of the machine, by the tag that it wants.
+type ByTag = HashMap<Name<Tag>, PolicySet>;
+
 /// Policies by what they name.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    by_name: HashMap<Name<EntityUid>, HashMap<Name<EntityUid>, HashMap<Name<Tag>, PolicySet>>>,
+    by_name: HashMap<Name<EntityUid>, HashMap<Name<EntityUid>, ByTag>>,
     /// The same policies with what their heads alone name.
     heads: Vec<(Head, Cedar)>,
 }
