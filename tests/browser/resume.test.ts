@@ -17,6 +17,7 @@ test.afterEach(() => {
 
 async function signIn(page: Page): Promise<void> {
   await page.goto(await apart.link("alice"));
+  await page.getByRole("button", { name: "Sign in as alice" }).click();
   await expect(page.getByRole("heading", { name: "Targets" })).toBeVisible();
 }
 
