@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    BRIEF, Browser, Call, DEV, House, PROD, Terminal, code_of, enter, origin, until_some, within,
+    BRIEF, Browser, Call, DEV, House, PROD, Terminal, auditors_administer, code_of, enter, origin,
+    until_some, within,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,12 +74,7 @@ async fn signing_out_everywhere_hangs_up_the_shells_of_other_browsers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_revoked_is_signed_out_of_every_browser() {
-    let house = House::with(|config| {
-        let admins = "@id(\"admins\") permit (principal in Postern::Group::\"auditors\",
-            action == Postern::Action::\"administer\", resource);";
-        std::fs::write(config.policy.directory.join("admins.cedar"), admins).unwrap();
-    })
-    .await;
+    let house = House::with(auditors_administer).await;
     let (alice, carol) = (house.alice().await, house.sign_in("carol").await);
     let browser = Browser::of(&house, &alice).await;
     let code = code_of(&alice).await;

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{Call, DEV, House, Person, Terminal, within};
+use crate::support::{Call, DEV, House, Person, Terminal, auditors_administer, within};
 
 fn path(terminal: &Terminal) -> String {
     format!("/v1/sessions/{}/recording?follow=true", terminal.session)
@@ -76,12 +76,7 @@ async fn one_person_cannot_take_all_places_of_the_watchers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_who_is_revoked_gets_nothing_more() {
-    let house = House::with(|config| {
-        let admins = "@id(\"admins\") permit (principal in Postern::Group::\"auditors\",
-            action == Postern::Action::\"administer\", resource);";
-        std::fs::write(config.policy.directory.join("admins.cedar"), admins).unwrap();
-    })
-    .await;
+    let house = House::with(auditors_administer).await;
     let (alice, carol) = (house.alice().await, house.sign_in("carol").await);
     // The session is alice's and goes on: only who watches it is shut out.
     let mut terminal = Terminal::shell(&alice, DEV).await;

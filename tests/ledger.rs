@@ -1,11 +1,11 @@
 //! Every decision is on record, and every id leads to every other.
 
-use postern::policy::Standing;
 use postern::shipper::ShipperConfig;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Browser, CLOSED, Call, DEV, FakeLogs, Fault, House, PROD, Person, Recorded, Terminal, until, until_some,
+    Browser, CLOSED, Call, DEV, FakeLogs, Fault, House, PROD, Person, Recorded, Terminal,
+    auditors_administer, until, until_some,
 };
 
 const GROUP: &str = "/postern/sessions";
@@ -14,10 +14,7 @@ const GROUP: &str = "/postern/sessions";
 async fn house(logs: Option<&FakeLogs>) -> House {
     let url = logs.map(|logs| logs.url.clone());
     House::with(move |config| {
-        let admins = "@id(\"admins\") permit (principal in Postern::Group::\"auditors\",
-            action == Postern::Action::\"administer\", resource);";
-        std::fs::write(config.policy.directory.join("admins.cedar"), admins).unwrap();
-        Standing::load(&config.policy.directory).unwrap();
+        auditors_administer(config);
         if let Some(url) = url {
             config.shipper = ShipperConfig {
                 log_group: GROUP.into(),

@@ -1,9 +1,10 @@
 //! Who is shut out is out at once, and stays out until that is lifted.
 
-use postern::policy::Standing;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Call, DEV, House, Person, QUIET, Recorded, Terminal, Ticket, until};
+use crate::support::{
+    Answer, Call, DEV, House, Person, QUIET, Recorded, Terminal, Ticket, auditors_administer, until,
+};
 
 /// A house in which carol administers.
 async fn house() -> House {
@@ -14,10 +15,7 @@ async fn house() -> House {
 async fn opening(starts_per_second: u32) -> House {
     House::with(|config| {
         config.broker.starts_per_second = starts_per_second;
-        let admins = "@id(\"admins\") permit (principal in Postern::Group::\"auditors\",
-            action == Postern::Action::\"administer\", resource);";
-        std::fs::write(config.policy.directory.join("admins.cedar"), admins).unwrap();
-        Standing::load(&config.policy.directory).unwrap();
+        auditors_administer(config);
     })
     .await
 }

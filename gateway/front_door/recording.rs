@@ -13,8 +13,7 @@ use serde::Deserialize;
 use tokio::fs::File;
 
 use super::Front;
-use super::call::unix_ms;
-use super::call::{Call, Refusal, asked, noun};
+use super::call::{Call, Refusal, asked, noun, unix_ms};
 use crate::archive::Reading;
 use crate::error::ApiError;
 use crate::lifecycle::{Following, RecordingFile};

@@ -109,8 +109,7 @@ impl Lifecycle {
     ) -> Result<Decision, ApiError> {
         let instance = live.instance();
         let resource = Resource::Session { id: &live.id, owner: &live.principal, instance: &instance };
-        let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
-        self.admit(asker, &question, Some(&live.id)).await
+        self.admit_to(action, asker, resource, Some(&live.id)).await
     }
 
     /// May they end a session that runs on another node?
@@ -119,17 +118,12 @@ impl Lifecycle {
         asker: &Asker,
         record: &SessionRecord,
     ) -> Result<Decision, ApiError> {
-        let resource =
-            Resource::Session { id: &record.id, owner: &record.principal, instance: &record.instance };
-        let action = Action::TerminateSession;
-        let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
-        self.admit(asker, &question, Some(&record.id)).await
+        self.admit_to(Action::TerminateSession, asker, session_of(record), Some(&record.id)).await
     }
 
     /// May they do this to the gateway itself?
     pub(super) async fn admit_on_gateway(&self, action: Action, asker: &Asker) -> Result<Decision, ApiError> {
-        let (principal, resource) = (&asker.principal, Resource::Gateway);
-        self.admit(asker, &Question { principal, action, resource, context: from(asker) }, None).await
+        self.admit_to(action, asker, Resource::Gateway, None).await
     }
 
     /// May they replay this recording?
@@ -150,8 +144,18 @@ impl Lifecycle {
     ) -> Result<Decision, ApiError> {
         let resource =
             Resource::Recording { id: &record.id, owner: &record.principal, instance: &record.instance };
+        self.admit_to(action, asker, resource, Some(&record.id)).await
+    }
+
+    async fn admit_to(
+        &self,
+        action: Action,
+        asker: &Asker,
+        resource: Resource<'_>,
+        session: Option<&SessionId>,
+    ) -> Result<Decision, ApiError> {
         let question = Question { principal: &asker.principal, action, resource, context: from(asker) };
-        self.admit(asker, &question, Some(&record.id)).await
+        self.admit(asker, &question, session).await
     }
 
     /// Whether the session is shown to them: their own, or policy says so.
@@ -161,9 +165,7 @@ impl Lifecycle {
         if record.principal.id == asker.principal.id {
             return true;
         }
-        let resource =
-            Resource::Session { id: &record.id, owner: &record.principal, instance: &record.instance };
-        self.quietly(asker, Action::WatchSession, resource)
+        self.quietly(asker, Action::WatchSession, session_of(record))
     }
 
     /// Whether the machine is shown to them.
@@ -266,6 +268,11 @@ fn start_question<'a>(
             running: None,
         },
     }
+}
+
+/// What is asked about, if it is a session that is on record.
+fn session_of(record: &SessionRecord) -> Resource<'_> {
+    Resource::Session { id: &record.id, owner: &record.principal, instance: &record.instance }
 }
 
 pub(super) fn from(asker: &Asker) -> Asked<'static> {

@@ -119,15 +119,15 @@ impl Lifecycle {
     /// The session waits for its person, who may be the one who signed out.
     pub(super) async fn follow_visits(self: &Arc<Self>) {
         let mut sessions = self.live.all();
-        sessions.retain(|live| live.visit().is_some() && !live.has_ended());
-        let visits: Vec<String> = sessions.iter().filter_map(|live| live.visit()).collect();
-        if visits.is_empty() {
+        sessions.retain(|live| !live.has_ended());
+        let held: Vec<_> = sessions.into_iter().filter_map(|live| Some((live.visit()?, live))).collect();
+        if held.is_empty() {
             return;
         }
+        let visits: Vec<String> = held.iter().map(|(visit, _)| visit.clone()).collect();
         match self.rooms.registry.not_signed_out(&visits).await {
             Ok(there) => {
-                sessions.retain(|live| live.visit().is_some_and(|visit| !there.contains(&visit)));
-                for live in sessions {
+                for (_, live) in held.into_iter().filter(|(visit, _)| !there.contains(visit)) {
                     tracing::info!(session = %live.id, "its browser is signed out: hung up");
                     live.sign_out();
                     self.order(&live, Control::HangUp);

@@ -16,6 +16,7 @@ use postern::console::ConsoleConfig;
 use postern::front_door::Tls;
 use postern::identity::WebIdentityConfig;
 use postern::local_ssm::{Habits, LocalConfig, LocalIdentity, LocalSsm, LocalTarget, Running};
+use postern::policy::Standing;
 use postern::serve::{Gateway, ServeError};
 use postern::shipper::ShipperConfig;
 use tempfile::TempDir;
@@ -63,6 +64,14 @@ pub struct House {
     config: Config,
     /// Removed with everything in it at the end of the test.
     pub folder: TempDir,
+}
+
+/// Auditors, of whom carol is one, administer the gateway.
+pub fn auditors_administer(config: &mut Config) {
+    let admins = "@id(\"admins\") permit (principal in Postern::Group::\"auditors\",
+        action == Postern::Action::\"administer\", resource);";
+    std::fs::write(config.policy.directory.join("admins.cedar"), admins).unwrap();
+    Standing::load(&config.policy.directory).unwrap();
 }
 
 impl House {

@@ -16,8 +16,8 @@ use std::time::Duration;
 pub use browser::{Browser, code_of, enter, origin};
 pub use channel::{Heard, Terminal, draft, refusal, signed_upgrade};
 pub use house::{
-    ACCOUNT, BRIEF, BROKER_KEY, CLOSED, DEV, DISK, House, PROD, QUIET, REGION, REMOTE, certificate,
-    configuration, local_config, target,
+    ACCOUNT, BRIEF, BROKER_KEY, CLOSED, DEV, DISK, House, PROD, QUIET, REGION, REMOTE, auditors_administer,
+    certificate, configuration, local_config, target,
 };
 pub use logs::{FakeLogs, Fault};
 pub use person::{Person, Ticket, proof, web_identity};
