@@ -154,6 +154,7 @@ impl Compressor {
             }
         }
         self.leave(lines.id());
+        self.house.waiting_seals.fetch_add(1, Ordering::Relaxed);
         let _ = self.sealer.send(ToSealer::Seal(lines, finish));
     }
 

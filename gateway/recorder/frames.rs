@@ -15,12 +15,31 @@ const LIVE_LEVEL: i32 = 1;
 /// two places for every match, which takes it half as long again, for bytes
 /// that a window later are out of reach anyway.
 const LIVE_FRAME: usize = 512 * 1024;
-/// At seal: 2 % smaller than level 9, at 20 MB/s; level 19 does 1 to 2.
-const SEAL_LEVEL: i32 = 12;
-/// At seal, for what is little: most shells and commands are all in it.
-const SMALL_LEVEL: i32 = 19;
-/// Lines of a frame that is little, bytes; a quarter of a second's work.
+/// At seal, in a hurry: 2 % smaller than level 9, at 20 MB/s of a core.
+const QUICK_LEVEL: i32 = 12;
+/// At seal, with time: 10 % smaller again, at 1 to 2 MB/s.
+const BEST_LEVEL: i32 = 19;
+/// Lines of a frame that is always worth the best, bytes; a quarter of a
+/// second's work. Most shells and commands are all in it.
 const SMALL: usize = 256 * 1024;
+
+/// How much work a frame of a sealed recording is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Somebody waits.
+    Quick,
+    /// Nobody does.
+    Best,
+}
+
+impl Effort {
+    /// Every way in which a frame may have been made, the cheapest first.
+    pub(super) const ALL: [Self; 2] = [Self::Quick, Self::Best];
+
+    fn level(self, lines: usize) -> i32 {
+        if self == Self::Best || lines <= SMALL { BEST_LEVEL } else { QUICK_LEVEL }
+    }
+}
 
 /// How a turn of compression ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,9 +120,9 @@ impl SealEncoder {
     }
 
     /// Replaces what is in `into` with one frame of these lines.
-    pub(super) fn frame(&mut self, lines: &[u8], into: &mut Vec<u8>) -> io::Result<()> {
-        let level = if lines.len() <= SMALL { SMALL_LEVEL } else { SEAL_LEVEL };
-        self.context.set_parameter(CParameter::CompressionLevel(level)).map_err(named)?;
+    pub(super) fn frame(&mut self, lines: &[u8], effort: Effort, into: &mut Vec<u8>) -> io::Result<()> {
+        let level = CParameter::CompressionLevel(effort.level(lines.len()));
+        self.context.set_parameter(level).map_err(named)?;
         into.clear();
         into.reserve(compress_bound(lines.len()));
         self.context.compress2(into, lines).map_err(named).map(drop)

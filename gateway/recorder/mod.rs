@@ -40,7 +40,7 @@ mod writer;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -178,6 +178,8 @@ pub(crate) struct House {
     disk: Disk,
     /// The last journal segment that could not be flushed; 0 if none.
     broken_segment: AtomicU64,
+    /// Recordings that wait for their seal while another one gets it.
+    waiting_seals: AtomicUsize,
 }
 
 impl House {
@@ -231,10 +233,20 @@ impl Recorder {
         let (past, first_journal) = recovery::look(&spool)?;
         let (trouble, open, past) = (Mutex::new(None), Mutex::default(), Mutex::new(past));
         let (followers, disk, broken_segment) = (Followers::default(), Disk::default(), AtomicU64::new(0));
-        let known_keys = key.known();
-        let house =
-            House { spool, key, known_keys, metrics, trouble, open, past, followers, disk, broken_segment };
-        let house = Arc::new(house);
+        let (known_keys, waiting_seals) = (key.known(), AtomicUsize::new(0));
+        let house = Arc::new(House {
+            spool,
+            key,
+            known_keys,
+            metrics,
+            trouble,
+            open,
+            past,
+            followers,
+            disk,
+            broken_segment,
+            waiting_seals,
+        });
         house.tidy_past();
         let journal = journal::Journal::open(house.spool.clone(), first_journal, lock)?;
         let (to_sealer, sealing) = channel();
@@ -343,6 +355,8 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
+        // Whoever closes it waits.
+        self.house.waiting_seals.fetch_add(1, Ordering::Relaxed);
         let _ = self.writer.send(ToWriter::Close);
         for thread in self.threads.drain(..) {
             let _ = thread.join();

@@ -5,13 +5,14 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256, digest};
 
 use super::checkpoint::Checkpoint;
 use super::evidence::{Chain, Ending, Evidence};
-use super::frames::SealEncoder;
+use super::frames::{Effort, SealEncoder};
 use super::shipment::Shipment;
 use super::{House, RecorderError, seek_table};
 use crate::asciicast::Header;
@@ -23,6 +24,12 @@ use crate::session::SessionId;
 /// frame files are 2 to 14 % larger, with 8 MB 0 to 5 % smaller; the encoder
 /// takes 48 MB while it seals, and would take twice that.
 const FRAME_LINES: usize = 4 << 20;
+
+/// Lines of a recording that are worth the best effort, bytes.
+///
+/// They take some 10 s of a core that nobody else wants, and whoever asks for
+/// ended sessions waits for it. Longer ones are mostly builds and floods.
+const BEST_LINES: u64 = 16 << 20;
 
 /// A recording that is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +60,7 @@ pub(super) struct Seal<'a> {
     evidence: Evidence,
     compressed: Context,
     written: u64,
+    unhurried: bool,
 }
 
 impl<'a> Seal<'a> {
@@ -90,7 +98,13 @@ impl<'a> Seal<'a> {
             evidence,
             compressed: Context::new(&SHA256),
             written: 0,
+            unhurried: false,
         })
+    }
+
+    /// Takes its time as long as no other recording waits for its seal.
+    pub(super) fn unhurried(self) -> Self {
+        Self { unhurried: true, ..self }
     }
 
     /// Adds one line with its line feed.
@@ -158,7 +172,8 @@ impl<'a> Seal<'a> {
             return Ok(());
         }
         let failed = self.failed();
-        self.encoder.frame(&self.lines, &mut self.packed).map_err(&failed)?;
+        let effort = self.effort();
+        self.encoder.frame(&self.lines, effort, &mut self.packed).map_err(&failed)?;
         self.file.write_all(&self.packed).map_err(&failed)?;
         self.compressed.update(&self.packed);
         self.written += self.packed.len() as u64;
@@ -166,6 +181,15 @@ impl<'a> Seal<'a> {
         self.evidence.frames.push((self.packed.len() as u32, self.lines.len() as u32, hash));
         self.lines.clear();
         Ok(())
+    }
+
+    fn effort(&self) -> Effort {
+        let before: u64 = self.evidence.frames.iter().map(|(_, lines, _)| u64::from(*lines)).sum();
+        if self.unhurried && before < BEST_LINES && self.house.waiting_seals.load(Ordering::Relaxed) == 0 {
+            Effort::Best
+        } else {
+            Effort::Quick
+        }
     }
 
     fn failed(&self) -> impl Fn(io::Error) -> RecorderError + use<> {

@@ -3,11 +3,14 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 
 use super::evidence::Ending;
 use super::lines::{Finish, Lines, SharedLines};
@@ -17,6 +20,9 @@ use super::{House, RecorderError, recovery};
 
 /// A recording that could not be sealed is tried again this often.
 const RETRY: Duration = Duration::from_secs(30);
+
+/// A tenth of a core where others want all of it.
+const NICENESS: i32 = 10;
 
 /// What the sealer is told.
 pub(super) enum ToSealer {
@@ -41,6 +47,8 @@ struct Sealer {
 
 impl Sealer {
     fn run(mut self, inbox: &Receiver<ToSealer>) {
+        // Sessions that run come first. If it cannot be, it is only slower for them.
+        let _ = setpriority_process(Some(gettid()), NICENESS);
         loop {
             let told = if self.again.is_empty() {
                 inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -48,7 +56,10 @@ impl Sealer {
                 inbox.recv_timeout(RETRY)
             };
             match told {
-                Ok(ToSealer::Seal(lines, finish)) => self.seal(lines, finish),
+                Ok(ToSealer::Seal(lines, finish)) => {
+                    self.house.waiting_seals.fetch_sub(1, Ordering::Relaxed);
+                    self.seal(lines, finish);
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     for (lines, finish) in std::mem::take(&mut self.again) {
                         self.seal(lines, finish);
@@ -116,7 +127,7 @@ fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Sealed, Recorde
     let file = File::open(&path).map_err(RecorderError::io(format!("open {}", path.display())))?;
     let mut file = Hashing { file, digest: Context::new(&SHA256) };
     let mut reader = read::LineReader::new(&mut file);
-    let mut seal = Seal::begin(house, lines.id(), ending)?;
+    let mut seal = Seal::begin(house, lines.id(), ending)?.unhurried();
     let altered = || RecorderError::Altered(lines.id().clone());
     while let Some(line) = reader.next_line().map_err(|_| altered())? {
         seal.line(line)?;

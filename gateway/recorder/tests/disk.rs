@@ -1,7 +1,5 @@
 //! What is obliged to be on disk counts once it was flushed, and not before.
 
-use std::sync::atomic::Ordering;
-
 use super::*;
 
 /// Waits until the journal has it, on disk or not.
