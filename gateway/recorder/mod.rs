@@ -16,6 +16,7 @@ mod checkpoint;
 mod compressor;
 mod disk;
 mod evidence;
+mod flusher;
 mod frames;
 mod journal;
 mod lines;
@@ -157,6 +158,8 @@ pub struct Recorder {
     house: Arc<House>,
     writer: Sender<ToWriter>,
     syncer: Sender<ToSyncer>,
+    #[cfg(test)]
+    flusher: Sender<flusher::ToFlusher>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -252,14 +255,23 @@ impl Recorder {
         let (to_sealer, sealing) = channel();
         let (to_compressor, compressing) = channel();
         let (syncer, syncing) = channel();
+        let (flusher, flushing) = channel();
         let (writer, writing) = channel();
         let threads = vec![
-            writer::spawn(house.clone(), journal, writing, (to_compressor, syncer.clone()))?,
+            writer::spawn(house.clone(), journal, writing, (to_compressor, syncer.clone(), flusher.clone()))?,
             syncer::spawn(house.clone(), syncing)?,
+            flusher::spawn(house.clone(), flushing)?,
             compressor::spawn(house.clone(), compressing, to_sealer)?,
             sealer::spawn(house.clone(), sealing)?,
         ];
-        Ok(Self { house, writer, syncer, threads })
+        Ok(Self {
+            house,
+            writer,
+            syncer,
+            #[cfg(test)]
+            flusher,
+            threads,
+        })
     }
 
     /// Begins the recording of a session, or says why there can be none.
