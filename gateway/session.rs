@@ -234,8 +234,18 @@ pub enum Durability {
     Process,
     /// On disk; survives the machine.
     Disk,
-    /// Accepted by CloudWatch or the archive; survives the node.
+    /// On disk and accepted by CloudWatch; survives the node.
+    ///
+    /// On disk too, because a session that goes on after the machine came
+    /// back goes on with what the disk has.
     Remote,
+}
+
+impl Durability {
+    /// Whether it has to be on disk.
+    pub fn on_disk(self) -> bool {
+        self >= Self::Disk
+    }
 }
 
 /// How a caller proved to be who they are.

@@ -313,8 +313,11 @@ async fn room_is_made_by_removing_what_cloudwatch_has_and_nothing_else() {
         config.shipper.at_limit = postern::shipper::AtLimit::RemoveShipped;
     })
     .await;
-    let alice = house.alice().await;
+    let (alice, carol) = (house.alice().await, house.sign_in("carol").await);
+    let (held, _) = ended(&house, &alice, DEV, "echo held").await;
+    carol.call(Call::post(&format!("/v1/sessions/{held}/hold"), &json!({}))).await.ok();
     let (shipped_one, _) = ended(&house, &alice, DEV, "echo first").await;
+    shipped(&logs, &held).await;
     shipped(&logs, &shipped_one).await;
     logs.outage(Some(Fault::Broken));
     let (waiting, _) = ended(&house, &alice, DEV, "echo second").await;
@@ -327,11 +330,39 @@ async fn room_is_made_by_removing_what_cloudwatch_has_and_nothing_else() {
     })
     .await;
     assert!(path(&waiting).exists(), "what CloudWatch has not was removed");
+    assert!(path(&held).exists(), "what is held was removed");
     logs.outage(None);
     until("room", || !path(&waiting).exists()).await;
+    assert!(path(&held).exists(), "what is held was removed");
     for session in [shipped_one, waiting] {
         assert!(is_sealed(&fetched(&alice, &session).await));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_archive_has_stays_in_the_spool_until_cloudwatch_has_it() {
+    let logs = logs().await;
+    let url = logs.url.clone();
+    let house = House::with(move |config| {
+        ship_to(config, url);
+        let folder = config.state_directory.with_file_name("archive").display().to_string();
+        config.archive.location = Some(folder);
+        config.archive.keep_local_days = Some(0);
+    })
+    .await;
+    let alice = house.alice().await;
+    logs.outage(Some(Fault::Broken));
+    let (session, _) = ended(&house, &alice, DEV, "echo later").await;
+    let told = |series: &'static str| house.metric(series);
+    for series in [
+        "postern_archived_recordings_total{result=\"archived\"}",
+        "postern_catalogue_recordings_total{result=\"indexed\"}",
+    ] {
+        crate::support::until_some(series, || async { (told(series).await >= 1.0).then_some(()) }).await;
+    }
+    logs.outage(None);
+    shipped(&logs, &session).await;
+    assert!(text(&logs, &session).contains("later"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,6 +53,7 @@ impl Lifecycle {
             left.iter().filter(|id| !ids.contains(id)).for_each(|id| this.rooms.recorder.seal_left(id));
             this.index_recordings();
             this.archive_recordings();
+            this.guard_spool();
         });
     }
 

@@ -39,6 +39,10 @@ pub(super) struct Lines {
     durability: OnceLock<Durability>,
     journaled: AtomicU64,
     recorded: AtomicU64,
+    /// Up to where the journal is on disk, and up to where lines are stored
+    /// elsewhere; only sessions that need both look.
+    on_disk: AtomicU64,
+    elsewhere: AtomicU64,
     compressed: AtomicU64,
     flushed: AtomicU64,
     /// The syncer was told to flush the file, so it need not be told again.
@@ -137,6 +141,8 @@ impl Lines {
             durability: OnceLock::new(),
             journaled: AtomicU64::new(start),
             recorded: AtomicU64::new(start),
+            on_disk: AtomicU64::new(start),
+            elsewhere: AtomicU64::new(0),
             compressed: AtomicU64::new(start),
             flushed: AtomicU64::new(start),
             flushing: AtomicBool::new(false),
@@ -208,10 +214,7 @@ impl Lines {
 
     /// Up to where no journal is needed any more.
     pub(super) fn safe(&self) -> u64 {
-        match self.durability() {
-            Durability::Disk => self.compressed().min(self.flushed()),
-            Durability::Process | Durability::Remote => self.compressed(),
-        }
+        if self.durability().on_disk() { self.compressed().min(self.flushed()) } else { self.compressed() }
     }
 
     /// Says that the file is final, on disk, and the only one needed.
@@ -231,8 +234,20 @@ impl Lines {
         self.waker.wake();
     }
 
-    /// Says that lines up to `position` are as durable as they must be.
-    pub(super) fn set_recorded(&self, position: u64) {
+    /// Says that lines up to `position` are on disk.
+    pub(super) fn set_on_disk(&self, position: u64) {
+        self.on_disk.fetch_max(position, Ordering::AcqRel);
+        self.settle();
+    }
+
+    /// Says how far lines are as durable as they must be, if that is `disk` or more.
+    fn settle(&self) {
+        let on_disk = self.on_disk.load(Ordering::Acquire);
+        let position = match self.durability() {
+            Durability::Process => return,
+            Durability::Disk => on_disk,
+            Durability::Remote => on_disk.min(self.elsewhere.load(Ordering::Acquire)),
+        };
         self.recorded.fetch_max(position, Ordering::AcqRel);
         self.waker.wake();
     }
@@ -245,8 +260,9 @@ impl Lines {
             reached = Some(mark.position);
         }
         drop(marks);
-        if let Some(position) = reached.filter(|_| self.durability() == Durability::Remote) {
-            self.set_recorded(position);
+        if let Some(position) = reached {
+            self.elsewhere.fetch_max(position, Ordering::AcqRel);
+            self.settle();
         }
     }
 

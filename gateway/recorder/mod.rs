@@ -295,7 +295,7 @@ impl Recorder {
         links.line(&line);
         let lines = Arc::new(Lines::after(id.clone(), (line.len() as u64, links), file));
         lines.require(durability);
-        if durability == Durability::Disk {
+        if durability.on_disk() {
             lines.is_unflushed();
             let _ = self.syncer.send(ToSyncer::Begun(lines.clone()));
         }

@@ -1,6 +1,7 @@
 //! The syncer thread: one `fdatasync` for what many sessions wrote.
 //!
-//! Sessions that are obliged to `disk` count as recorded once it was done.
+//! Sessions that are obliged to `disk` count as recorded once it was done,
+//! those that are obliged to `remote` once CloudWatch has it, too.
 //! A disk that failed to flush may have forgotten what it was given, and says
 //! so only once: the segment is given up and the sessions in it fail.
 
@@ -101,7 +102,7 @@ impl Syncer {
             match self.flush_segment(&segment) {
                 Ok(()) => {
                     let well = ends.iter().filter(|(lines, _)| lines.failure().is_none());
-                    well.for_each(|(lines, end)| lines.set_recorded(*end));
+                    well.for_each(|(lines, end)| lines.set_on_disk(*end));
                 }
                 Err(error) => {
                     self.broken = segment.number;

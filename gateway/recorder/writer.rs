@@ -17,7 +17,6 @@ use super::lines::{Finish, Fresh, SharedLines};
 use super::shipment::{Batch, Shipment};
 use super::syncer::ToSyncer;
 use super::{House, RecorderError};
-use crate::session::Durability;
 
 /// Sessions are swept at most this often; a lone event is written at once.
 const SWEEP: Duration = Duration::from_millis(4);
@@ -202,7 +201,7 @@ impl Writer {
             if swept.fresh.end > lines.journaled() {
                 self.journal.holds(lines, swept.fresh.end);
                 lines.set_journaled(&swept.fresh);
-                if lines.durability() == Durability::Disk {
+                if lines.durability().on_disk() {
                     to_flush.push((lines.clone(), swept.fresh.end));
                 }
                 self.offer(swept);

@@ -124,7 +124,7 @@ impl Carrier {
         self.depot.stored(&self.id, round);
         self.post.stored();
         if round.last {
-            self.depot.cursors.finish(&self.id)?;
+            self.depot.finished(&self.id)?;
             tracing::info!(session = %self.id, lines = round.after.line, "session shipped");
             return Ok(Went::Done);
         }

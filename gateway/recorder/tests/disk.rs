@@ -28,6 +28,22 @@ async fn what_must_be_on_disk_counts_once_it_was_flushed() {
 }
 
 #[tokio::test]
+async fn what_must_be_elsewhere_must_be_on_disk_too() {
+    let rig = Rig::new();
+    let (feed, disk) = (rig.recorder().feed(), &rig.recorder().house.disk);
+    let _follower = feed.follow_and_store();
+    let id = session("a-1");
+    let mut recording = rig.recorder().begin(&id, header("a-1"), Durability::Remote).unwrap();
+    disk.slow.store(true, Ordering::Release);
+    let position = recording.output(1, 0, Stream::Output, b"both").unwrap();
+    written(&mut recording, position).await;
+    feed.accepted(&id, u64::MAX);
+    assert!(recording.recorded() < position, "a machine that crashes now has not got it");
+    disk.slow.store(false, Ordering::Release);
+    recorded(&mut recording, position).await;
+}
+
+#[tokio::test]
 async fn one_flush_serves_all_sessions_that_wait_for_it() {
     let rig = Rig::new();
     let disk = &rig.recorder().house.disk;
