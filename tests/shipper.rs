@@ -304,6 +304,17 @@ async fn a_full_spool_begins_no_session_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_reserve_on_the_disk_no_session_begins() {
+    let house = House::with(|config| config.recorder.reserve_mb = u64::MAX >> 20).await;
+    let alice = house.alice().await;
+    let (status, why) = house.admin("/readyz").await;
+    assert!(status == 503 && why.contains("recorder.reserve_mb"), "{status} {why}");
+    let told =
+        alice.api("StartSession", &json!({"Target": DEV})).await.refused("ServiceUnavailableException");
+    assert!(told.contains("MB are free in"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn room_is_made_by_removing_what_cloudwatch_has_and_nothing_else() {
     let logs = logs().await;
     let url = logs.url.clone();

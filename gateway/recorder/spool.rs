@@ -39,6 +39,12 @@ impl Spool {
         Self { dir: dir.to_owned() }
     }
 
+    /// What its file system has left for this process, bytes.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let about = rustix::fs::statvfs(&self.dir)?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
     /// Where the recording of a session is, open or sealed.
     pub fn path(&self, id: &SessionId) -> PathBuf {
         self.dir.join(format!("{id}{RECORDING_SUFFIX}"))
@@ -122,7 +128,7 @@ impl Spool {
     }
 
     /// Where recordings are.
-    pub(super) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         &self.dir
     }
 
