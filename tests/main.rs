@@ -40,6 +40,7 @@ mod search;
 mod sdk;
 mod shell;
 mod shipper;
+mod shipper_sealed;
 mod shipper_weather;
 mod signatures;
 mod slow_clients;

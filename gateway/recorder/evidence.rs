@@ -39,6 +39,12 @@ pub struct Evidence {
     pub segments: Vec<Segment>,
     /// The zstd frames: compressed size, lines' size, SHA-256 in base64.
     pub frames: Vec<(u32, u32, String)>,
+    /// For each frame: how many lines, and the chain's head after the last.
+    ///
+    /// So a frame can be passed on as it is, with its place in the chain;
+    /// older recordings do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frame_heads: Vec<(u64, Head)>,
     /// Sums over the recording.
     pub totals: Totals,
     /// How it ended.
@@ -177,6 +183,11 @@ impl Chain {
     /// Whether no line was added yet, not even the header.
     pub(super) fn is_empty(&self) -> bool {
         self.totals.lines == 0
+    }
+
+    /// How many lines it has seen, and the head after the last of them.
+    pub(super) fn stand(&self) -> (u64, Head) {
+        (self.totals.lines, self.links.head())
     }
 
     /// Adds a line; gives the segment that had no room for it.

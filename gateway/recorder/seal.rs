@@ -57,6 +57,8 @@ pub(super) struct Seal<'a> {
     chain: Chain,
     lines: Vec<u8>,
     packed: Vec<u8>,
+    /// How many lines are in frames.
+    framed: u64,
     evidence: Evidence,
     compressed: Context,
     written: u64,
@@ -79,6 +81,7 @@ impl<'a> Seal<'a> {
             header: String::new(),
             segments: Vec::new(),
             frames: Vec::new(),
+            frame_heads: Vec::new(),
             totals,
             end: ending,
             checkpoint: None,
@@ -95,6 +98,7 @@ impl<'a> Seal<'a> {
             chain,
             lines: Vec::with_capacity(64 * 1024),
             packed: Vec::new(),
+            framed: 0,
             evidence,
             compressed: Context::new(&SHA256),
             written: 0,
@@ -112,10 +116,10 @@ impl<'a> Seal<'a> {
         if self.evidence.content.is_none() && self.chain.is_empty() {
             self.evidence.content = content(line);
         }
-        self.evidence.segments.extend(self.chain.line(line));
         if self.lines.len() + line.len() > FRAME_LINES {
             self.end_frame()?;
         }
+        self.evidence.segments.extend(self.chain.line(line));
         self.lines.extend_from_slice(line);
         Ok(())
     }
@@ -179,6 +183,9 @@ impl<'a> Seal<'a> {
         self.written += self.packed.len() as u64;
         let hash = BASE64.encode(digest(&SHA256, &self.packed).as_ref());
         self.evidence.frames.push((self.packed.len() as u32, self.lines.len() as u32, hash));
+        let (lines, head) = self.chain.stand();
+        self.evidence.frame_heads.push((lines - self.framed, head));
+        self.framed = lines;
         self.lines.clear();
         Ok(())
     }

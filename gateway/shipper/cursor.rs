@@ -42,6 +42,9 @@ pub(super) struct Cursor {
     pub(super) head: Head,
     /// Where the next segment ends, if it was planned: line and chain.
     pub(super) until: Option<(u64, Head)>,
+    /// Whether what was planned is a frame of the sealed recording as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) packed: bool,
     /// Number of the next event of the transcript.
     pub(super) sequence: u64,
 }
@@ -49,7 +52,8 @@ pub(super) struct Cursor {
 impl Cursor {
     /// The cursor of a session of which nothing has been shipped.
     pub(super) fn fresh() -> Self {
-        Self { run: now_ms(), segment: 0, line: 0, head: Links::new().head(), until: None, sequence: 0 }
+        let head = Links::new().head();
+        Self { run: now_ms(), segment: 0, line: 0, head, until: None, packed: false, sequence: 0 }
     }
 }
 

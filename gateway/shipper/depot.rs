@@ -26,6 +26,8 @@ use crate::recorder::{Feed, RECORDING_SUFFIX};
 use crate::session::{SessionId, now_ms};
 
 /// Rounds under way at once: bounds memory and calls.
+///
+/// A frame of a sealed recording counts as several.
 const ROUNDS: usize = 32;
 
 /// What the carriers share.

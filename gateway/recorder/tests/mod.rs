@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod recording;
 mod reopen;
+mod sealed;
 mod sealing;
 mod segments;
 mod shipment;
