@@ -5,8 +5,7 @@
 //! with its place, and nobody has to unpack it.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use super::verify::Bytes as FileBytes;
 use super::{Damage, House, Links, RecorderError};
 use crate::session::SessionId;
 
-/// Where the frames of one sealed recording are; 0.1 KB each.
+/// Where the frames of one sealed recording are; 0.2 KB each.
 pub struct Frames {
     path: PathBuf,
     frames: Vec<Frame>,
@@ -59,21 +58,23 @@ pub struct Packed {
 }
 
 impl Frames {
-    pub(super) fn of(house: &House, session: &SessionId) -> Result<Option<Self>, RecorderError> {
+    pub(super) fn of(house: &House, session: &SessionId) -> Option<Self> {
         let path = house.spool.path(session);
-        let damaged = |damage: Damage| RecorderError::Failed(format!("{}: {damage}", path.display()));
-        let trailer = FileBytes::open(&path).and_then(|bytes| Trailer::find(&bytes)).map_err(damaged)?;
-        let Some(trailer) = trailer.filter(|trailer| !trailer.evidence.frame_heads.is_empty()) else {
-            return Ok(None);
-        };
-        let frames = match trailer.check_signature(&house.known_keys) {
-            Ok(()) => places(&trailer.evidence).filter(|frames| ends(frames) == Some(trailer.place.start)),
-            Err(_) => None,
-        };
-        if frames.is_none() {
-            tracing::error!(%session, "what its evidence says of frames cannot be used; check it with postern verify");
-        }
-        Ok(frames.map(|frames| Self { path, frames }))
+        let found = FileBytes::open(&path).and_then(|bytes| Trailer::find(&bytes)).and_then(|trailer| {
+            let Some(trailer) = trailer.filter(|trailer| !trailer.evidence.frame_heads.is_empty()) else {
+                return Ok(None);
+            };
+            trailer.check_signature(&house.known_keys)?;
+            let frames = places(&trailer.evidence).filter(|frames| ends(frames) == Some(trailer.place.start));
+            let contradicts = || Damage::at(trailer.place.clone(), "the evidence contradicts itself");
+            frames.map(Some).ok_or_else(contradicts)
+        });
+        let frames = found.unwrap_or_else(|damage| {
+            let what = "what the evidence says of frames cannot be used; postern verify finds out more";
+            tracing::error!(%session, %damage, "{what}");
+            None
+        });
+        frames.map(|frames| Self { path, frames })
     }
 
     /// How many lines all frames hold, the header counted.
@@ -107,12 +108,13 @@ impl Frames {
     pub fn read(&self, line: u64) -> Result<Option<Packed>, RecorderError> {
         let Some((first_line, frame)) = self.holding(line) else { return Ok(None) };
         let failed = || RecorderError::io(format!("read {}", self.path.display()));
-        let file = match File::open(&self.path) {
+        let mut file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(failed())?,
         };
-        let mut bytes = vec![0; frame.size as usize];
-        file.read_exact_at(&mut bytes, frame.at).map_err(failed())?;
+        let mut bytes = Vec::with_capacity(frame.size as usize);
+        file.seek(SeekFrom::Start(frame.at)).map_err(failed())?;
+        file.take(u64::from(frame.size)).read_to_end(&mut bytes).map_err(failed())?;
         if BASE64.encode(digest(&SHA256, &bytes).as_ref()) != frame.hash {
             let damage = Damage {
                 lines: Some(first_line + 1..frame.next_line + 1),

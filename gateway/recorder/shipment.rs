@@ -203,9 +203,9 @@ impl Feed {
 
     /// The frames of a sealed recording, to be passed on as they are.
     ///
-    /// `None`: it is open, older than that its evidence says where
-    /// frames are in the chain, or no known key signed it. Blocks.
-    pub fn frames(&self, session: &SessionId) -> Result<Option<Frames>, RecorderError> {
+    /// `None`: it is open, older than that its evidence says where frames
+    /// are in the chain, or its evidence cannot be believed. Blocks.
+    pub fn frames(&self, session: &SessionId) -> Option<Frames> {
         Frames::of(&self.house, session)
     }
 

@@ -194,7 +194,7 @@ impl Maker {
     fn look_for_frames(&mut self) -> Result<(), ShipperError> {
         let wanted = self.forms.recording && !self.forms.transcript;
         if wanted && !self.looked && self.feed.is_sealed(&self.id)? {
-            self.frames = self.feed.frames(&self.id)?;
+            self.frames = self.feed.frames(&self.id);
             self.looked = true;
         }
         Ok(())
@@ -280,7 +280,10 @@ impl Maker {
             // Where a frame begins lines are read no more.
             Some((_, chain)) if known == Some(chain) => {}
             Some((line, _)) if known.is_some() => {
-                let what = format!("lines of {} before line {line} are not those of its evidence", self.id);
+                let what = format!(
+                    "lines of {} before line {line} are not those of its evidence; check it with postern verify",
+                    self.id
+                );
                 return Err(RecorderError::Failed(what).into());
             }
             _ => self.source = Some(source),

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use data_encoding::BASE64;
+use base64_simd::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use super::batch::LogEvent;
@@ -171,7 +171,7 @@ pub(super) fn encode(
 /// They are most of the event, and base64 needs no escaping.
 fn with_data(event: &str, data: &[u8]) -> String {
     let head = event.strip_suffix(END).unwrap_or(event);
-    let mut message = String::with_capacity(head.len() + BASE64.encode_len(data.len()) + END.len());
+    let mut message = String::with_capacity(head.len() + BASE64.encoded_length(data.len()) + END.len());
     message.push_str(head);
     BASE64.encode_append(data, &mut message);
     message.push_str(END);
