@@ -110,6 +110,7 @@ fn listing() -> Vec<u8> {
 /// Seals the sessions; gives the size of their lines.
 async fn record(folder: &Path, output: &[u8]) -> u64 {
     let recorder = open(folder);
+    recorder.hurry();
     let mut bytes = 0;
     for _ in 0..SESSIONS {
         let id = SessionId::mint("bench");

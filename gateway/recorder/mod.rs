@@ -337,6 +337,11 @@ impl Recorder {
         recovery::seal_left(&self.house, id);
     }
 
+    /// From now on seals are made as if others waited for theirs.
+    pub fn hurry(&self) {
+        self.house.waiting_seals.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whether sessions can be recorded now; if not, why.
     pub fn healthy(&self) -> Result<(), String> {
         self.house.trouble().map_or(Ok(()), Err)
@@ -370,8 +375,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // Whoever closes it waits.
-        self.house.waiting_seals.fetch_add(1, Ordering::Relaxed);
+        self.hurry();
         let _ = self.writer.send(ToWriter::Close);
         for thread in self.threads.drain(..) {
             let _ = thread.join();

@@ -49,6 +49,7 @@ impl Spool {
         let key = SigningKey::open(&folder.path().join("recording.key")).unwrap();
         let config = RecorderConfig { spool: folder.path().join("spool") };
         let recorder = Recorder::open(config, key, Arc::new(Metrics::new().unwrap())).unwrap();
+        recorder.hurry();
         let metrics = Arc::new(Metrics::new().unwrap());
         let mut spool = Self { folder, logs: logs.clone(), recorder, metrics, transcript, shipper: None };
         spool.start_shipper().await;

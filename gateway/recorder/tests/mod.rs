@@ -40,11 +40,6 @@ impl Rig {
         self.recorder.as_ref().unwrap()
     }
 
-    /// From now on seals are made as if others waited for theirs.
-    fn hurry(&self) {
-        self.recorder().house.waiting_seals.fetch_add(1, Ordering::Relaxed);
-    }
-
     fn begin_on_disk(&self, id: &str) -> Recording {
         self.recorder().begin(&session(id), header(id), Durability::Disk).unwrap()
     }

@@ -8,6 +8,7 @@ use super::*;
 
 /// A sealed recording of three frames.
 fn sealed(rig: &Rig) -> Sealed {
+    rig.recorder().hurry();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut recording = rig.begin("a-1");
     for sequence in 0..9000 {
