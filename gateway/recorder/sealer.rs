@@ -128,6 +128,7 @@ fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Sealed, Recorde
     let mut file = Hashing { file, digest: Context::new(&SHA256) };
     let mut reader = read::LineReader::new(&mut file);
     let mut seal = Seal::begin(house, lines.id(), ending)?.unhurried();
+    seal.taken_over(lines.takeovers());
     let altered = || RecorderError::Altered(lines.id().clone());
     while let Some(line) = reader.next_line().map_err(|_| altered())? {
         seal.line(line)?;

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::checkpoint::Checkpoint;
 use super::lines::SharedLines;
 use super::{House, RecorderError};
 
@@ -140,6 +141,10 @@ impl Syncer {
             let end = lines.compressed();
             let path = self.house.spool.path(lines.id());
             let flushed = File::open(&path).and_then(|file| self.house.disk.flush(&file));
+            let flushed = flushed.and_then(|()| match lines.flushed() {
+                0 => File::open(Checkpoint::begun_path(&path)).and_then(|file| self.house.disk.flush(&file)),
+                _ => Ok(()),
+            });
             match flushed.map_err(|error| error.to_string()).and(named.clone()) {
                 Ok(()) => lines.set_flushed(end),
                 Err(error) => {
