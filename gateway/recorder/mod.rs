@@ -120,6 +120,12 @@ pub enum RecorderError {
     /// More lines wait to be written than a session may hold.
     #[error("the recorder cannot keep up with this session")]
     Backlog,
+    /// An event is longer than whoever reads the recording takes.
+    #[error(
+        "an event would be a line of {0} bytes, and readers take {max}; it is not recorded",
+        max = read::LINE_MAX
+    )]
+    LineTooLong(usize),
     /// This recording has failed before; nothing more is taken.
     #[error("the recording failed: {0}")]
     Failed(String),
@@ -278,6 +284,9 @@ impl Recorder {
         }
         let mut line = Vec::with_capacity(512);
         header.write(&mut line)?;
+        if line.len() > read::LINE_MAX {
+            return Err(RecorderError::LineTooLong(line.len()));
+        }
         let frame = frames::header_frame(&line).map_err(RecorderError::io("compress a header"))?;
         self.house.spool.create(id, &frame)?;
         let (mut file, mut links) = (OpenFile::new(), Links::new());
