@@ -145,23 +145,30 @@ fn assemble(
     ending: Ending,
 ) -> Result<Option<Sealed>, RecorderError> {
     let Some(signed) = begun(house, id, index)? else { return Ok(None) };
+    let sealed = seal_joined(house, id, (index, signed), ending);
+    if sealed.is_err() {
+        let _ = fs::remove_file(house.spool.draft_path(id));
+    }
+    sealed.map(Some)
+}
+
+fn seal_joined(
+    house: &House,
+    id: &SessionId,
+    (index, signed): (&Index, Checkpoint),
+    ending: Ending,
+) -> Result<Sealed, RecorderError> {
     let mut seal = Seal::begin(house, id, ending)?;
     seal.taken_over(&signed.takeovers);
-    let joined = join(house, id, (index, signed), &mut |part| match part {
+    let checkpoint = join(house, id, (index, signed), &mut |part| match part {
         Part::Line(line) => seal.line(line),
         Part::Lost(bytes) => {
             seal.lost(bytes);
             Ok(())
         }
-    });
-    match joined {
-        Ok(checkpoint) => seal.proved(checkpoint),
-        Err(error) => {
-            let _ = fs::remove_file(house.spool.draft_path(id));
-            return Err(error);
-        }
-    }
-    seal.finish().map(Some)
+    })?;
+    seal.proved(checkpoint);
+    seal.finish()
 }
 
 /// What this gateway signed of an open recording, the most of it.
