@@ -269,9 +269,10 @@ fn interruptions(finding: &Value) -> String {
     let takeovers = finding.get("takeovers").cloned().unwrap_or_default();
     let takeovers: Vec<Takeover> = serde_json::from_value(takeovers).unwrap_or_default();
     let told = takeovers.iter().map(|taken| {
-        let at = i64::try_from(taken.at_ms).map(moment).unwrap_or_default();
+        let at = |ms: u64| i64::try_from(ms).map(moment).unwrap_or_default();
+        let (then, before) = (at(taken.at_ms), at(taken.signed_ms));
         let (lines, signed) = (taken.lines, taken.signed_lines);
-        format!("\n  went on after a restart: {at}, {lines} lines were there, {signed} of them signed before")
+        format!("\n  went on after a restart: {then}, with {lines} lines, {signed} of them signed {before}")
     });
     let told: String = told.collect();
     if finding.get("recovered") != Some(&Value::Bool(true)) {

@@ -77,6 +77,8 @@ pub struct Takeover {
     pub signed_lines: u64,
     /// Time of the last that was signed.
     pub signed_until_ms: u64,
+    /// When that was signed, milliseconds since the Unix epoch.
+    pub signed_ms: u64,
     /// The hash chain's head after it.
     pub signed_head: Head,
 }

@@ -109,6 +109,7 @@ fn take_over(
         until_ms: stand.until_ms,
         signed_lines: signed.lines,
         signed_until_ms: signed.until_ms,
+        signed_ms: signed.signed_ms,
         signed_head: signed.head,
     });
     let path = house.spool.path(id);
