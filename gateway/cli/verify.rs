@@ -303,3 +303,28 @@ fn holds(content: &str) -> &str {
         _ => "what the terminal showed",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_recordings_is_the_status() {
+        let worst = |found: &[u8]| found.iter().copied().fold(0, worse);
+        assert_eq!(worst(&[0, 0]), 0);
+        assert_eq!(worst(&[0, DOUBTED, 0]), DOUBTED);
+        assert_eq!(worst(&[DOUBTED, UNPROVED, DOUBTED]), UNPROVED);
+        assert_eq!(worst(&[UNPROVED, DAMAGED, DOUBTED]), DAMAGED);
+    }
+
+    #[test]
+    fn what_is_lost_is_said() {
+        let finding = json!({
+            "file": "x.cast.zst", "result": "sealed", "recovered": true, "lines": 40,
+            "checkpoint": {"lines": 30}, "doubts": ["230 bytes of its lines are lost"],
+        });
+        let told = sentence(&finding);
+        assert!(told.contains("put together after a crash: 40 lines, 30 of them signed before"), "{told}");
+        assert!(told.ends_with("not proved: 230 bytes of its lines are lost"), "{told}");
+    }
+}
