@@ -17,6 +17,7 @@ mod connections;
 mod console;
 mod denials;
 mod follow;
+mod forged;
 mod handshakes;
 mod hidden_input;
 mod identity_expiry;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::output::{moment, print_json, print_line};
 use crate::archive::{Archive, ArchiveConfig, Finding};
 use crate::client::{Gateway, Profile};
-use crate::recorder::{Checkpoint, PublicKey, Report, verify};
+use crate::recorder::{Checkpoint, PublicKey, Report, Takeover, verify};
 use crate::serve::archive_access;
 use crate::session::{SessionId, printable};
 use crate::shipper::Reader;
@@ -19,6 +19,10 @@ use crate::shipper::Reader;
 const DAMAGED: u8 = 1;
 /// What an unproved recording makes the command exit with.
 const UNPROVED: u8 = 2;
+/// What a sealed one of which not everything is proved makes it exit with.
+const DOUBTED: u8 = 3;
+/// The statuses, the worst last.
+const ORDER: [u8; 4] = [0, DOUBTED, UNPROVED, DAMAGED];
 
 /// What `postern verify` can be told.
 #[derive(Debug, clap::Args)]
@@ -27,7 +31,9 @@ const UNPROVED: u8 = 2;
     postern verify session.cast.zst --profile gw        keys from the gateway\n  \
     postern verify --cloudwatch /postern/sessions alice-abcdefghijklmnopqrstuvwxyz\n  \
     postern verify --archive s3://example-recordings/postern --key recording.key.pub\n\n\
-    Exit status: 0 sealed and unaltered, 1 damaged, 2 not sealed (running or interrupted).")]
+    Exit status: 0 sealed and unaltered, 1 damaged, 2 not sealed (running or interrupted),\n\
+    3 sealed and unaltered, but lines were lost, or a crash left more unsigned than it should.\n\
+    Of several recordings the worst counts: 1, then 2, then 3.")]
 pub struct Args {
     /// The recording, a .cast.zst file; with --cloudwatch, a session.
     #[arg(value_name = "FILE|SESSION", required_unless_present = "archive")]
@@ -67,7 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Some(cloud) => cloud.check(file, &trusted)?,
             None => check(file, &trusted)?,
         };
-        worst = if status == DAMAGED || worst == DAMAGED { DAMAGED } else { worst.max(status) };
+        worst = worse(worst, status);
         if !args.json {
             print_line(&sentence(&finding))?;
         }
@@ -77,6 +83,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         print_json(&findings)?;
     }
     Ok(ExitCode::from(worst))
+}
+
+fn worse(one: u8, other: u8) -> u8 {
+    let place = |status: u8| ORDER.iter().position(|known| *known == status);
+    if place(one) > place(other) { one } else { other }
+}
+
+/// The status of an unaltered recording with these doubts.
+fn whole(doubts: &[String]) -> u8 {
+    if doubts.is_empty() { 0 } else { DOUBTED }
 }
 
 fn trusted(args: &Args) -> anyhow::Result<Vec<PublicKey>> {
@@ -103,18 +119,18 @@ async fn check_archive(location: &str, trusted: &[PublicKey], json: bool) -> any
     let (mut worst, mut findings) = (0, Vec::new());
     for session in archive.sessions().await? {
         let (status, finding) = match archive.check(&session, trusted, &std::env::temp_dir()).await? {
-            Finding::Whole(manifest) => (
-                0,
+            Finding::Whole(manifest, doubts) => (
+                whole(&doubts),
                 json!({
                     "session": session, "result": "whole", "principal": manifest.principal,
                     "target": manifest.target, "bytes": manifest.bytes, "sha256": manifest.sha256,
-                    "key": manifest.key_id, "end": manifest.end,
+                    "key": manifest.key_id, "end": manifest.end, "doubts": doubts,
                 }),
             ),
             Finding::Wrong(what) => (DAMAGED, json!({"session": session, "result": "damaged", "what": what})),
             Finding::Unfinished => (UNPROVED, json!({"session": session, "result": "unfinished"})),
         };
-        worst = if status == DAMAGED || worst == DAMAGED { DAMAGED } else { worst.max(status) };
+        worst = worse(worst, status);
         if !json {
             print_line(&archived_sentence(&finding))?;
         }
@@ -132,7 +148,12 @@ fn archived_sentence(finding: &Value) -> String {
     let text = |key: &str| finding.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
     let session = text("session");
     match text("result").as_str() {
-        "whole" => format!("{session}: whole and unaltered, {} on {}", text("principal"), text("target")),
+        "whole" => format!(
+            "{session}: whole and unaltered, {} on {}{}",
+            text("principal"),
+            text("target"),
+            doubts_of(finding)
+        ),
         "damaged" => format!("{session}: {}", text("what")),
         _ => format!("{session}: it has no manifest: it is being archived or deleted just now"),
     }
@@ -188,13 +209,17 @@ fn check(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
     std::fs::metadata(file).with_context(|| name.clone())?;
     Ok(match verify(file, trusted) {
         Ok(Report::Sealed(evidence)) => {
+            let doubts = evidence.doubts();
             let finding = json!({
                 "file": name, "result": "sealed", "session": evidence.session,
                 "content": evidence.content, "key": evidence.key_id,
                 "lines_sha256": evidence.lines_sha256, "segments": evidence.segments.len(),
-                "end": evidence.end.reason,
+                "lines": evidence.totals.lines,
+                "end": evidence.end.reason, "recovered": evidence.end.recovered,
+                "missing_bytes": evidence.end.missing_bytes, "checkpoint": evidence.checkpoint,
+                "takeovers": evidence.takeovers, "doubts": doubts,
             });
-            (0, finding)
+            (whole(&doubts), finding)
         }
         Ok(Report::Unsealed { lines, duration_ms, proved }) => (
             UNPROVED,
@@ -215,12 +240,14 @@ fn sentence(finding: &Value) -> String {
     let file = text("file");
     match text("result").as_str() {
         "sealed" => format!(
-            "{file}: sealed and unaltered\n  session {}\n  holds: {}\n  ended: {}\n  key {}\n  sha256 of its lines {}",
+            "{file}: sealed and unaltered\n  session {}\n  holds: {}\n  ended: {}\n  key {}\n  sha256 of its lines {}{}{}",
             text("session"),
             holds(&text("content")),
             text("end"),
             text("key"),
-            text("lines_sha256")
+            text("lines_sha256"),
+            interruptions(finding),
+            doubts_of(finding)
         ),
         "unsealed" => {
             let proved = finding.get("proved").and_then(|proved| serde_json::from_value(proved.clone()).ok());
@@ -229,6 +256,31 @@ fn sentence(finding: &Value) -> String {
         }
         _ => format!("{file}: {}", text("what")),
     }
+}
+
+/// What a sealed recording does not prove, a line each.
+fn doubts_of(finding: &Value) -> String {
+    let doubts = finding.get("doubts").and_then(Value::as_array).into_iter().flatten();
+    doubts.filter_map(Value::as_str).map(|doubt| format!("\n  not proved: {}", printable(doubt))).collect()
+}
+
+/// When no gateway watched over the recording, and what was signed before.
+fn interruptions(finding: &Value) -> String {
+    let takeovers = finding.get("takeovers").cloned().unwrap_or_default();
+    let takeovers: Vec<Takeover> = serde_json::from_value(takeovers).unwrap_or_default();
+    let told = takeovers.iter().map(|taken| {
+        let at = |ms: u64| i64::try_from(ms).map(moment).unwrap_or_default();
+        let (then, before) = (at(taken.at_ms), at(taken.signed_ms));
+        let (lines, signed) = (taken.lines, taken.signed_lines);
+        format!("\n  went on after a restart: {then}, with {lines} lines, {signed} of them signed {before}")
+    });
+    let told: String = told.collect();
+    if finding.get("recovered") != Some(&Value::Bool(true)) {
+        return told;
+    }
+    let lines = finding.get("lines").and_then(Value::as_u64).unwrap_or_default();
+    let signed = finding.pointer("/checkpoint/lines").and_then(Value::as_u64).unwrap_or_default();
+    format!("{told}\n  put together after a crash: {lines} lines, {signed} of them signed before")
 }
 
 /// Up to where a recording that is not sealed is proved.
@@ -249,5 +301,30 @@ fn holds(content: &str) -> &str {
         "flows" => "what its connections did, not their bytes",
         "flows+traffic" => "what its connections did, and their bytes",
         _ => "what the terminal showed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_recordings_is_the_status() {
+        let worst = |found: &[u8]| found.iter().copied().fold(0, worse);
+        assert_eq!(worst(&[0, 0]), 0);
+        assert_eq!(worst(&[0, DOUBTED, 0]), DOUBTED);
+        assert_eq!(worst(&[DOUBTED, UNPROVED, DOUBTED]), UNPROVED);
+        assert_eq!(worst(&[UNPROVED, DAMAGED, DOUBTED]), DAMAGED);
+    }
+
+    #[test]
+    fn what_is_lost_is_said() {
+        let finding = json!({
+            "file": "x.cast.zst", "result": "sealed", "recovered": true, "lines": 40,
+            "checkpoint": {"lines": 30}, "doubts": ["230 bytes of its lines are lost"],
+        });
+        let told = sentence(&finding);
+        assert!(told.contains("put together after a crash: 40 lines, 30 of them signed before"), "{told}");
+        assert!(told.ends_with("not proved: 230 bytes of its lines are lost"), "{told}");
     }
 }

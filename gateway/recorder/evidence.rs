@@ -9,7 +9,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Takeover};
 use super::links::{Head, Links};
 use super::{PublicKey, SigningKey};
 use crate::asciicast::{EventCode, Marks, peek};
@@ -54,6 +54,9 @@ pub struct Evidence {
     /// The lines after it were in the spool when the gateway came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
+    /// When later processes of the gateway went on with the recording.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub takeovers: Vec<Takeover>,
     /// SHA-256 of all lines, header included, hex: `zstdcat | sha256sum`.
     pub lines_sha256: String,
     /// SHA-256 of the file up to the evidence frame, hex.

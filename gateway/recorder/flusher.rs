@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread::{self, JoinHandle};
 
+use super::checkpoint::Checkpoint;
 use super::lines::SharedLines;
 use super::{House, RecorderError};
 
@@ -88,7 +89,12 @@ impl Files {
         for lines in files {
             let end = lines.compressed();
             let path = self.house.spool.path(lines.id());
-            let flushed = File::open(&path).and_then(|file| self.house.disk.flush(&file));
+            let disk = &self.house.disk;
+            let flushed = File::open(&path).and_then(|file| disk.flush(&file));
+            let flushed = flushed.and_then(|()| match lines.flushed() {
+                0 => File::open(Checkpoint::begun_path(&path)).and_then(|file| disk.flush(&file)),
+                _ => Ok(()),
+            });
             self.done(&lines, end, flushed.as_ref().and(named.as_ref()));
         }
     }

@@ -10,6 +10,7 @@ use futures_util::task::AtomicWaker;
 use ring::digest::{self, SHA256};
 use tokio::sync::oneshot;
 
+use super::checkpoint::Takeover;
 use super::evidence::Ending;
 use super::links::{Head, Links};
 use super::{Durability, RecorderError, Sealed};
@@ -51,6 +52,8 @@ pub(super) struct Lines {
     failure: OnceLock<String>,
     waker: AtomicWaker,
     open_file: Mutex<OpenFile>,
+    /// When processes went on with the recording.
+    takeovers: Vec<Takeover>,
 }
 
 /// Lines that are not in the compressed file yet.
@@ -150,7 +153,18 @@ impl Lines {
             failure: OnceLock::new(),
             waker: AtomicWaker::new(),
             open_file: Mutex::new(file),
+            takeovers: Vec::new(),
         }
+    }
+
+    /// The same, of a recording that earlier processes began.
+    pub(super) fn taken_over(self, takeovers: Vec<Takeover>) -> Self {
+        Self { takeovers, ..self }
+    }
+
+    /// When processes went on with the recording, and from where.
+    pub(super) fn takeovers(&self) -> &[Takeover] {
+        &self.takeovers
     }
 
     /// The session.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256, digest};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Takeover};
 use super::evidence::{Chain, Ending, Evidence};
 use super::frames::{Effort, SealEncoder};
 use super::shipment::Shipment;
@@ -85,6 +85,7 @@ impl<'a> Seal<'a> {
             totals,
             end: ending,
             checkpoint: None,
+            takeovers: Vec::new(),
             lines_sha256: String::new(),
             compressed_sha256: String::new(),
             key_id: String::new(),
@@ -132,6 +133,11 @@ impl<'a> Seal<'a> {
     /// Notes how much was signed while the session ran.
     pub(super) fn proved(&mut self, checkpoint: Option<Checkpoint>) {
         self.evidence.checkpoint = checkpoint;
+    }
+
+    /// Notes when processes went on with it.
+    pub(super) fn taken_over(&mut self, takeovers: &[Takeover]) {
+        self.evidence.takeovers = takeovers.to_vec();
     }
 
     /// Signs, makes it durable and puts it in place of the open file.

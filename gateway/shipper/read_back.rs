@@ -147,7 +147,7 @@ fn write(mut rebuilt: Rebuilt, dir: &Path, id: &SessionId) -> Result<Copy, Shipp
             let copied = io::copy(&mut rebuilt.file, &mut file);
             copied.map_err(ShipperError::io(format!("write {}", copy.path.display())))?;
             if let Some(checkpoint) = &rebuilt.checkpoint {
-                let written = checkpoint.write(&copy.path);
+                let written = checkpoint.write(&copy.path, false);
                 written.map_err(ShipperError::io(format!("write beside {}", copy.path.display())))?;
             }
         }
