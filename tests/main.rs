@@ -30,7 +30,6 @@ mod pastes;
 mod policy_changes;
 mod port_restart;
 mod ports;
-mod proxy;
 mod read_only;
 mod record_before_acknowledge;
 mod replay;
