@@ -16,7 +16,7 @@ use super::sealer::ToSealer;
 use super::shipment::Shipment;
 use super::{House, RecorderError};
 use crate::asciicast::peek;
-use crate::session::{Durability, SessionId};
+use crate::session::SessionId;
 
 /// A session's lines are in its file after this long.
 const FLUSH: Duration = Duration::from_secs(1);

@@ -43,8 +43,8 @@ pub struct Recovered {
     pub owed: Option<i64>,
     /// Whether the client has acknowledged in order.
     pub settled: bool,
-    /// The last input messages by number, with SHA-256 of their bytes, the
-    /// beginning of it.
+    /// The last input messages by number, with the beginning of a digest: of
+    /// a terminal SHA-256 of their bytes, of a port as the relay noted it.
     pub inputs: BTreeMap<i64, [u8; INPUT_DIGEST]>,
     /// Where a port session is; `None` before its handshake.
     pub flow: Option<FlowState>,
