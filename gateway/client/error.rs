@@ -139,8 +139,8 @@ pub(crate) fn no_keys(error: &dyn std::error::Error) -> String {
     let mut cause = Some(error);
     while let Some(this) = cause {
         if let Some((_, said)) = this.to_string().split_once("Stderr: ") {
-            let lines = said.lines().map(str::trim).filter(|line| !line.starts_with("(ProviderError"));
-            let last = lines.filter(|line| !line.is_empty()).next_back().unwrap_or("it said nothing");
+            let mut lines = said.lines().map(str::trim).filter(|line| !line.starts_with("(ProviderError"));
+            let last = lines.rfind(|line| !line.is_empty()).unwrap_or("it said nothing");
             let last = last.strip_prefix("postern: ").unwrap_or(last);
             return format!("the profile's credential_process failed: {}", shown(last));
         }
