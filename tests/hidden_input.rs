@@ -102,8 +102,10 @@ async fn a_secret_that_other_output_says_too_is_hidden() {
     terminal.until("stty echo\r\n").await;
     terminal.type_line("prod").await;
     terminal.until("\r\ndb-prod$ ").await;
-    let asks = "stty -echo; printf 'Unseal Key (will be hid''den): '; read two; stty echo; echo for''mat";
-    terminal.type_line(asks).await;
+    // In two lines, so that none of them is longer than the screen is wide.
+    terminal.type_line("K='Unseal Key (will be hid''den): '").await;
+    terminal.until("\r\ndb-prod$ ").await;
+    terminal.type_line("stty -echo; printf \"$K\"; read two; stty echo; echo for''mat").await;
     terminal.until("hidden): ").await;
     terminal.type_line("format").await;
     terminal.until("format\r\n").await;

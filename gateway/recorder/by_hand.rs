@@ -100,6 +100,7 @@ impl ByHand {
                 self.take(Event::parse(line).unwrap());
             }
             lines.set_journaled(&in_journal);
+            lines.set_on_disk(in_journal.end);
         }
     }
 
