@@ -158,11 +158,19 @@ pub struct RegistrySection {
 }
 
 /// The recordings.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecorderSection {
     /// The spool; `<state_directory>/recordings` if not set.
     pub spool: Option<PathBuf>,
+    /// Megabytes that must be free where the spool is for a session to begin.
+    pub reserve_mb: u64,
+}
+
+impl Default for RecorderSection {
+    fn default() -> Self {
+        Self { spool: None, reserve_mb: 512 }
+    }
 }
 
 /// Limits and times of sessions.

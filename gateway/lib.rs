@@ -13,6 +13,8 @@ pub mod metrics;
 
 // How do bytes cross the network in few system calls?
 pub mod socket;
+// Which proxy leads out, and how is a connection got through it?
+pub mod proxy;
 
 // How is a session written down? The asciicast format, without I/O.
 pub mod asciicast;

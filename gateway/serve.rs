@@ -278,6 +278,7 @@ fn settings(config: &Config, public_url: &str, node: String) -> Settings {
     Settings {
         stream_base: public_url.replacen("https://", "wss://", 1),
         node,
+        reserve_mb: config.recorder.reserve_mb,
         sessions_max: config.sessions.maximum,
         sessions_per_principal: config.sessions.per_principal,
         connections_per_session: config.sessions.connections_per_session,

@@ -7,14 +7,16 @@ use data_encoding::BASE32_NOPAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
+mod text;
+
+pub use text::{clean_reason, printable, reason};
+
 /// Longest session id of the SSM API model, in characters.
 const SESSION_ID_MAX: usize = 96;
 /// Longest `Target` of the SSM API model, in characters.
 const TARGET_MAX: usize = 400;
 /// Longest document name or ARN we pass on, in characters.
 const DOCUMENT_MAX: usize = 150;
-/// Longest `Reason` of the SSM API model, in characters.
-const REASON_MAX: usize = 256;
 /// Longest person's name kept in a session id, in characters.
 const NAME_IN_ID_MAX: usize = 64;
 
@@ -234,8 +236,18 @@ pub enum Durability {
     Process,
     /// On disk; survives the machine.
     Disk,
-    /// Accepted by CloudWatch or the archive; survives the node.
+    /// On disk and accepted by CloudWatch; survives the node.
+    ///
+    /// On disk too, because a session that goes on after the machine came
+    /// back goes on with what the disk has.
     Remote,
+}
+
+impl Durability {
+    /// Whether it has to be on disk.
+    pub fn on_disk(self) -> bool {
+        self >= Self::Disk
+    }
 }
 
 /// How a caller proved to be who they are.
@@ -369,18 +381,6 @@ pub struct SessionRequest {
     pub reason: Option<String>,
 }
 
-/// Cuts and cleans a reason so that it may be shown and stored.
-pub fn clean_reason(text: &str) -> String {
-    printable(text).chars().take(REASON_MAX).collect()
-}
-
-/// The text with every control character (C0, C1, DEL) removed.
-///
-/// Anything a user wrote passes here before a terminal or a log sees it.
-pub fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
-}
-
 /// A name that fits RoleSessionName and a session id: `[\w+=,.@-]{2,64}`.
 pub fn sanitised_name(name: &str) -> String {
     let kept = name.chars().map(|c| {
@@ -439,12 +439,6 @@ mod tests {
         let target = Target::parse("ecs:my_cluster_0a1b_0a1b-2c3d").unwrap();
         assert_eq!(target.ecs_task(), Some(("my_cluster", "0a1b")));
         assert_eq!(Target::parse("i-0123456789abcdef0").unwrap().ecs_task(), None);
-    }
-
-    #[test]
-    fn control_characters_never_reach_a_reason() {
-        assert_eq!(clean_reason("fix\u{1b}[2J the\u{9b} disk\n"), "fix[2J the disk");
-        assert_eq!(clean_reason(&"x".repeat(300)).len(), 256);
     }
 
     #[test]

@@ -29,7 +29,7 @@ const SPARE_MAX: usize = 4;
 /// default) costs 14 µs a message and 250 KB a session for nothing.
 const FRAME_BUFFER: usize = 4 * 1024;
 /// Largest WebSocket message taken, bytes; peers send 1.2 KB.
-const MESSAGE_MAX: usize = 256 * 1024;
+pub const MESSAGE_MAX: usize = 256 * 1024;
 
 /// The settings of every WebSocket that carries a data channel.
 pub fn websocket_config() -> WebSocketConfig {

@@ -1,11 +1,12 @@
 //! Watching a session that runs, by its recording.
 
+use postern::recorder::is_sealed;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{Call, DEV, House, Person, Terminal, auditors_administer, within};
+use crate::support::{Call, DEV, House, Person, Terminal, auditors_administer, until, within};
 
 fn path(terminal: &Terminal) -> String {
     format!("/v1/sessions/{}/recording?follow=true", terminal.session)
@@ -90,4 +91,31 @@ async fn a_follower_who_is_revoked_gets_nothing_more() {
     let _ = within("the end of the lines", stream.read_to_end(&mut rest)).await;
     let rest = String::from_utf8_lossy(&rest);
     assert!(!rest.contains("after"), "{rest}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_what_cannot_be_read_is_not_told_that_it_ended() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    terminal.type_line("echo be''fore").await;
+    terminal.until("before\r\n$ ").await;
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    let file = house.spool.join(format!("{}.cast.zst", terminal.session));
+    until("the seal", || is_sealed(&file).unwrap_or(false)).await;
+    let follow = async || {
+        let (mut stream, first) = begin(&alice, &path(&terminal)).await;
+        assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+        let mut rest = first.into_bytes();
+        // It breaks off, and TLS may say so.
+        let _ = within("the end of the answer", stream.read_to_end(&mut rest)).await;
+        rest.ends_with(b"\r\n0\r\n\r\n")
+    };
+    assert!(follow().await, "a whole recording has an end");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 4;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&file, bytes).unwrap();
+    assert!(!follow().await, "one that cannot be read has none");
 }

@@ -89,3 +89,29 @@ async fn what_a_line_editor_shows_is_kept_key_by_key() {
     let typed = recorded.of_kind(EventCode::Input).concat();
     assert!(typed.contains(&format!("{line}\r")), "{typed}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_other_output_says_too_is_hidden() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, DISK).await;
+    terminal.type_line("PS1='db-pr''od$ '").await;
+    terminal.until("db-prod$ ").await;
+    // The next prompt says it, and so does what runs next.
+    terminal.type_line("stty -echo; read one; stty echo").await;
+    terminal.until("stty echo\r\n").await;
+    terminal.type_line("prod").await;
+    terminal.until("\r\ndb-prod$ ").await;
+    let asks = "stty -echo; printf 'Unseal Key (will be hid''den): '; read two; stty echo; echo for''mat";
+    terminal.type_line(asks).await;
+    terminal.until("hidden): ").await;
+    terminal.type_line("format").await;
+    terminal.until("format\r\n").await;
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    let recorded = Recorded::of(&house, &terminal.session).await;
+    let typed = recorded.of_kind(EventCode::Input).concat();
+    assert!(!typed.contains("\rprod\r") && !typed.contains("\rformat\r"), "{typed}");
+    assert_eq!(typed.matches("*\r").count(), 2, "{typed}");
+    assert!(typed.ends_with("exit\r"), "{typed}");
+}

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::process::{Command as Process, Output};
 
+use data_channel::PayloadType;
 use data_channel::smux::Command;
 use postern::asciicast::{Direction, FlowEvent, Mode, Side, Traffic};
 use postern::local_ssm::LocalConfig;
 use serde_json::json;
 
-use crate::support::{DEV, House, Recorded, Terminal, Tunnel, echo, silent_port, until_some};
+use crate::support::{DEV, Heard, House, Recorded, Terminal, Tunnel, echo, silent_port, until_some};
 
 const FIRST: u32 = 3;
 
@@ -204,4 +205,25 @@ async fn an_old_agent_and_a_new_client_are_told_apart_before_they_meet() {
     let mut terminal = Terminal::open(&alice.door, &alice.start_as(&body).await).await;
     let said = terminal.closed().await;
     assert!(said.contains("3.0.196.0") && said.contains("update the older"), "{said}");
+}
+
+#[tokio::test]
+async fn an_acknowledge_that_the_agent_gives_late_comes_before_the_handshake_ends() {
+    let late = |aws: &mut LocalConfig| aws.habits.acknowledge_after_complete = true;
+    let (house, server) = (House::with_aws(late, |_| {}).await, echo().await);
+    let alice = house.alice().await;
+    let body = json!({
+        "Target": DEV, "DocumentName": "AWS-StartPortForwardingSession",
+        "Parameters": {"portNumber": [server.port().to_string()], "localPortNumber": ["0"]},
+    });
+    let mut terminal = Terminal::open(&alice.door, &alice.start_as(&body).await).await;
+    let mut acknowledged = false;
+    while !terminal.others.iter().any(|(kind, _)| *kind == PayloadType::HandshakeComplete) {
+        acknowledged |= matches!(terminal.next().await, Heard::Acknowledge);
+    }
+    assert!(acknowledged, "a stock plugin would die of the acknowledge that comes now");
+    let mut tunnel = Tunnel::to_port(&alice, DEV, server.port()).await;
+    tunnel.say(Command::Open, FIRST).await;
+    tunnel.write(FIRST, b"there and back").await;
+    tunnel.until(FIRST, b"there and back").await;
 }

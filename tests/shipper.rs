@@ -304,6 +304,17 @@ async fn a_full_spool_begins_no_session_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_reserve_on_the_disk_no_session_begins() {
+    let house = House::with(|config| config.recorder.reserve_mb = u64::MAX >> 20).await;
+    let alice = house.alice().await;
+    let (status, why) = house.admin("/readyz").await;
+    assert!(status == 503 && why.contains("recorder.reserve_mb"), "{status} {why}");
+    let told =
+        alice.api("StartSession", &json!({"Target": DEV})).await.refused("ServiceUnavailableException");
+    assert!(told.contains("MB are free in"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn room_is_made_by_removing_what_cloudwatch_has_and_nothing_else() {
     let logs = logs().await;
     let url = logs.url.clone();
@@ -313,8 +324,11 @@ async fn room_is_made_by_removing_what_cloudwatch_has_and_nothing_else() {
         config.shipper.at_limit = postern::shipper::AtLimit::RemoveShipped;
     })
     .await;
-    let alice = house.alice().await;
+    let (alice, carol) = (house.alice().await, house.sign_in("carol").await);
+    let (held, _) = ended(&house, &alice, DEV, "echo held").await;
+    carol.call(Call::post(&format!("/v1/sessions/{held}/hold"), &json!({}))).await.ok();
     let (shipped_one, _) = ended(&house, &alice, DEV, "echo first").await;
+    shipped(&logs, &held).await;
     shipped(&logs, &shipped_one).await;
     logs.outage(Some(Fault::Broken));
     let (waiting, _) = ended(&house, &alice, DEV, "echo second").await;
@@ -327,11 +341,39 @@ async fn room_is_made_by_removing_what_cloudwatch_has_and_nothing_else() {
     })
     .await;
     assert!(path(&waiting).exists(), "what CloudWatch has not was removed");
+    assert!(path(&held).exists(), "what is held was removed");
     logs.outage(None);
     until("room", || !path(&waiting).exists()).await;
+    assert!(path(&held).exists(), "what is held was removed");
     for session in [shipped_one, waiting] {
         assert!(is_sealed(&fetched(&alice, &session).await));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_archive_has_stays_in_the_spool_until_cloudwatch_has_it() {
+    let logs = logs().await;
+    let url = logs.url.clone();
+    let house = House::with(move |config| {
+        ship_to(config, url);
+        let folder = config.state_directory.with_file_name("archive").display().to_string();
+        config.archive.location = Some(folder);
+        config.archive.keep_local_days = Some(0);
+    })
+    .await;
+    let alice = house.alice().await;
+    logs.outage(Some(Fault::Broken));
+    let (session, _) = ended(&house, &alice, DEV, "echo later").await;
+    let told = |series: &'static str| house.metric(series);
+    for series in [
+        "postern_archived_recordings_total{result=\"archived\"}",
+        "postern_catalogue_recordings_total{result=\"indexed\"}",
+    ] {
+        crate::support::until_some(series, || async { (told(series).await >= 1.0).then_some(()) }).await;
+    }
+    logs.outage(None);
+    shipped(&logs, &session).await;
+    assert!(text(&logs, &session).contains("later"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

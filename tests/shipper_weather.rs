@@ -1,111 +1,12 @@
 //! Whatever the weather, CloudWatch ends up with the exact recordings.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use postern::asciicast::Header;
-use postern::broker::{BrokerConfig, Secret, StaticKeys};
-use postern::metrics::Metrics;
-use postern::recorder::{End, Recorder, RecorderConfig, Recording, Report, SigningKey, Stream, verify};
+use postern::recorder::{End, Recording, Report, Stream, verify};
 use postern::replay::Timeline;
 use postern::session::{Durability, SessionId, now_ms};
-use postern::shipper::{Folders, Shipper, ShipperConfig, ShipperError};
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
-use crate::support::{BROKER_KEY, FakeLogs, Fault, PATIENCE, REGION, until, until_some};
-
-const GROUP: &str = "/postern/weather";
-
-/// A recorder and its shipper, without a gateway around them.
-struct Spool {
-    folder: TempDir,
-    logs: FakeLogs,
-    recorder: Recorder,
-    shipper: Option<(Runtime, Arc<Shipper>)>,
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        if let Some((runtime, _)) = self.shipper.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl Spool {
-    async fn start(logs: &FakeLogs) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let key = SigningKey::open(&folder.path().join("recording.key")).unwrap();
-        let config = RecorderConfig { spool: folder.path().join("spool") };
-        let recorder = Recorder::open(config, key, Arc::new(Metrics::new().unwrap())).unwrap();
-        let mut spool = Self { folder, logs: logs.clone(), recorder, shipper: None };
-        spool.start_shipper().await;
-        spool
-    }
-
-    /// Ends the shipper without a word, as a crash does, and starts another.
-    ///
-    /// The recordings stay open: only what the shipper knows is lost.
-    async fn shipper_dies(&mut self) {
-        let (runtime, shipper) = self.shipper.take().unwrap();
-        tokio::task::block_in_place(|| runtime.shutdown_timeout(PATIENCE));
-        drop(shipper);
-        self.start_shipper().await;
-    }
-
-    async fn start_shipper(&mut self) {
-        let runtime = Runtime::new().unwrap();
-        let (config, broker) = settings(&self.logs);
-        let folders =
-            Folders { spool: self.folder.path().join("spool"), own: self.folder.path().join("shipper") };
-        let (feed, metrics) = (self.recorder.feed(), Arc::new(Metrics::new().unwrap()));
-        let starting =
-            runtime.spawn(async move { Shipper::start(config, &broker, feed, &folders, metrics).await });
-        self.shipper = Some((runtime, Arc::new(starting.await.unwrap().unwrap())));
-    }
-
-    fn path(&self, id: &SessionId) -> PathBuf {
-        self.folder.path().join("spool").join(format!("{id}.cast.zst"))
-    }
-
-    async fn shipped(&self, id: &SessionId) {
-        until("the end in CloudWatch", || {
-            self.folder.path().join("shipper").join(format!("{id}.shipped")).exists()
-        })
-        .await;
-    }
-
-    async fn read_back(&self, id: &SessionId) -> Result<postern::shipper::Copy, ShipperError> {
-        let (runtime, shipper) = self.shipper.as_ref().unwrap();
-        let (shipper, wanted, keys) = (Arc::clone(shipper), id.clone(), self.recorder.known_keys());
-        runtime.spawn(async move { shipper.reader().recording(&wanted, &keys).await }).await.unwrap()
-    }
-
-    /// Asserts that the stream alone gives the sealed file.
-    async fn assert_whole(&self, id: &SessionId) {
-        let copy = self.read_back(id).await.unwrap();
-        assert!(copy.sealed);
-        let (copied, sealed) = (std::fs::read(&copy.path).unwrap(), std::fs::read(self.path(id)).unwrap());
-        assert!(copied == sealed, "the copy of {id} differs from what was sealed");
-    }
-}
-
-fn settings(logs: &FakeLogs) -> (ShipperConfig, BrokerConfig) {
-    let config = ShipperConfig {
-        log_group: GROUP.into(),
-        endpoint_url: Some(logs.url.clone()),
-        ..ShipperConfig::default()
-    };
-    let keys = StaticKeys {
-        access_key_id: BROKER_KEY.0.into(),
-        secret_access_key: Secret::new(BROKER_KEY.1),
-        session_token: None,
-    };
-    let broker = BrokerConfig { region: REGION.into(), static_keys: Some(keys), ..BrokerConfig::default() };
-    (config, broker)
-}
+use crate::support::{FakeLogs, Fault, GROUP, Spool, until, until_some};
 
 fn header(began_ms: u64) -> Header {
     let mut header = Header::new(i64::try_from(began_ms / 1000).unwrap());

@@ -58,6 +58,9 @@ pub struct Manifest {
     pub ended_ms: u64,
     /// Why it ended, as its evidence says.
     pub end: String,
+    /// What its evidence does not prove: losses, lines that nobody had signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// Size of the file, bytes.
     pub bytes: u64,
     /// SHA-256 of the file, hex: what `sha256sum` prints.
@@ -92,6 +95,7 @@ impl Manifest {
         if evidence.session != origin.session.as_str() {
             return Err(refused("its evidence is of another session"));
         }
+        let doubts = evidence.doubts();
         Ok(Self {
             format: FORMAT.to_owned(),
             version: 1,
@@ -103,6 +107,7 @@ impl Manifest {
             started_ms: origin.started_ms,
             ended_ms: origin.started_ms.saturating_add(evidence.end.at_ms),
             end: evidence.end.reason,
+            doubts,
             bytes,
             sha256,
             lines_sha256: evidence.lines_sha256,

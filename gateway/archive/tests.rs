@@ -95,7 +95,7 @@ async fn what_is_kept_is_what_was_sealed_and_says_so() {
     assert_eq!(copy, file);
     assert_eq!(house.archive.sessions().await.unwrap(), std::slice::from_ref(&session));
     assert!(house.archive.holds(&session, manifest.bytes).await.unwrap());
-    assert_eq!(house.check(&session).await, Finding::Whole(Box::new(manifest)));
+    assert_eq!(house.check(&session).await, Finding::Whole(Box::new(manifest), Vec::new()));
 
     house.archive.remove(&session).await.unwrap();
     house.archive.remove(&session).await.unwrap();

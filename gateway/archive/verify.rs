@@ -13,8 +13,9 @@ use crate::session::SessionId;
 /// What was found of one session in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// Recording and manifest belong together and are unaltered.
-    Whole(Box<Manifest>),
+    /// Recording and manifest belong together and are unaltered; and what the
+    /// recording does not prove, as [`recorder::Evidence::doubts`] has it.
+    Whole(Box<Manifest>, Vec<String>),
     /// Something is damaged, missing or signed by somebody else.
     Wrong(String),
     /// A recording without manifest: being archived or being removed, or
@@ -63,7 +64,7 @@ impl Archive {
                 let head = evidence.segments.last().map(|segment| segment.hash.clone());
                 let same = (&evidence.lines_sha256, &head) == (&manifest.lines_sha256, &manifest.chain_head);
                 if same {
-                    Finding::Whole(Box::new(manifest))
+                    Finding::Whole(Box::new(manifest), evidence.doubts())
                 } else {
                     Finding::Wrong("manifest and recording say different things".to_owned())
                 }

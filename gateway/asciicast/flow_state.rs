@@ -14,7 +14,7 @@ use super::{CastError, Event, EventCode, Guess, Mode, Side, encode_event};
 
 /// What a note begins with.
 const WORD: &str = "flow ";
-/// Bytes kept of the SHA-256 of an input message.
+/// Bytes kept of the digest of an input message.
 ///
 /// Enough that nobody makes two messages that share them.
 pub const INPUT_DIGEST: usize = 16;
@@ -153,8 +153,8 @@ impl FlowState {
 
     /// The input messages that a note covers for the first time, by number.
     ///
-    /// Of each the beginning of the SHA-256 of its payload: what a client
-    /// sends again must be what it was.
+    /// Of each the beginning of a digest that only the gateway can make, as
+    /// it has the key: what a client sends again must be what it was.
     pub fn digests(&self) -> Vec<(i64, [u8; INPUT_DIGEST])> {
         let bytes = STANDARD_NO_PAD.decode(&self.inputs).unwrap_or_default();
         let (digests, _) = bytes.as_chunks();

@@ -9,7 +9,6 @@ use data_channel::OpenDataChannel;
 use futures_util::SinkExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -67,7 +66,7 @@ impl Broker {
     }
 
     async fn connect(&self, address: &Address) -> Result<UpstreamStream, BrokerError> {
-        let tcp = TcpStream::connect((address.host(), address.port)).await.map_err(unreachable)?;
+        let tcp = self.proxies.connect(address.host(), address.port).await.map_err(unreachable)?;
         let tcp = Socket::new(tcp).map_err(unreachable)?;
         if !address.tls {
             // The name said loopback; what it led to has to be, too.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
 use crate::metrics::Metrics;
+use crate::proxy::Proxies;
 use crate::session::{Principal, SessionId, SessionRequest};
 
 mod aws;
@@ -70,6 +71,7 @@ pub struct Broker {
     inventory: Inventory,
     documents: Documents,
     tls: TlsConnector,
+    proxies: Proxies,
 }
 
 impl Broker {
@@ -92,6 +94,7 @@ impl Broker {
             place,
             calls,
             tls,
+            proxies: Proxies::from_env(),
         })
     }
 

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::BrokerError;
+use crate::proxy::Proxies;
 
 /// The variable by which the AWS tools name a bundle of roots.
 const AWS_CA_BUNDLE: &str = "AWS_CA_BUNDLE";
@@ -51,11 +51,7 @@ impl Roots {
         let store = TrustStore::empty().with_pem_certificate(pem);
         let context = TlsContext::builder().with_trust_store(store).build();
         let context = context.map_err(|error| BrokerError::Config(format!("TLS: {error}")))?;
-        let client = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::rustls(CryptoMode::Ring))
-            .tls_context(context)
-            .build_https();
-        Ok(client)
+        Ok(Proxies::from_env().sdk_client(context))
     }
 
     /// The TLS configuration of the dials; it keeps sessions to resume.

@@ -48,15 +48,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (id, line) = starter.start(document, parameters, carries).await?;
     eprintln!("Starting session with SessionId: {}", printable(&id));
     let ending = carry(&starter.gateway, &id, line, Manner::Connect).await?;
-    eprintln!("{}", words(&id, &ending));
+    if !matches!(ending, Ending::Open) {
+        eprintln!("{}", words(&id, &ending));
+    }
     Ok(ExitCode::from(exit_code(&ending)))
 }
 
 /// Joins this terminal to a session, and ends what is not over then.
+///
+/// What cannot be ended is told of here, whoever asks.
 pub(super) async fn carry(gateway: &Gateway, id: &str, line: Line, manner: Manner) -> anyhow::Result<Ending> {
-    let ended = terminal::run(line, manner).await;
-    if !ended.as_ref().is_ok_and(Ending::is_over) {
-        gateway.say_farewell(id).await;
+    let mut ended = terminal::run(line, manner).await;
+    if !ended.as_ref().is_ok_and(Ending::is_over) && !gateway.say_farewell(id).await {
+        eprintln!("\n{}", still_open(id, &gateway.profile.name));
+        if matches!(ended, Ok(Ending::Left)) {
+            ended = Ok(Ending::Open);
+        }
     }
     match ended? {
         // It ended while the line was down, or jammed.
@@ -68,12 +75,23 @@ pub(super) async fn carry(gateway: &Gateway, id: &str, line: Line, manner: Manne
     }
 }
 
+/// What is said of a session that nobody is at and that goes on.
+fn still_open(id: &str, profile: &str) -> String {
+    format!(
+        "postern: the session could not be ended: the gateway did not confirm it. Without a client it \
+         ends by itself, 20 minutes from now unless the gateway's operators have set another time. To \
+         end it sooner: postern sessions end --profile {} {}",
+        printable(profile),
+        printable(id)
+    )
+}
+
 /// What is said of a session at its end.
 fn words(id: &str, ending: &Ending) -> String {
     let id = printable(id);
     match ending {
         Ending::Closed { text, .. } if !text.is_empty() => format!("\nSessionId: {id} : {text}"),
-        Ending::Closed { .. } | Ending::Left | Ending::Signal(_) => {
+        Ending::Closed { .. } | Ending::Left | Ending::Open | Ending::Signal(_) => {
             format!("\nExiting session with sessionId: {id}.")
         }
         Ending::TimedOut => format!("\nSession: {id} timed out."),

@@ -19,6 +19,7 @@ use super::output::{print_json, print_line};
 use crate::client::plugin::{NAME as PLUGIN, VERSION};
 use crate::client::target::{Found, Wanted};
 use crate::client::{ClientError, Gateway, Profile, Trust};
+use crate::proxy::Proxies;
 use crate::session::{Target, printable};
 
 /// The gateway refuses signatures that are further off.
@@ -143,6 +144,7 @@ async fn look(profile: &Profile, wanted: Option<&Wanted>, checks: &mut Vec<Check
         ),
     ));
     checks.extend(interference());
+    checks.extend(proxy(&Proxies::from_env(), &profile.endpoint).await);
     let plugin = plugin().await;
     let (cli, date) = tls_of_cli(profile).await;
     checks.push(cli);
@@ -182,6 +184,27 @@ fn interference() -> Vec<Check> {
         ));
     }
     found
+}
+
+/// The proxy on the way to the gateway, if the environment names one.
+async fn proxy(proxies: &Proxies, endpoint: &Url) -> Option<Check> {
+    let name = "proxy";
+    let (host, port) = (endpoint.host_str()?, endpoint.port_or_known_default()?);
+    let failed = |error: String| {
+        let advice = "correct HTTPS_PROXY, or name the gateway's host in NO_PROXY";
+        Some(Check::fail(name, error, advice))
+    };
+    match proxies.to(host, port) {
+        Ok(None) if proxies.is_set() => {
+            Some(Check::ok(name, "none for the gateway: this machine, or NO_PROXY says so"))
+        }
+        Ok(None) => None,
+        Ok(Some(proxy)) => match proxies.connect(host, port).await {
+            Ok(_) => Some(Check::ok(name, format!("{proxy} leads to the gateway"))),
+            Err(error) => failed(error.to_string()),
+        },
+        Err(error) => failed(error.to_string()),
+    }
 }
 
 /// The way of the AWS CLI: only the bundle, if there is one.

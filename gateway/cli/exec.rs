@@ -63,7 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ending = carry(&starter.gateway, &id, line, manner).await?;
     match &ending {
         // As if local: only what the command itself would not say is said.
-        Ending::Closed { exit_code: Some(_), .. } | Ending::Left | Ending::Signal(_) => {}
+        Ending::Closed { exit_code: Some(_), .. } | Ending::Left | Ending::Open | Ending::Signal(_) => {}
         Ending::Closed { text, .. } | Ending::Unsupported(text) if text.is_empty() => {}
         Ending::Closed { text, .. } | Ending::Unsupported(text) => eprintln!("postern: {text}"),
         Ending::TimedOut => eprintln!("postern: the session timed out"),

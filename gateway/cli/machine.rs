@@ -10,7 +10,7 @@ use super::output::{lines, write_table};
 use crate::client::start::Starter;
 use crate::client::target::{Found, Wanted};
 use crate::client::{Gateway, Profile};
-use crate::session::{Instance, Target, clean_reason};
+use crate::session::{Instance, Target, reason};
 
 /// Machines that a person sees at once.
 const ON_A_PAGE: usize = 12;
@@ -40,7 +40,7 @@ impl Through {
         let wanted = Wanted::parse(word)?;
         let gateway = Arc::new(Gateway::open(Profile::load(self.profile.as_deref()).await?).await?);
         let target = find(&gateway, &wanted).await?;
-        Ok(Starter { gateway, target, reason: self.reason.as_deref().map(clean_reason) })
+        Ok(Starter { gateway, target, reason: self.reason.as_deref().map_or(Ok(None), reason)? })
     }
 }
 

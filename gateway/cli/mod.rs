@@ -58,6 +58,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::client::plugin::NAME as PLUGIN;
 use crate::policy::PolicyError;
@@ -220,7 +221,9 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 
 fn start_log(level: &str) {
     let mut filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
-    for directive in TALKATIVE.into_iter().filter_map(|library| format!("{library}=warn").parse().ok()) {
+    let is_off = filter.max_level_hint() == Some(LevelFilter::OFF);
+    let talkative = TALKATIVE.into_iter().filter(|_| !is_off);
+    for directive in talkative.filter_map(|library| format!("{library}=warn").parse().ok()) {
         filter = filter.add_directive(directive);
     }
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

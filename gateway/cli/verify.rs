@@ -10,13 +10,17 @@ use serde_json::{Value, json};
 
 use super::elsewhere::{self, LogGroup};
 use super::output::{moment, print_json, print_line};
-use crate::recorder::{Checkpoint, PublicKey, RECORDING_SUFFIX, Report, recorded_session, verify};
+use crate::recorder::{Checkpoint, PublicKey, RECORDING_SUFFIX, Report, Takeover, recorded_session, verify};
 use crate::session::{SessionId, printable};
 
 /// What a damaged recording makes the command exit with.
 const DAMAGED: u8 = 1;
 /// What an unproved recording makes the command exit with.
 const UNPROVED: u8 = 2;
+/// What a sealed one of which not everything is proved makes it exit with.
+const DOUBTED: u8 = 3;
+/// The statuses, the worst last.
+const ORDER: [u8; 4] = [0, DOUBTED, UNPROVED, DAMAGED];
 
 /// What `postern verify` can be told.
 #[derive(Debug, clap::Args)]
@@ -26,7 +30,9 @@ const UNPROVED: u8 = 2;
     postern verify --cloudwatch /postern/sessions alice-abcdefghijklmnopqrstuvwxyz\n  \
     postern verify --archive s3://example-recordings/postern --key recording.key.pub\n\n\
     Exit status: 0 sealed and unaltered, 1 damaged, of another session, missing, or with something\n\
-    else in its log stream, 2 not sealed (running or interrupted), or in an archive without manifest.")]
+    else in its log stream, 2 not sealed (running or interrupted), or in an archive without manifest,\n\
+    3 sealed and unaltered, but lines were lost, or a crash left more unsigned than it should.\n\
+    Of several recordings the worst counts: 1, then 2, then 3.")]
 pub struct Args {
     /// The recording, a .cast.zst file; with --cloudwatch, a session.
     #[arg(value_name = "FILE|SESSION", required_unless_present = "archive")]
@@ -83,9 +89,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(worst))
 }
 
-/// The worse of two findings: damage is worse than a lack of proof.
 fn worse(one: u8, other: u8) -> u8 {
-    if one == DAMAGED || other == DAMAGED { DAMAGED } else { one.max(other) }
+    let place = |status: u8| ORDER.iter().position(|known| *known == status);
+    if place(one) > place(other) { one } else { other }
+}
+
+/// The status of an unaltered recording with these doubts.
+fn whole(doubts: &[String]) -> u8 {
+    if doubts.is_empty() { 0 } else { DOUBTED }
 }
 
 /// A file, and a note if its name says another session than it does.
@@ -136,13 +147,17 @@ fn check(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
     std::fs::metadata(file).with_context(|| name.clone())?;
     Ok(match verify(file, trusted) {
         Ok(Report::Sealed(evidence)) => {
+            let doubts = evidence.doubts();
             let finding = json!({
                 "file": name, "result": "sealed", "session": evidence.session,
                 "content": evidence.content, "key": evidence.key_id,
                 "lines_sha256": evidence.lines_sha256, "segments": evidence.segments.len(),
-                "end": evidence.end.reason,
+                "lines": evidence.totals.lines,
+                "end": evidence.end.reason, "recovered": evidence.end.recovered,
+                "missing_bytes": evidence.end.missing_bytes, "checkpoint": evidence.checkpoint,
+                "takeovers": evidence.takeovers, "doubts": doubts,
             });
-            (0, finding)
+            (whole(&doubts), finding)
         }
         Ok(Report::Unsealed { lines, duration_ms, proved }) => (
             UNPROVED,
@@ -163,12 +178,14 @@ fn sentence(finding: &Value) -> String {
     let file = text("file");
     match text("result").as_str() {
         "sealed" => format!(
-            "{file}: sealed and unaltered\n  session {}\n  holds: {}\n  ended: {}\n  key {}\n  sha256 of its lines {}",
+            "{file}: sealed and unaltered\n  session {}\n  holds: {}\n  ended: {}\n  key {}\n  sha256 of its lines {}{}{}",
             text("session"),
             holds(&text("content")),
             text("end"),
             text("key"),
-            text("lines_sha256")
+            text("lines_sha256"),
+            interruptions(finding),
+            doubts_of(finding)
         ),
         "unsealed" => {
             let proved = finding.get("proved").and_then(|proved| serde_json::from_value(proved.clone()).ok());
@@ -189,6 +206,31 @@ fn notes(finding: &Value) -> Vec<String> {
     others.chain(note).collect()
 }
 
+/// What a sealed recording does not prove, a line each.
+fn doubts_of(finding: &Value) -> String {
+    let doubts = finding.get("doubts").and_then(Value::as_array).into_iter().flatten();
+    doubts.filter_map(Value::as_str).map(|doubt| format!("\n  not proved: {}", printable(doubt))).collect()
+}
+
+/// When no gateway watched over the recording, and what was signed before.
+fn interruptions(finding: &Value) -> String {
+    let takeovers = finding.get("takeovers").cloned().unwrap_or_default();
+    let takeovers: Vec<Takeover> = serde_json::from_value(takeovers).unwrap_or_default();
+    let told = takeovers.iter().map(|taken| {
+        let at = |ms: u64| i64::try_from(ms).map(moment).unwrap_or_default();
+        let (then, before) = (at(taken.at_ms), at(taken.signed_ms));
+        let (lines, signed) = (taken.lines, taken.signed_lines);
+        format!("\n  went on after a restart: {then}, with {lines} lines, {signed} of them signed {before}")
+    });
+    let told: String = told.collect();
+    if finding.get("recovered") != Some(&Value::Bool(true)) {
+        return told;
+    }
+    let lines = finding.get("lines").and_then(Value::as_u64).unwrap_or_default();
+    let signed = finding.pointer("/checkpoint/lines").and_then(Value::as_u64).unwrap_or_default();
+    format!("{told}\n  put together after a crash: {lines} lines, {signed} of them signed before")
+}
+
 /// Up to where a recording that is not sealed is proved.
 fn up_to(checkpoint: &Checkpoint) -> String {
     let at = i64::try_from(checkpoint.signed_ms).map(moment);
@@ -207,5 +249,30 @@ fn holds(content: &str) -> &str {
         "flows" => "what its connections did, not their bytes",
         "flows+traffic" => "what its connections did, and their bytes",
         _ => "what the terminal showed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_recordings_is_the_status() {
+        let worst = |found: &[u8]| found.iter().copied().fold(0, worse);
+        assert_eq!(worst(&[0, 0]), 0);
+        assert_eq!(worst(&[0, DOUBTED, 0]), DOUBTED);
+        assert_eq!(worst(&[DOUBTED, UNPROVED, DOUBTED]), UNPROVED);
+        assert_eq!(worst(&[UNPROVED, DAMAGED, DOUBTED]), DAMAGED);
+    }
+
+    #[test]
+    fn what_is_lost_is_said() {
+        let finding = json!({
+            "file": "x.cast.zst", "result": "sealed", "recovered": true, "lines": 40,
+            "checkpoint": {"lines": 30}, "doubts": ["230 bytes of its lines are lost"],
+        });
+        let told = sentence(&finding);
+        assert!(told.contains("put together after a crash: 40 lines, 30 of them signed before"), "{told}");
+        assert!(told.ends_with("not proved: 230 bytes of its lines are lost"), "{told}");
     }
 }

@@ -16,6 +16,8 @@ pub enum Ending {
     TimedOut,
     /// The person left, or nobody takes the far side's bytes any more.
     Left,
+    /// The person left, and the session could not be ended: it goes on.
+    Open,
     /// This program was told to end by a signal.
     Signal(i32),
     /// The session cannot be carried by this client; safe to show.
@@ -45,7 +47,7 @@ pub fn exit_code(ending: &Ending) -> u8 {
         Ending::Closed { text, .. } if text.is_empty() => 0,
         Ending::Left => 0,
         Ending::Signal(number) => u8::try_from(128 + number).unwrap_or(FAILED),
-        Ending::Closed { .. } | Ending::TimedOut | Ending::Unsupported(_) => FAILED,
+        Ending::Closed { .. } | Ending::TimedOut | Ending::Open | Ending::Unsupported(_) => FAILED,
     }
 }
 
@@ -65,6 +67,7 @@ mod tests {
             (closed("", Some(-1)), 255),
             (closed("ended by policy", None), 255),
             (Ending::Left, 0),
+            (Ending::Open, 255),
             (Ending::TimedOut, 255),
             (Ending::Signal(15), 143),
             (Ending::Unsupported("ports".to_owned()), 255),

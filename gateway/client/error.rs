@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
+use reqwest::Url;
 
+use crate::proxy::{Proxies, Proxy, ProxyError};
 use crate::session::printable;
 
 /// Longest text of a foreign error that is shown, in characters.
@@ -91,7 +93,7 @@ impl ClientError {
         }
         let why = with_causes(&error);
         match why.contains("redentials") {
-            true => Self::Credentials(why),
+            true => Self::Credentials(no_keys(&error)),
             false => Self::unreachable(url, why),
         }
     }
@@ -103,8 +105,20 @@ impl ClientError {
                 "; the certificate's CA is not trusted, set `ca_bundle` in the profile (or --ca-bundle)",
             );
         }
+        match on_the_way(url) {
+            Ok(Some(proxy)) => why.push_str(&format!("; the way there is through the proxy {proxy}")),
+            Ok(None) => {}
+            Err(error) => why.push_str(&format!("; {error}")),
+        }
         Self::Unreachable { url: url.to_owned(), why }
     }
+}
+
+/// The proxy that the environment names for a URL.
+fn on_the_way(url: &str) -> Result<Option<Proxy>, ProxyError> {
+    let Ok(url) = Url::parse(url) else { return Ok(None) };
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
+    Proxies::from_env().to(host, port)
 }
 
 /// Foreign text made safe for a terminal and cut to a sensible length.
@@ -116,6 +130,24 @@ pub(crate) fn shown(text: &str) -> String {
 pub(crate) fn shown_lines(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(printable).collect();
     lines.join("\n").chars().take(SHOWN_MAX * 4).collect()
+}
+
+/// Why a source of keys gave none; of a process its last line.
+///
+/// The SDK puts the whole of what a process said into its error, twice.
+pub(crate) fn no_keys(error: &dyn std::error::Error) -> String {
+    let mut cause = Some(error);
+    while let Some(this) = cause {
+        if let Some((_, said)) = this.to_string().split_once("Stderr: ") {
+            let mut lines = said.lines().map(str::trim).filter(|line| !line.starts_with("(ProviderError"));
+            let last = lines.rfind(|line| !line.is_empty()).unwrap_or("it said nothing");
+            let last = last.strip_prefix("postern: ").unwrap_or(last);
+            return format!("the profile's credential_process failed: {}", shown(last));
+        }
+        cause = this.source();
+    }
+    let why = with_causes(error);
+    why.split(" (ProviderError(").next().unwrap_or_default().to_owned()
 }
 
 /// An error with all its causes, in one line.
@@ -130,4 +162,19 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     shown(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_process_that_gave_no_keys_the_last_line_is_told() {
+        let said = "an error: Error retrieving credentials: external process exited with code 255. Stderr: \
+                    WARN noise\npostern: sign in \u{1b}[2Jfirst\n (ProviderError(ProviderError { source: \"x\" }))";
+        let told = no_keys(&io::Error::other(said));
+        assert_eq!(told, "the profile's credential_process failed: sign in [2Jfirst");
+        let none = no_keys(&io::Error::other("no keys (ProviderError(ProviderError { source: 1 }))"));
+        assert_eq!(none, "no keys");
+    }
 }

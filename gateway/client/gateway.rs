@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
-use crate::client::error::{shown, with_causes};
+use crate::client::error::{no_keys, shown, with_causes};
 use crate::client::trust::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Trust};
 use crate::client::{ClientError, Profile};
 use crate::session::{Instance, SessionRequest, Target};
@@ -134,11 +134,16 @@ impl Gateway {
         sent.map(|_| ()).map_err(|e| ClientError::from_sdk(self.url(), e))
     }
 
-    /// Ends a session that nobody will come back to, if that is quickly done.
-    pub async fn say_farewell(&self, id: &str) {
-        if !matches!(timeout(FAREWELL, self.terminate_session(id)).await, Ok(Ok(()))) {
-            tracing::debug!("the session could not be terminated");
-        }
+    /// Ends a session that nobody will come back to; false if it goes on.
+    pub async fn say_farewell(&self, id: &str) -> bool {
+        let ended = timeout(FAREWELL, self.terminate_session(id)).await;
+        let why = match ended {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the gateway does not answer".to_owned(),
+        };
+        tracing::debug!(why, "the session could not be terminated");
+        false
     }
 
     /// Why a session ended whose last words never arrived, if the gateway knows.
@@ -192,7 +197,7 @@ impl Gateway {
     /// The keys this client signs with.
     pub async fn credentials(&self) -> Result<Credentials, ClientError> {
         let found = self.credentials.provide_credentials().await;
-        found.map_err(|e| ClientError::Credentials(with_causes(&e)))
+        found.map_err(|e| ClientError::Credentials(no_keys(&e)))
     }
 
     /// A signed GET of a JSON document.

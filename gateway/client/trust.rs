@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +13,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::client::ClientError;
+use crate::proxy::Proxies;
 
 /// How long a connection to the gateway may take to open.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,12 +81,13 @@ impl Trust {
             self.roots.iter().fold(TrustStore::empty(), |store, cert| store.with_pem_certificate(pem(cert)));
         let context = TlsContext::builder().with_trust_store(store).build();
         let context = context.map_err(|e| ClientError::Trust(format!("TLS cannot be set up: {e}")))?;
-        Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https())
+        Ok(Proxies::from_env().sdk_client(context))
     }
 
     /// The HTTP client for calls that are not AWS operations.
     pub fn rest_http(&self) -> Result<reqwest::Client, ClientError> {
-        reqwest::Client::builder()
+        let client = Proxies::from_env().of_http(reqwest::Client::builder());
+        client
             .tls_backend_preconfigured(self.tls()?)
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(ANSWER_TIMEOUT)

@@ -18,7 +18,7 @@ use crate::error::{ApiError, Code};
 use crate::front_door::noun;
 use crate::lifecycle::{Explained, Supposed};
 use crate::policy::{Action, Change, Explanation};
-use crate::session::{Document, clean_reason};
+use crate::session::{Document, reason};
 
 /// The words of the form; an empty one is as if it were not there.
 #[derive(Deserialize)]
@@ -68,7 +68,7 @@ impl Form {
             resource: said(self.resource),
             document: noun(document)?,
             parameters: given.collect::<BTreeMap<_, _>>(),
-            reason: said(self.reason).map(|reason| clean_reason(&reason)),
+            reason: noun(said(self.reason).as_deref().map_or(Ok(None), reason))?,
             mfa: self.mfa,
             source_ip: self.source_ip,
             at,

@@ -52,7 +52,7 @@ pub(super) async fn watch(
             }
             let lines = following.next().await?;
             console.lifecycle.visitor(&kept).await.ok().flatten()?;
-            Some((Ok::<_, std::convert::Infallible>(lines), (String::new(), following)))
+            Some((lines, (String::new(), following)))
         }
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())

@@ -80,7 +80,7 @@ pub(super) async fn verify(State(console): Shared, visitor: Visitor, Path(id): P
         Ok(Report::Sealed(evidence)) => json!({
             "result": "sealed", "key": evidence.key_id, "segments": evidence.segments.len(),
             "lines_sha256": evidence.lines_sha256, "end": evidence.end.reason,
-            "recovered": evidence.end.recovered,
+            "recovered": evidence.end.recovered, "doubts": evidence.doubts(),
         }),
         Ok(Report::Unsealed { lines, duration_ms, proved }) => json!({
             "result": "unsealed", "lines": lines, "duration_ms": duration_ms, "proved": proved,

@@ -16,14 +16,12 @@ use crate::error::{ApiError, Code};
 use crate::identity::Use;
 use crate::lifecycle::{Invocation, SessionQuery, Ticket};
 use crate::registry::{Filter, SessionRecord, Span, State};
-use crate::session::{Document, Instance, SessionId, SessionRequest, Target, clean_reason};
+use crate::session::{Document, Instance, SessionId, SessionRequest, Target, reason};
 
 /// The header by which SDKs mark repeats of one call.
 const INVOCATION: &str = "amz-sdk-invocation-id";
 /// Longest invocation id kept, characters; a UUID has 36.
 const INVOCATION_MAX: usize = 64;
-/// How old a request may be that shares its signature with another one.
-const SAME_MOMENT: time::Duration = time::Duration::seconds(5);
 /// Bounds of a document's parameters.
 const PARAMETERS_MAX: usize = 20;
 const PARAMETER_BYTES_MAX: usize = 16 * 1024;
@@ -105,7 +103,7 @@ pub(super) async fn start_session(front: &Front, call: &Call) -> Result<Value, A
         return Err(ApiError::client(Code::Throttling, sentence));
     }
     // Two equal calls of one second have one signature, so a fresh one may serve two invocations.
-    let another = invocation.is_some() && is_fresh(call);
+    let another = invocation.is_some() && used == Use::Again;
     if !first && !repeated && !another {
         let sentence = "this request was used before; sign a new one";
         return Err(ApiError::client(Code::InvalidSignature, sentence));
@@ -115,25 +113,18 @@ pub(super) async fn start_session(front: &Front, call: &Call) -> Result<Value, A
     Ok(ticket_json(&ticket))
 }
 
-/// Whether the request was signed a moment ago, which no captured one was.
-fn is_fresh(call: &Call) -> bool {
-    let date = call.header("x-amz-date").and_then(sigv4::parse_amz_date);
-    date.is_some_and(|date| (OffsetDateTime::now_utc() - date).abs() <= SAME_MOMENT)
-}
-
 pub(super) async fn resume_session(front: &Front, call: &Call) -> Result<Value, ApiError> {
     let input: OneSession = parse(&call.body)?;
     let id = noun(SessionId::parse(&input.session_id))?;
-    // A call captured earlier must not move the session to whoever has it.
-    if front.seen.take(&call.caller, OffsetDateTime::now_utc()) != Use::First && !is_fresh(call) {
-        let sentence = "this request was used before, or too many were made; sign a new one";
-        return Err(ApiError::client(Code::InvalidSignature, sentence));
-    }
     // Without a token a stock client says "timed out" and ends; on an error it would hang.
-    match front.lifecycle.resume(&call.asker, &id).await? {
-        Some(ticket) => Ok(ticket_json(&ticket)),
-        None => Ok(json!({"SessionId": id})),
+    let none = json!({"SessionId": id});
+    // A call captured earlier must not move the session to whoever has it.
+    let used = front.seen.take(&call.caller, OffsetDateTime::now_utc());
+    if !matches!(used, Use::First | Use::Again) {
+        tracing::warn!(session = %id, principal = %call.asker.principal.arn, ?used, "resume refused by its signature");
+        return Ok(none);
     }
+    Ok(front.lifecycle.resume(&call.asker, &id).await?.map_or(none, |ticket| ticket_json(&ticket)))
 }
 
 pub(super) async fn terminate_session(front: &Front, call: &Call) -> Result<Value, ApiError> {
@@ -208,7 +199,7 @@ pub fn session_request(input: StartSession) -> Result<SessionRequest, ApiError> 
             None => Document::shell(),
         },
         parameters: input.parameters,
-        reason: input.reason.map(|reason| clean_reason(&reason)).filter(|reason| !reason.is_empty()),
+        reason: noun(input.reason.as_deref().map_or(Ok(None), reason))?,
     })
 }
 

@@ -1,6 +1,5 @@
 //! `GET /v1/sessions/{id}/recording`: the file, or its lines as they come.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -117,6 +116,6 @@ fn lines(following: Following) -> Response {
 pub fn lines_of(following: Following) -> Body {
     Body::from_stream(unfold(following, |mut following| async move {
         let lines = following.next().await?;
-        Some((Ok::<_, Infallible>(lines), following))
+        Some((lines, following))
     }))
 }

@@ -196,6 +196,8 @@ async fn a_signature_is_used_once_in_ten_minutes() {
     let next = Call::start_session(&issued, later).send(&door, "ssm", later).unwrap();
     let seen = SeenSignatures::new();
     assert_eq!(seen.take(&caller, now()), Use::First);
+    assert_eq!(seen.take(&caller, now() + Duration::seconds(5)), Use::Again);
+    assert_eq!(seen.take(&caller, now() + Duration::seconds(6)), Use::Repeat);
     assert_eq!(seen.take(&caller, now() + Duration::minutes(10)), Use::Repeat);
     assert_eq!(seen.take(&next, now()), Use::First);
     // By then the signature itself has long been too old.

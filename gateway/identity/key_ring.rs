@@ -110,6 +110,17 @@ impl KeyRing {
         Ok(Opened { bytes, key_id: *key_id })
     }
 
+    /// Keys for one purpose and one thing, such as a session: newest first.
+    ///
+    /// Every node with this ring has the same; none tells of another.
+    pub fn keys_for(&self, purpose: &str, about: &[u8]) -> Vec<[u8; 32]> {
+        let newest_first = std::iter::once(&self.newest).chain(self.older.iter().rev());
+        let tags = newest_first.map(|key| self.mac(&key.id, purpose, about));
+        // HMAC-SHA256 always has 32 bytes; with no key nothing may go on.
+        let key = |tag: Option<hmac::Tag>| tag.and_then(|tag| tag.as_ref().first_chunk().copied());
+        tags.map(|tag| key(tag).unwrap_or_else(|| std::process::abort())).collect()
+    }
+
     /// A keyed hash under the key of this id, for one purpose.
     pub(super) fn mac(&self, key_id: &[u8; ID_LENGTH], purpose: &str, bytes: &[u8]) -> Option<hmac::Tag> {
         let info = [b"mac".as_slice(), purpose.as_bytes()];
@@ -265,6 +276,20 @@ mod tests {
         assert_eq!(ring.unseal("stream", &sealed).unwrap(), b"old");
         let raw = URL_SAFE_NO_PAD.decode(ring.seal("stream", b"new")).unwrap();
         assert!(raw.starts_with(b"second00"));
+    }
+
+    #[test]
+    fn keys_for_a_session_outlive_a_restart_and_another_master_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let before = ring_in(&folder).keys_for("input", b"session-1");
+        let line = format!("second00 {}\n", STANDARD.encode([7; 32]));
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(line.as_bytes()).unwrap();
+        let ring = ring_in(&folder);
+        let after = ring.keys_for("input", b"session-1");
+        assert_eq!((after.len(), &after[1..]), (2, before.as_slice()));
+        assert_ne!(after, ring.keys_for("input", b"session-2"));
+        assert_ne!(after, ring.keys_for("other", b"session-1"));
     }
 
     #[test]

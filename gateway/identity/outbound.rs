@@ -12,6 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use tokio::sync::Semaphore;
 
 use super::IdentityError;
+use crate::proxy::Proxies;
 
 /// How long one call may take, from dialling to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,13 +21,14 @@ const ANSWER_MAX: usize = 64 * 1024;
 /// Most calls to one provider at once; more sign-ins wait in the client.
 const CALLS_MAX: usize = 32;
 
-/// A client without redirects, proxies, retries and cookies.
+/// A client without redirects, retries and cookies; through the proxy of
+/// the environment, which learns the host's name and nothing else.
 pub(super) fn client(ca_bundle: Option<&Path>, timeout: Duration) -> Result<Client, IdentityError> {
-    Client::builder()
+    Proxies::from_env()
+        .of_http(Client::builder())
         .tls_backend_preconfigured(tls(ca_bundle)?)
         .redirect(redirect::Policy::none())
         .retry(retry::never())
-        .no_proxy()
         .http1_only()
         .referer(false)
         .timeout(timeout)

@@ -1,6 +1,6 @@
 //! Which signatures were used already, for calls that must happen once.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use ring::digest;
@@ -10,7 +10,10 @@ use super::Caller;
 
 /// How long a signature is remembered: twice the window it is valid in.
 const REMEMBERED: Duration = Duration::minutes(2 * sigv4::WINDOW.whole_minutes());
-/// Most signatures remembered; one is about 130 bytes, so 8 MB in all.
+/// How long after its first use, by our clock, a signature may be that of
+/// another call of the same second; nobody's own clock counts here.
+const SAME_MOMENT: Duration = Duration::seconds(5);
+/// Most signatures remembered; one is about 150 bytes, so 10 MB in all.
 const REMEMBERED_MAX: usize = 65_536;
 /// Most of one principal: seven calls a second, and sixteen who do that.
 const EACH_MAX: usize = 4096;
@@ -22,6 +25,9 @@ type Print = [u8; 32];
 pub enum Use {
     /// It is used for the first time.
     First,
+    /// It was used a moment ago: clocks tell seconds, so two equal calls of
+    /// one second share a signature.
+    Again,
     /// It was used before.
     Repeat,
     /// It cannot be remembered: too many were used lately.
@@ -39,7 +45,8 @@ pub struct SeenSignatures {
 
 #[derive(Default)]
 struct Seen {
-    prints: HashSet<Print>,
+    /// When each was used first.
+    prints: HashMap<Print, OffsetDateTime>,
     order: VecDeque<(OffsetDateTime, Print, Print)>,
     /// How many of them each principal has.
     each: HashMap<Print, usize>,
@@ -65,21 +72,21 @@ impl SeenSignatures {
         Self::default()
     }
 
-    /// What this caller's signature is now; from now on it is a repeat.
+    /// What this caller's signature is now; from now on it was used.
     pub fn take(&self, caller: &Caller, now: OffsetDateTime) -> Use {
         let print = digest_of(&[&caller.access_key_id, "/", &caller.signature]);
         let who = digest_of(&[&caller.principal.id]);
         let (Some(print), Some(who)) = (print, who) else { return Use::TooMany };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.forget_old(now);
-        if seen.prints.contains(&print) {
-            return Use::Repeat;
+        if let Some(first) = seen.prints.get(&print) {
+            return if (now - *first).abs() <= SAME_MOMENT { Use::Again } else { Use::Repeat };
         }
         let own = seen.each.get(&who).copied().unwrap_or_default();
         if seen.order.len() >= REMEMBERED_MAX || own >= EACH_MAX {
             return Use::TooMany;
         }
-        seen.prints.insert(print);
+        seen.prints.insert(print, now);
         seen.each.insert(who, own + 1);
         seen.order.push_back((now, print, who));
         Use::First

@@ -15,8 +15,8 @@ use super::{Lifecycle, obedience, ports, proofs};
 use crate::broker::{ClientIds, Plan, Scope, UpstreamRef};
 use crate::error::{ApiError, Blame, Code};
 use crate::policy::Obligations;
-use crate::recorder::{FlowStage, FlowState, Recording, Recovered};
-use crate::registry::{Given, SessionRecord, State, Unfinished};
+use crate::recorder::{FlowStage, FlowState, Recording, Recovered, Sealed};
+use crate::registry::{Given, SessionRecord, State, Traffic, Unfinished};
 use crate::relay::{Carries, Ending, Resumed};
 use crate::session::{SessionId, SessionRequest, now_ms};
 
@@ -48,12 +48,50 @@ impl Lifecycle {
         }
         let this = Arc::clone(self);
         // Recordings without a session that goes on are sealed beside all this.
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(async move {
             let left = this.rooms.recorder.left();
-            left.iter().filter(|id| !ids.contains(id)).for_each(|id| this.rooms.recorder.seal_left(id));
+            for id in left.into_iter().filter(|id| !ids.contains(id)) {
+                match this.rooms.registry.session(&id).await {
+                    Ok(record) => drop(this.seal_left(&id, record.as_ref()).await),
+                    // It is found again at the next start.
+                    Err(error) => tracing::error!(session = %id, %error, "the recording is not sealed"),
+                }
+            }
             this.index_recordings();
             this.archive_recordings();
+            this.guard_spool();
         });
+    }
+
+    /// Seals what is left of a recording, unless it was sealed before.
+    async fn seal_left(self: &Arc<Self>, id: &SessionId, record: Option<&SessionRecord>) -> Option<Sealed> {
+        let sealed_before = record.is_some_and(|record| record.recording_sha256.is_some());
+        let (this, id) = (Arc::clone(self), id.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let recorder = &this.rooms.recorder;
+            if sealed_before {
+                recorder.refuse_left(&id);
+                return None;
+            }
+            recorder.seal_left(&id)
+        });
+        let sealed = work.await.unwrap_or(None);
+        if let (Some(sealed), Some(record)) = (&sealed, record) {
+            self.register_sealed(record, sealed).await;
+        }
+        sealed
+    }
+
+    /// Registers that the recording is sealed: it is never sealed again.
+    async fn register_sealed(&self, record: &SessionRecord, sealed: &Sealed) {
+        let traffic = Traffic {
+            recording_sha256: Some(sealed.sha256.clone()),
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+        };
+        if let Err(error) = self.rooms.registry.set_traffic(&record.id, &traffic).await {
+            tracing::error!(session = %record.id, %error, "the recording's seal could not be registered");
+        }
     }
 
     /// Waits until it is clear what becomes of a session.
@@ -89,6 +127,9 @@ impl Lifecycle {
         let Some((given, upstream_id)) = given.zip(record.upstream_id.clone()) else {
             return self.end_left(&record, State::Terminated, "gateway stopped").await;
         };
+        if record.recording_sha256.is_some() {
+            return self.end_left(&record, State::Terminated, "gateway stopped").await;
+        }
         if record.state == State::Terminating {
             return self.end_left(&record, State::Terminated, "gateway stopped").await;
         }
@@ -216,12 +257,12 @@ impl Lifecycle {
     /// Ends a session that cannot go on: at AWS, on disk, in the registry.
     async fn end_left(self: &Arc<Self>, record: &SessionRecord, state: State, why: &str) -> &'static str {
         tracing::warn!(session = %record.id, why, "the session cannot go on");
-        let (this, id) = (Arc::clone(self), record.id.clone());
-        let sealed = tokio::task::spawn_blocking(move || this.rooms.recorder.seal_left(&id));
-        if let Some(upstream_id) = &record.upstream_id {
-            self.terminate_upstream(&UpstreamRef::new(upstream_id.clone(), scope(record))).await;
-        }
-        let _ = sealed.await;
+        let terminate = async {
+            if let Some(upstream_id) = &record.upstream_id {
+                self.terminate_upstream(&UpstreamRef::new(upstream_id.clone(), scope(record))).await;
+            }
+        };
+        tokio::join!(self.seal_left(&record.id, Some(record)), terminate);
         self.recording_sealed(&record.id);
         let why = crate::session::printable(why);
         if let Err(error) = self.rooms.registry.set_state(&record.id, state, now_ms(), Some(&why)).await {

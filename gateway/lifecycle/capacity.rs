@@ -14,7 +14,28 @@ impl Lifecycle {
             return Err("draining".to_owned());
         }
         self.rooms.recorder.healthy()?;
+        self.has_reserve()?;
         self.rooms.shipper.as_ref().map_or(Ok(()), |shipper| shipper.ready())
+    }
+
+    /// Whether what runs can be recorded to its end.
+    fn has_reserve(&self) -> Result<(), String> {
+        let reserve = self.settings.reserve_mb;
+        if reserve == 0 {
+            return Ok(());
+        }
+        let spool = self.rooms.recorder.spool();
+        let free = spool.free_bytes().map_err(|error| {
+            format!("nobody knows how much room {} has: {error}", spool.directory().display())
+        })?;
+        let free = free >> 20;
+        if free >= reserve {
+            return Ok(());
+        }
+        Err(format!(
+            "{free} MB are free in {}, and {reserve} are kept for sessions that run (recorder.reserve_mb)",
+            spool.directory().display()
+        ))
     }
 
     /// A place among the sessions of this node, or why there is none.

@@ -76,24 +76,29 @@ impl Lifecycle {
 
 impl Following {
     /// The next lines; waits for them. `None`: there will be no more.
-    pub async fn next(&mut self) -> Option<Bytes> {
+    ///
+    /// Where it cannot be read it fails: nobody takes that for the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, ReadError>> {
         loop {
             if !self.may() {
                 return None;
             }
             // Asked first: what is written before the end is read after it.
             let runs = self.runs();
-            let lines = self.read().await?;
+            let lines = match self.read().await? {
+                Ok(lines) => lines,
+                Err(error) => return Some(Err(error)),
+            };
             if !lines.is_empty() {
                 self.said = Instant::now();
-                return Some(lines.into());
+                return Some(Ok(lines.into()));
             }
             if !runs {
                 return None;
             }
             if self.said.elapsed() >= SIGN_OF_LIFE {
                 self.said = Instant::now();
-                return Some(Bytes::from_static(b"\n"));
+                return Some(Ok(Bytes::from_static(b"\n")));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -103,7 +108,7 @@ impl Following {
     ///
     /// `None`: they cannot be read, so there will be no more.
     pub async fn so_far(&mut self) -> Option<Bytes> {
-        self.read().await.map(Bytes::from)
+        self.read().await?.ok().map(Bytes::from)
     }
 
     /// Whether the session runs here.
@@ -133,20 +138,25 @@ impl Following {
         may
     }
 
-    /// The whole lines that are there, up to a piece; `None`: unreadable.
-    async fn read(&mut self) -> Option<Vec<u8>> {
+    /// The whole lines that are there, up to a piece; `None`: it failed before.
+    async fn read(&mut self) -> Option<Result<Vec<u8>, ReadError>> {
         let mut reader = self.reader.take()?;
         let read = tokio::task::spawn_blocking(move || {
             let lines = lines(&mut reader);
             (reader, lines)
         });
-        let (reader, lines) = read.await.ok()?;
-        self.reader = Some(reader);
-        lines
-            .inspect_err(
-                |error| tracing::error!(session = %self.record.id, %error, "a recording cannot be watched"),
-            )
-            .ok()
+        let lines = match read.await {
+            Ok((reader, Ok(lines))) => {
+                self.reader = Some(reader);
+                return Some(Ok(lines));
+            }
+            Ok((_, failed)) => failed,
+            Err(error) => Err(ReadError::Io(error.into())),
+        };
+        let failed = |error: &_| {
+            tracing::error!(session = %self.record.id, %error, "a recording cannot be watched");
+        };
+        Some(lines.inspect_err(failed))
     }
 }
 

@@ -86,6 +86,34 @@ impl Lifecycle {
         });
     }
 
+    /// Says to the shipper what may leave a full spool: what is indexed and not held.
+    pub(super) fn guard_spool(self: &Arc<Self>) {
+        let Some(shipper) = &self.rooms.shipper else { return };
+        let this = Arc::downgrade(self);
+        shipper.ask_before_removal(Arc::new(move |id| {
+            let this = this.clone();
+            Box::pin(async move { this.upgrade()?.begun_if_free(&id).await })
+        }));
+    }
+
+    /// When a session began that is sealed, indexed and not held.
+    async fn begun_if_free(&self, id: &SessionId) -> Option<u64> {
+        let held = self.rooms.registry.held(id).await.inspect_err(|error| {
+            tracing::error!(session = %id, %error, "it is not known whether it is held; it stays in the spool");
+        });
+        if held.ok()?.is_some() || !self.rooms.catalogue.knows(id).await.unwrap_or(false) {
+            return None;
+        }
+        let found = self.rooms.store.find(id).ok()?.filter(|found| found.sealed)?;
+        let begun = u64::try_from(found.header().ok()?.timestamp).ok()?;
+        Some(begun.saturating_mul(1000))
+    }
+
+    /// Whether CloudWatch Logs, if it is to have recordings, has this one.
+    fn is_shipped(&self, id: &SessionId) -> bool {
+        self.rooms.shipper.as_ref().is_none_or(|shipper| shipper.has(id))
+    }
+
     /// Removes what has been kept long enough, and is not held.
     pub(super) async fn tidy(&self, now_ms: u64) {
         let Some(archive) = &self.rooms.archive else { return };
@@ -144,11 +172,13 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Removes a file from the spool if the archive surely has it.
+    /// Removes a file from the spool if the archive surely has it, and
+    /// CloudWatch Logs if it is shipped there.
     async fn leave_spool(&self, archive: &Archive, found: &Found, before: u64) -> Result<(), KeepError> {
         if let Some(archived) = self.rooms.registry.archived(&found.id).await?
             && archived.ended_ms <= before
             && archived.bytes == found.bytes
+            && self.is_shipped(&found.id)
             && archive.holds(&found.id, found.bytes).await?
         {
             remove(&found.path)?;

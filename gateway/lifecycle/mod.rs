@@ -62,6 +62,9 @@ use crate::registry::{Revocation, SessionRecord};
 use crate::relay::{self, Carries, Control, Counters, Ended, Ending, Meters, Parts, Rules};
 use crate::session::{Principal, SessionId, SessionRequest};
 
+/// What the keys are for by which input of a port session is known again.
+const INPUT: &str = "port input";
+
 pub use self::admission::Asker;
 pub use self::audit::Chain;
 pub use self::client_stream::ClientStream;
@@ -338,6 +341,7 @@ impl Lifecycle {
             redial: self.redialler(Arc::clone(&upstream), opened.client),
             data_keys: self.data_keys(&upstream, &id),
             data_key: opened.data_key,
+            input_keys: self.rooms.keys.keys_for(INPUT, id.as_str().as_bytes()),
             control,
             presence: self.presence_of(&live),
             meters: Arc::clone(&self.meters),

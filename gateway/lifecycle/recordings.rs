@@ -22,6 +22,9 @@ use crate::replay::Outline;
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
 use crate::shipper::LogStream;
 
+/// Whatever one message becomes is a line that readers take.
+const _: () = assert!(6 * crate::socket::MESSAGE_MAX + 1024 < crate::recorder::read::LINE_MAX);
+
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
 const ROWS: u16 = 24;

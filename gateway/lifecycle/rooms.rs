@@ -49,6 +49,8 @@ pub struct Settings {
     pub stream_base: String,
     /// Name of this node in records.
     pub node: String,
+    /// Megabytes that must be free where the spool is; 0: none.
+    pub reserve_mb: u64,
     /// Sessions on this node at the most.
     pub sessions_max: usize,
     /// Sessions of one principal on this node at the most.

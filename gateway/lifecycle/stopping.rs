@@ -17,6 +17,7 @@ impl Lifecycle {
     /// Stops taking sessions, ends the running ones, waits for the seals.
     pub async fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.rooms.recorder.hurry();
         for live in self.live.all() {
             live.end(stopping()).await;
         }
@@ -32,6 +33,7 @@ impl Lifecycle {
     pub async fn hand_over(&self) {
         self.leaving.store(true, Ordering::Release);
         self.draining.store(true, Ordering::Release);
+        self.rooms.recorder.hurry();
         for live in self.live.all() {
             // A closed channel means the session is ending by itself.
             let _ = live.orders.send(Control::Leave).await;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_channel::sequence::{Incoming, Outgoing};
-use data_channel::{ChannelClosed, HandshakeRequest, Message, PayloadType};
+use data_channel::{Acknowledge, ChannelClosed, HandshakeRequest, Message, PayloadType};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -79,6 +79,8 @@ pub(super) struct Agent {
     /// Whether output and errors are at the start of a line.
     fresh: [bool; 2],
     later: VecDeque<(Instant, Later)>,
+    /// The acknowledge that goes after HandshakeComplete.
+    late: Option<Acknowledge>,
     /// The next number that was never written to a client.
     unseen: i64,
     epoch: Instant,
@@ -121,6 +123,7 @@ impl Agent {
             runes: Default::default(),
             fresh: [true; 2],
             later: VecDeque::new(),
+            late: None,
             unseen: 0,
             epoch: now,
             heard_at: now,

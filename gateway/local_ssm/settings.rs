@@ -160,6 +160,9 @@ pub struct Habits {
     pub pace: Duration,
     /// How often smux tells old clients that it lives; its own value is 10 s.
     pub keep_alive: Duration,
+    /// Acknowledge the answer to the handshake after HandshakeComplete, as the
+    /// real agent may.
+    pub acknowledge_after_complete: bool,
     /// Name this port in handshakes, whatever is dialled: a lying agent.
     pub handshake_port: Option<u16>,
     /// Keep the bytes that the agent sent, for tests to compare.
@@ -178,6 +181,7 @@ impl Default for Habits {
             disconnected_end: Duration::from_secs(20 * 60),
             pace: Duration::ZERO,
             keep_alive: Duration::from_secs(10),
+            acknowledge_after_complete: false,
             handshake_port: None,
             keep_sent: false,
             kms_challenge: true,

@@ -29,6 +29,8 @@ pub struct Backlog {
     position: u64,
     /// The first line that is wanted.
     from: u64,
+    /// The first line that is not to be read yet.
+    until: u64,
 }
 
 impl Backlog {
@@ -53,6 +55,7 @@ impl Backlog {
             links: Links::new(),
             position: 0,
             from,
+            until: u64::MAX,
         }))
     }
 
@@ -61,6 +64,12 @@ impl Backlog {
     /// `None` at the end of what is there now; asked again later it goes on.
     /// Blocks while it reads.
     pub fn next(&mut self, enough: usize) -> Result<Option<Batch>, RecorderError> {
+        self.next_until(enough, u64::MAX)
+    }
+
+    /// The same, but no line from number `until` on.
+    pub fn next_until(&mut self, enough: usize, until: u64) -> Result<Option<Batch>, RecorderError> {
+        self.until = until;
         let mut lines = Vec::new();
         self.read_on(&mut lines, enough.max(1))?;
         if lines.is_empty() {
@@ -74,7 +83,7 @@ impl Backlog {
 
     fn read_on(&mut self, lines: &mut Vec<u8>, enough: usize) -> Result<(), RecorderError> {
         self.read_file(lines, enough)?;
-        if lines.len() >= enough || self.sealed {
+        if !self.wants(lines, enough) || self.sealed {
             return Ok(());
         }
         let mut tail = self.tail();
@@ -94,14 +103,19 @@ impl Backlog {
             self.read_file(lines, enough)?;
             tail = self.tail();
         }
-        if lines.len() < enough {
+        if self.wants(lines, enough) {
             self.read_tail(tail, lines);
         }
         Ok(())
     }
 
+    /// Whether lines are to be read after these.
+    fn wants(&self, lines: &[u8], enough: usize) -> bool {
+        lines.len() < enough && self.links.lines() < self.until
+    }
+
     fn read_file(&mut self, lines: &mut Vec<u8>, enough: usize) -> Result<(), RecorderError> {
-        while lines.len() < enough {
+        while self.wants(lines, enough) {
             let line = match self.reader.next_line() {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(()),
@@ -131,7 +145,7 @@ impl Backlog {
     fn read_tail(&mut self, tail: Option<Tail>, lines: &mut Vec<u8>) {
         let Some(Tail { mut start, lines: waiting }) = tail else { return };
         for line in waiting.split_inclusive(|byte| *byte == b'\n') {
-            if start == self.position {
+            if start == self.position && self.links.lines() < self.until {
                 self.position += line.len() as u64;
                 take(&mut self.links, self.from, line, lines);
             }

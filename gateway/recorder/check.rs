@@ -11,7 +11,7 @@ use super::trailer::Trailer;
 use super::verify::{Bytes, Damage};
 
 /// Largest frame that is read, compressed or not: four of ours.
-const FRAME_MAX: u32 = 4 << 20;
+pub(super) const FRAME_MAX: u32 = 4 << 20;
 
 /// Checks every frame and every segment, in order.
 pub(super) fn check_frames(bytes: &Bytes, trailer: &Trailer) -> Result<(), Damage> {
@@ -19,11 +19,21 @@ pub(super) fn check_frames(bytes: &Bytes, trailer: &Trailer) -> Result<(), Damag
     let evidence = &trailer.evidence;
     let events: u64 = evidence.segments.iter().map(|segment| segment.bytes).sum();
     let header = evidence.totals.bytes.saturating_sub(events);
-    let mut check =
-        Check { bytes, trailer, decoder, chain: Chain::new(), at: 0, from: 0, segment: 0, good: header };
+    let mut check = Check {
+        bytes,
+        trailer,
+        decoder,
+        chain: Chain::new(),
+        at: 0,
+        from: 0,
+        framed: 0,
+        segment: 0,
+        good: header,
+    };
     let mut compressed = Context::new(&SHA256);
-    for frame in &evidence.frames {
+    for (number, frame) in evidence.frames.iter().enumerate() {
         compressed.update(&check.frame(frame)?);
+        check.head(number)?;
     }
     if check.at != trailer.place.start {
         return Err(Damage::at(check.at..trailer.place.start, "bytes were added here"));
@@ -40,6 +50,8 @@ struct Check<'a> {
     at: u64,
     /// Where its lines begin among all lines.
     from: u64,
+    /// How many lines the frames before hold.
+    framed: u64,
     /// The next segment to be closed.
     segment: usize,
     /// Up to where among all lines closed segments are right.
@@ -95,6 +107,20 @@ impl Check<'_> {
         Err(self.inside(place.clone(), &suspect, "a frame is not as it was sealed"))
     }
 
+    /// Whether the chain stands after a frame where the evidence says.
+    fn head(&mut self, number: usize) -> Result<(), Damage> {
+        let heads = &self.trailer.evidence.frame_heads;
+        let (lines, head) = self.chain.stand();
+        let found = (lines - self.framed, head);
+        self.framed = lines;
+        // Older evidence says it of no frame.
+        if heads.is_empty() || heads.get(number) == Some(&found) {
+            return Ok(());
+        }
+        let what = format!("the evidence says other lines or another head of the chain of frame {number}");
+        Err(Damage::at(self.trailer.place.clone(), what))
+    }
+
     /// Whether a closed segment is the one the evidence has.
     fn closed(&mut self, closed: &Segment) -> bool {
         let right = self.trailer.evidence.segments.get(self.segment) == Some(closed);
@@ -111,7 +137,9 @@ impl Check<'_> {
         let last = self.chain.close();
         let well = last.is_none_or(|last| self.closed(&last));
         let (totals, header, all) = self.chain.sums();
+        let heads = evidence.frame_heads.len();
         let same = well
+            && (heads == 0 || heads == evidence.frames.len())
             && self.segment == evidence.segments.len()
             && totals == evidence.totals
             && header == evidence.header

@@ -311,8 +311,9 @@ impl Active {
         let Some(stand) = self.unsigned.take_if(|_| due) else { return };
         self.signed = Some(Instant::now());
         let (id, path) = (self.lines.id(), house.spool.path(self.lines.id()));
-        let signed = Checkpoint::sign(id, stand, &house.key).map_err(io::Error::from);
-        match signed.and_then(|checkpoint| checkpoint.write(&path).map(|()| checkpoint)) {
+        let signed = Checkpoint::sign(id, stand, self.lines.takeovers(), &house.key).map_err(io::Error::from);
+        let disk = self.lines.durability().on_disk();
+        match signed.and_then(|checkpoint| checkpoint.write(&path, disk).map(|()| checkpoint)) {
             Ok(checkpoint) => {
                 let (session, checkpoint) = (id.clone(), Arc::new(checkpoint));
                 house.followers.offer(&Shipment::Checkpoint { session, checkpoint });

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 #[cfg(test)]
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,26 +17,42 @@ pub(super) struct Disk {
     /// Flushes take until it is false again.
     #[cfg(test)]
     pub(super) slow: AtomicBool,
+    /// The same for those of a whole file system.
+    #[cfg(test)]
+    pub(super) slow_all: AtomicBool,
 }
 
 impl Disk {
     /// `fdatasync(2)`: the file's bytes survive the machine.
     pub(super) fn flush(&self, file: &File) -> io::Result<()> {
         #[cfg(test)]
-        {
-            self.flushes.fetch_add(1, Ordering::AcqRel);
-            while self.slow.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
-            if self.broken.load(Ordering::Acquire) {
-                return Err(io::Error::other("input/output error"));
-            }
-        }
+        self.test(&self.slow)?;
         file.sync_data()
     }
 
+    /// `syncfs(2)`: so does all that is on its file system.
+    ///
+    /// Since Linux 5.8 it tells of writes that failed while `file` was open.
+    pub(super) fn flush_all(&self, file: &File) -> io::Result<()> {
+        #[cfg(test)]
+        self.test(&self.slow_all)?;
+        rustix::fs::syncfs(file).map_err(io::Error::from)
+    }
+
     /// The names in a directory survive the machine.
-    pub(super) fn flush_names(&self, directory: &Path) -> io::Result<()> {
-        File::open(directory)?.sync_all()
+    pub(super) fn flush_names(&self, directory: &File) -> io::Result<()> {
+        directory.sync_all()
+    }
+
+    #[cfg(test)]
+    fn test(&self, slow: &AtomicBool) -> io::Result<()> {
+        self.flushes.fetch_add(1, Ordering::AcqRel);
+        while slow.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        if self.broken.load(Ordering::Acquire) {
+            return Err(io::Error::other("input/output error"));
+        }
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Takeover};
 use super::links::{Head, Links};
 use super::{PublicKey, SigningKey};
 use crate::asciicast::{EventCode, Marks, peek};
@@ -39,6 +39,12 @@ pub struct Evidence {
     pub segments: Vec<Segment>,
     /// The zstd frames: compressed size, lines' size, SHA-256 in base64.
     pub frames: Vec<(u32, u32, String)>,
+    /// For each frame: how many lines, and the chain's head after the last.
+    ///
+    /// So a frame can be passed on as it is, with its place in the chain;
+    /// older recordings do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frame_heads: Vec<(u64, Head)>,
     /// Sums over the recording.
     pub totals: Totals,
     /// How it ended.
@@ -48,6 +54,9 @@ pub struct Evidence {
     /// The lines after it were in the spool when the gateway came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
+    /// When later processes of the gateway went on with the recording.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub takeovers: Vec<Takeover>,
     /// SHA-256 of all lines, header included, hex: `zstdcat | sha256sum`.
     pub lines_sha256: String,
     /// SHA-256 of the file up to the evidence frame, hex.
@@ -177,6 +186,11 @@ impl Chain {
     /// Whether no line was added yet, not even the header.
     pub(super) fn is_empty(&self) -> bool {
         self.totals.lines == 0
+    }
+
+    /// How many lines it has seen, and the head after the last of them.
+    pub(super) fn stand(&self) -> (u64, Head) {
+        (self.totals.lines, self.links.head())
     }
 
     /// Adds a line; gives the segment that had no room for it.

@@ -132,7 +132,7 @@ impl SealEncoder {
 /// Whether a zstd frame that begins so carries a content checksum.
 ///
 /// Sealed frames do, live ones do not; so a cut sealed file is no live one.
-pub(super) fn has_checksum(start: &[u8]) -> Option<bool> {
+pub fn has_checksum(start: &[u8]) -> Option<bool> {
     let rest = start.strip_prefix(&0xFD2F_B528_u32.to_le_bytes())?;
     rest.first().map(|descriptor| descriptor & 0b100 != 0)
 }

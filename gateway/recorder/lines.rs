@@ -10,6 +10,7 @@ use futures_util::task::AtomicWaker;
 use ring::digest::{self, SHA256};
 use tokio::sync::oneshot;
 
+use super::checkpoint::Takeover;
 use super::evidence::Ending;
 use super::links::{Head, Links};
 use super::{Durability, RecorderError, Sealed};
@@ -39,6 +40,10 @@ pub(super) struct Lines {
     durability: OnceLock<Durability>,
     journaled: AtomicU64,
     recorded: AtomicU64,
+    /// Up to where the journal is on disk, and up to where lines are stored
+    /// elsewhere; only sessions that need both look.
+    on_disk: AtomicU64,
+    elsewhere: AtomicU64,
     compressed: AtomicU64,
     flushed: AtomicU64,
     /// The syncer was told to flush the file, so it need not be told again.
@@ -47,6 +52,8 @@ pub(super) struct Lines {
     failure: OnceLock<String>,
     waker: AtomicWaker,
     open_file: Mutex<OpenFile>,
+    /// When processes went on with the recording.
+    takeovers: Vec<Takeover>,
 }
 
 /// Lines that are not in the compressed file yet.
@@ -137,6 +144,8 @@ impl Lines {
             durability: OnceLock::new(),
             journaled: AtomicU64::new(start),
             recorded: AtomicU64::new(start),
+            on_disk: AtomicU64::new(start),
+            elsewhere: AtomicU64::new(0),
             compressed: AtomicU64::new(start),
             flushed: AtomicU64::new(start),
             flushing: AtomicBool::new(false),
@@ -144,7 +153,18 @@ impl Lines {
             failure: OnceLock::new(),
             waker: AtomicWaker::new(),
             open_file: Mutex::new(file),
+            takeovers: Vec::new(),
         }
+    }
+
+    /// The same, of a recording that earlier processes began.
+    pub(super) fn taken_over(self, takeovers: Vec<Takeover>) -> Self {
+        Self { takeovers, ..self }
+    }
+
+    /// When processes went on with the recording, and from where.
+    pub(super) fn takeovers(&self) -> &[Takeover] {
+        &self.takeovers
     }
 
     /// The session.
@@ -208,10 +228,7 @@ impl Lines {
 
     /// Up to where no journal is needed any more.
     pub(super) fn safe(&self) -> u64 {
-        match self.durability() {
-            Durability::Disk => self.compressed().min(self.flushed()),
-            Durability::Process | Durability::Remote => self.compressed(),
-        }
+        if self.durability().on_disk() { self.compressed().min(self.flushed()) } else { self.compressed() }
     }
 
     /// Says that the file is final, on disk, and the only one needed.
@@ -231,8 +248,20 @@ impl Lines {
         self.waker.wake();
     }
 
-    /// Says that lines up to `position` are as durable as they must be.
-    pub(super) fn set_recorded(&self, position: u64) {
+    /// Says that lines up to `position` are on disk.
+    pub(super) fn set_on_disk(&self, position: u64) {
+        self.on_disk.fetch_max(position, Ordering::AcqRel);
+        self.settle();
+    }
+
+    /// Says how far lines are as durable as they must be, if that is `disk` or more.
+    fn settle(&self) {
+        let on_disk = self.on_disk.load(Ordering::Acquire);
+        let position = match self.durability() {
+            Durability::Process => return,
+            Durability::Disk => on_disk,
+            Durability::Remote => on_disk.min(self.elsewhere.load(Ordering::Acquire)),
+        };
         self.recorded.fetch_max(position, Ordering::AcqRel);
         self.waker.wake();
     }
@@ -245,8 +274,9 @@ impl Lines {
             reached = Some(mark.position);
         }
         drop(marks);
-        if let Some(position) = reached.filter(|_| self.durability() == Durability::Remote) {
-            self.set_recorded(position);
+        if let Some(position) = reached {
+            self.elsewhere.fetch_max(position, Ordering::AcqRel);
+            self.settle();
         }
     }
 

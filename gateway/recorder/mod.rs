@@ -15,7 +15,9 @@ mod check;
 mod checkpoint;
 mod compressor;
 mod disk;
+mod doubts;
 mod evidence;
+mod flusher;
 mod frames;
 mod journal;
 mod lines;
@@ -27,6 +29,7 @@ mod recovery;
 mod reopen;
 mod restore;
 mod seal;
+mod sealed;
 mod sealer;
 mod seek_table;
 pub mod shipment;
@@ -55,13 +58,15 @@ pub use crate::asciicast::{
 pub use backlog::Backlog;
 #[cfg(test)]
 pub(crate) use by_hand::ByHand;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Takeover};
 pub use evidence::{Ending, Evidence, Segment};
+pub use frames::has_checksum as is_sealed_frame;
 pub use links::{Head, Links};
 pub use recording::{Position, Recording};
 pub use reopen::{Recorded, Recovered};
 pub use restore::restore;
 pub use seal::Sealed;
+pub use sealed::{Frames, Packed};
 pub use shipment::{Batch, Feed, Follower, Shipment};
 pub use signing::{PublicKey, SigningKey};
 pub use spool::{RECORDING_SUFFIX, Spool, is_sealed};
@@ -71,6 +76,7 @@ pub use whose::{recorded_session, verify_of};
 use crate::asciicast::{CastError, Header};
 use crate::metrics::Metrics;
 use crate::session::{Durability, SessionId};
+use checkpoint::Stand;
 use disk::Disk;
 use lines::{Lines, OpenFile};
 use recovery::Past;
@@ -120,6 +126,12 @@ pub enum RecorderError {
     /// More lines wait to be written than a session may hold.
     #[error("the recorder cannot keep up with this session")]
     Backlog,
+    /// An event is longer than whoever reads the recording takes.
+    #[error(
+        "an event would be a line of {0} bytes, and readers take {max}; it is not recorded",
+        max = read::LINE_MAX
+    )]
+    LineTooLong(usize),
     /// This recording has failed before; nothing more is taken.
     #[error("the recording failed: {0}")]
     Failed(String),
@@ -159,6 +171,8 @@ pub struct Recorder {
     house: Arc<House>,
     writer: Sender<ToWriter>,
     syncer: Sender<ToSyncer>,
+    #[cfg(test)]
+    flusher: Sender<flusher::ToFlusher>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -254,14 +268,23 @@ impl Recorder {
         let (to_sealer, sealing) = channel();
         let (to_compressor, compressing) = channel();
         let (syncer, syncing) = channel();
+        let (flusher, flushing) = channel();
         let (writer, writing) = channel();
         let threads = vec![
-            writer::spawn(house.clone(), journal, writing, (to_compressor, syncer.clone()))?,
+            writer::spawn(house.clone(), journal, writing, (to_compressor, syncer.clone(), flusher.clone()))?,
             syncer::spawn(house.clone(), syncing)?,
+            flusher::spawn(house.clone(), flushing)?,
             compressor::spawn(house.clone(), compressing, to_sealer)?,
             sealer::spawn(house.clone(), sealing)?,
         ];
-        Ok(Self { house, writer, syncer, threads })
+        Ok(Self {
+            house,
+            writer,
+            syncer,
+            #[cfg(test)]
+            flusher,
+            threads,
+        })
     }
 
     /// Begins the recording of a session, or says why there can be none.
@@ -278,18 +301,34 @@ impl Recorder {
         }
         let mut line = Vec::with_capacity(512);
         header.write(&mut line)?;
+        if line.len() > read::LINE_MAX {
+            return Err(RecorderError::LineTooLong(line.len()));
+        }
         let frame = frames::header_frame(&line).map_err(RecorderError::io("compress a header"))?;
         self.house.spool.create(id, &frame)?;
         let (mut file, mut links) = (OpenFile::new(), Links::new());
         file.wrote(&frame);
         links.line(&line);
+        self.sign_begun(id, line.len(), &links)?;
         let lines = Arc::new(Lines::after(id.clone(), (line.len() as u64, links), file));
         lines.require(durability);
-        if durability == Durability::Disk {
+        if durability.on_disk() {
             lines.is_unflushed();
             let _ = self.syncer.send(ToSyncer::Begun(lines.clone()));
         }
         Ok(self.opened(id, lines, header))
+    }
+
+    /// Signs that the recording was begun here; what nobody began is not sealed.
+    fn sign_begun(&self, id: &SessionId, header: usize, links: &Links) -> Result<(), RecorderError> {
+        let path = self.house.spool.path(id);
+        let stand = Stand { lines: links.lines(), bytes: header as u64, until_ms: 0, head: links.head() };
+        let begun = Checkpoint::sign(id, stand, &[], &self.house.key).map_err(io::Error::from);
+        let written = begun.and_then(|begun| begun.write_begun(&path));
+        written.map_err(|error| {
+            let _ = std::fs::remove_file(&path);
+            RecorderError::io(format!("sign the beginning of {}", path.display()))(error)
+        })
     }
 
     fn opened(&self, id: &SessionId, lines: Arc<Lines>, header: Header) -> Recording {
@@ -319,9 +358,22 @@ impl Recorder {
 
     /// Seals a recording of an earlier process that nobody goes on with.
     ///
-    /// Blocks (about 50 MB of lines a second).
-    pub fn seal_left(&self, id: &SessionId) {
-        recovery::seal_left(&self.house, id);
+    /// Blocks (about 50 MB of lines a second). `None`: there is none, or it
+    /// could not be sealed; the log and the metrics say why.
+    pub fn seal_left(&self, id: &SessionId) -> Option<Sealed> {
+        recovery::seal_left(&self.house, id)
+    }
+
+    /// Sets aside what the spool has of a session whose recording is sealed.
+    ///
+    /// Whoever can write to the spool may have put it there; it is not signed.
+    pub fn refuse_left(&self, id: &SessionId) {
+        recovery::refuse(&self.house, id, "the registry says that the session's recording is sealed");
+    }
+
+    /// From now on seals are made as if others waited for theirs.
+    pub fn hurry(&self) {
+        self.house.waiting_seals.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether sessions can be recorded now; if not, why.
@@ -362,8 +414,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // Whoever closes it waits.
-        self.house.waiting_seals.fetch_add(1, Ordering::Relaxed);
+        self.hurry();
         let _ = self.writer.send(ToWriter::Close);
         for thread in self.threads.drain(..) {
             let _ = thread.join();

@@ -4,8 +4,11 @@ use std::io::{self, Read};
 
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-/// Longest line that is read, bytes; one event of 1 KB takes 6 KB at most.
-pub const LINE_MAX: usize = 1 << 20;
+/// Longest line that is written or read, bytes, its line feed counted.
+///
+/// A byte of an event takes 6 at most (`\u001b`), so it is what a message of
+/// 349 KB can become; no larger one passes a gateway.
+pub const LINE_MAX: usize = 2 << 20;
 /// Largest window a frame may ask for: 32 MiB, what `zstd --ultra -22` may.
 const WINDOW_LOG_MAX: u32 = 25;
 /// Bytes read from the source at a time.

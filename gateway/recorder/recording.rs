@@ -1,8 +1,8 @@
 //! A session's recording, as the relay task that owns it sees it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::evidence::Ending;
 use super::lines::{BACKLOG_MAX, Buffer, Finish, Lines};
+use super::read::LINE_MAX;
 use super::writer::ToWriter;
 use super::{End, FlowNote, FlowState, RecorderError, Sealed, Stream};
 use crate::asciicast::{EventCode, Handover, Marks, Piece, Runes, encode_event, encode_mark, encode_piece};
@@ -108,7 +109,7 @@ impl Recording {
             Stream::StdErr => &mut self.error_output,
             Stream::Output | Stream::ExitCode => &mut self.output,
         };
-        let mut buffer = room(&lines)?;
+        let (mut buffer, from) = room(&lines)?;
         buffer.bytes.append(&mut self.ahead);
         if stream == Stream::ExitCode {
             encode_exit(&mut buffer.bytes, at_ms, implied, sequence, bytes);
@@ -119,7 +120,7 @@ impl Recording {
             encode_piece(&mut buffer.bytes, at_ms, EventCode::Output, &runes.take(bytes, scratch));
         }
         self.marks.wrote(sequence);
-        self.hand_over(buffer)
+        self.hand_over(buffer, from)
     }
 
     /// Records what the gateway itself said on the screen, as `s -`.
@@ -128,10 +129,10 @@ impl Recording {
     pub fn notice(&mut self, at_ms: u64, stream: Stream, text: &str) -> Result<Position, RecorderError> {
         let at_ms = self.time(at_ms);
         let lines = self.lines.clone();
-        let mut buffer = room(&lines)?;
+        let (mut buffer, from) = room(&lines)?;
         encode_mark(&mut buffer.bytes, at_ms, stream, None);
         encode_event(&mut buffer.bytes, at_ms, EventCode::Output, text);
-        self.hand_over(buffer)
+        self.hand_over(buffer, from)
     }
 
     /// Records what the gateway shows above the next output, with that.
@@ -147,10 +148,10 @@ impl Recording {
     pub fn input(&mut self, at_ms: u64, bytes: &[u8]) -> Result<Position, RecorderError> {
         let at_ms = self.time(at_ms);
         let lines = self.lines.clone();
-        let mut buffer = room(&lines)?;
+        let (mut buffer, from) = room(&lines)?;
         let piece = self.input.take(bytes, &mut self.scratch);
         encode_piece(&mut buffer.bytes, at_ms, EventCode::Input, &piece);
-        self.hand_over(buffer)
+        self.hand_over(buffer, from)
     }
 
     /// Notes that the next input event has a `*` for what was not shown.
@@ -186,9 +187,9 @@ impl Recording {
         }
         state.encode(&mut record, at_ms)?;
         let lines = self.lines.clone();
-        let mut buffer = room(&lines)?;
+        let (mut buffer, from) = room(&lines)?;
         buffer.bytes.extend_from_slice(&record);
-        self.hand_over(buffer)
+        self.hand_over(buffer, from)
     }
 
     /// Notes for a later process from where on the client may lack output.
@@ -263,17 +264,17 @@ impl Recording {
     fn event(&mut self, at_ms: u64, code: EventCode, text: &str) -> Result<Position, RecorderError> {
         let at_ms = self.time(at_ms);
         let lines = self.lines.clone();
-        let mut buffer = room(&lines)?;
+        let (mut buffer, from) = room(&lines)?;
         encode_event(&mut buffer.bytes, at_ms, code, text);
-        self.hand_over(buffer)
+        self.hand_over(buffer, from)
     }
 
     fn handover(&mut self, at_ms: u64, note: Handover) -> Result<Position, RecorderError> {
         let at_ms = self.time(at_ms);
         let lines = self.lines.clone();
-        let mut buffer = room(&lines)?;
+        let (mut buffer, from) = room(&lines)?;
         note.encode(&mut buffer.bytes, at_ms);
-        self.hand_over(buffer)
+        self.hand_over(buffer, from)
     }
 
     /// Players want times that never go back.
@@ -283,7 +284,14 @@ impl Recording {
     }
 
     /// Lets go of the buffer and sees to it that the writer comes by.
-    fn hand_over(&self, mut buffer: std::sync::MutexGuard<'_, Buffer>) -> Result<Position, RecorderError> {
+    ///
+    /// A line that no reader takes would make the whole recording unreadable:
+    /// then nothing that came `from` there on is recorded.
+    fn hand_over(&self, mut buffer: MutexGuard<'_, Buffer>, from: usize) -> Result<Position, RecorderError> {
+        if let Some(length) = too_long(buffer.bytes.get(from..).unwrap_or_default()) {
+            buffer.bytes.truncate(from);
+            return Err(RecorderError::LineTooLong(length));
+        }
         let end = Position(buffer.end());
         if buffer.waiting_since.is_none() {
             buffer.waiting_since = Some(Instant::now());
@@ -330,11 +338,20 @@ impl Drop for Recording {
     }
 }
 
-/// The session's buffer, if the recording may take more.
-fn room(lines: &Lines) -> Result<std::sync::MutexGuard<'_, Buffer>, RecorderError> {
+/// The session's buffer and its length, if the recording may take more.
+fn room(lines: &Lines) -> Result<(MutexGuard<'_, Buffer>, usize), RecorderError> {
     lines.check()?;
     let buffer = lines.buffer();
-    if buffer.bytes.len() >= BACKLOG_MAX { Err(RecorderError::Backlog) } else { Ok(buffer) }
+    let from = buffer.bytes.len();
+    if from >= BACKLOG_MAX { Err(RecorderError::Backlog) } else { Ok((buffer, from)) }
+}
+
+/// The length of a line that is longer than readers take.
+fn too_long(lines: &[u8]) -> Option<usize> {
+    if lines.len() <= LINE_MAX {
+        return None;
+    }
+    lines.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).find(|length| *length > LINE_MAX)
 }
 
 /// Writes an exit code as `x` with the status alone, as asciinema has it.

@@ -42,6 +42,7 @@ pub(super) fn look(spool: &Spool) -> Result<(Past, u64), RecorderError> {
             left.insert(id);
         }
     }
+    spool.remove_stray_checkpoints(&left).map_err(failed())?;
     let free = segments.last().map_or(1, |last| last + 1);
     Ok((Past { left, index, segments, kept: false }, free))
 }
@@ -89,32 +90,45 @@ impl House {
     }
 }
 
+/// Puts a recording of an earlier process aside that must not be signed.
+pub(super) fn refuse(house: &House, id: &SessionId, why: &str) {
+    if house.past_lines(id).is_none() {
+        return;
+    }
+    let aside = set_aside(house, id, why);
+    if let Err(error) = &aside {
+        house.report(&format!("{} cannot be set aside: {error}", house.spool.path(id).display()));
+    }
+    house.past_done(id, aside.is_ok());
+}
+
 /// Seals a recording of an earlier process that nobody goes on with.
-pub(super) fn seal_left(house: &House, id: &SessionId) {
-    let Some(index) = house.past_lines(id) else { return };
+pub(super) fn seal_left(house: &House, id: &SessionId) -> Option<Sealed> {
+    let index = house.past_lines(id)?;
     let reason = "gateway stopped".to_owned();
     let ending = Ending { reason, at_ms: 0, recovered: true, missing_bytes: 0 };
-    let well = match assemble(house, id, &index, ending) {
-        Ok(Some(_)) => {
+    let (well, sealed) = match assemble(house, id, &index, ending) {
+        Ok(Some(sealed)) => {
             tracing::warn!(%id, "recovered a recording that was not sealed");
             house.count_recording("recovered");
-            true
+            (true, Some(sealed))
         }
-        Ok(None) => true,
+        Ok(None) => (true, None),
         Err(error @ RecorderError::Altered(_)) => {
             // Not the disk's fault: other sessions can be recorded.
             house.metrics.recorder_errors.inc();
             house.count_recording("failed");
             tracing::error!(%id, %error, "it is not sealed");
-            false
+            (false, None)
         }
         Err(error) => {
             house.report(&error.to_string());
             house.count_recording("failed");
-            false
+            (false, None)
         }
     };
     house.past_done(id, well);
+    sealed
 }
 
 /// Seals what file and journal have of a recording that failed.
@@ -130,38 +144,52 @@ fn assemble(
     index: &Index,
     ending: Ending,
 ) -> Result<Option<Sealed>, RecorderError> {
-    if !is_there(house, id, index)? {
-        return Ok(None);
+    let Some(signed) = begun(house, id, index)? else { return Ok(None) };
+    let sealed = seal_joined(house, id, (index, signed), ending);
+    if sealed.is_err() {
+        let _ = fs::remove_file(house.spool.draft_path(id));
     }
+    sealed.map(Some)
+}
+
+fn seal_joined(
+    house: &House,
+    id: &SessionId,
+    (index, signed): (&Index, Checkpoint),
+    ending: Ending,
+) -> Result<Sealed, RecorderError> {
     let mut seal = Seal::begin(house, id, ending)?;
-    let joined = join(house, id, index, &mut |part| match part {
+    seal.taken_over(&signed.takeovers);
+    let checkpoint = join(house, id, (index, signed), &mut |part| match part {
         Part::Line(line) => seal.line(line),
         Part::Lost(bytes) => {
             seal.lost(bytes);
             Ok(())
         }
-    });
-    match joined {
-        Ok(checkpoint) => seal.proved(checkpoint),
-        Err(error) => {
-            let _ = fs::remove_file(house.spool.draft_path(id));
-            return Err(error);
-        }
-    }
-    seal.finish().map(Some)
+    })?;
+    seal.proved(checkpoint);
+    seal.finish()
 }
 
-/// Whether there is anything to join; what is no recording is set aside.
-pub(super) fn is_there(house: &House, id: &SessionId, index: &Index) -> Result<bool, RecorderError> {
+/// What this gateway signed of an open recording, the most of it.
+///
+/// What it never began, or has sealed already, is set aside: whoever can
+/// write to the spool could have anything signed. `None` then.
+pub(super) fn begun(
+    house: &House,
+    id: &SessionId,
+    index: &Index,
+) -> Result<Option<Checkpoint>, RecorderError> {
     let path = house.spool.path(id);
     let failed = || RecorderError::io(format!("recover {}", path.display()));
-    let checksum = start(&path).map_err(failed())?;
-    // A sealed file that was cut must never be signed again.
-    if checksum == Some(true) || checksum.is_none() && index.places(id).is_empty() {
-        set_aside(house, id, &path).map_err(failed())?;
-        return Ok(false);
-    }
-    Ok(true)
+    let why = match (start(&path).map_err(failed())?, signed(house, id, &path)) {
+        (None, _) if index.places(id).is_empty() => "it is no recording",
+        (Some(true), _) => "it was sealed, and was cut or altered since",
+        (_, Some(signed)) => return Ok(Some(signed)),
+        (_, None) => "nothing signed says that it was begun here and is not sealed yet",
+    };
+    set_aside(house, id, why).map_err(failed())?;
+    Ok(None)
 }
 
 /// A piece of what file and journal hold together.
@@ -182,13 +210,13 @@ pub(super) type Take<'a> = dyn FnMut(Part<'_>) -> Result<(), RecorderError> + 'a
 pub(super) fn join(
     house: &House,
     id: &SessionId,
-    index: &Index,
+    (index, signed): (&Index, Checkpoint),
     take: &mut Take<'_>,
 ) -> Result<Option<Checkpoint>, RecorderError> {
     let path = house.spool.path(id);
     let failed = || RecorderError::io(format!("recover {}", path.display()));
     let file = File::open(&path).map_err(failed())?;
-    let witness = Witness::new(checkpoint(house, id, &path));
+    let witness = Witness::new(Some(signed));
     let mut join = Join { take, id, witness, position: 0, last_ms: 0 };
     join.file(file)?;
     if join.position == 0 {
@@ -212,19 +240,23 @@ pub(super) fn join(
     Ok(join.witness.proved())
 }
 
-/// What was signed of the recording; what nobody signed says nothing.
-fn checkpoint(house: &House, id: &SessionId, path: &Path) -> Option<Checkpoint> {
-    let why = match Checkpoint::read(path) {
-        Ok(None) => return None,
-        Ok(Some(found)) if found.session == id.as_str() && found.signed_by(&house.known_keys) => {
-            return Some(found);
-        }
-        Ok(Some(_)) => "it is not signed by a known key for this session".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    house.metrics.recorder_errors.inc();
-    tracing::error!(%id, why, "the checkpoint of a recording cannot be used");
-    None
+/// The longer of two checkpoints; one that no known key signed says nothing.
+fn signed(house: &House, id: &SessionId, path: &Path) -> Option<Checkpoint> {
+    let found = [Checkpoint::read(path), Checkpoint::read_begun(path)];
+    let usable = found.into_iter().filter_map(|found| {
+        let why = match found {
+            Ok(None) => return None,
+            Ok(Some(found)) if found.session == id.as_str() && found.signed_by(&house.known_keys) => {
+                return Some(found);
+            }
+            Ok(Some(_)) => "it is not signed by a known key for this session".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        house.metrics.recorder_errors.inc();
+        tracing::error!(%id, why, "a checkpoint of a recording cannot be used");
+        None
+    });
+    usable.max_by_key(|checkpoint| checkpoint.lines)
 }
 
 /// Knows where in the stream of lines it is.
@@ -289,12 +321,14 @@ fn start(path: &Path) -> std::io::Result<Option<bool>> {
     Ok(frames::has_checksum(&start))
 }
 
-/// Removes an empty file; puts one that is no recording out of the way.
-fn set_aside(house: &House, id: &SessionId, path: &Path) -> std::io::Result<()> {
-    if fs::metadata(path)?.len() == 0 {
+/// Removes an empty file; puts any other out of the way, where nothing signs it.
+fn set_aside(house: &House, id: &SessionId, why: &str) -> std::io::Result<()> {
+    let path = house.spool.path(id);
+    if fs::metadata(&path)?.len() == 0 {
+        Checkpoint::remove(&path);
         return fs::remove_file(path);
     }
-    tracing::error!(%id, "a file in the spool is no open recording; set aside as .broken");
+    tracing::error!(%id, why, "a recording in the spool is not sealed, but set aside as .broken");
     house.metrics.recorder_errors.inc();
     house.count_recording("failed");
     house.spool.set_aside(id)

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
+use super::checkpoint::{Checkpoint, Stand, Takeover};
 use super::frames::{LiveEncoder, Turn, header_frame};
 use super::lines::{Lines, OpenFile};
 use super::links::Links;
@@ -16,8 +17,10 @@ use super::recording::State;
 use super::recovery::{self, Part};
 use super::{FlowState, House, INPUT_DIGEST, RecorderError, Stream};
 use crate::asciicast::Header;
-use crate::session::SessionId;
+use crate::session::{SessionId, now_ms};
 
+/// Processes that one recording goes through; bounds what each signs of it.
+const TAKEOVERS_MAX: usize = 100;
 /// Lines compressed at a time, bytes: what a busy second writes.
 const CHUNK: usize = 256 * 1024;
 
@@ -40,8 +43,8 @@ pub struct Recovered {
     pub owed: Option<i64>,
     /// Whether the client has acknowledged in order.
     pub settled: bool,
-    /// The last input messages by number, with SHA-256 of their bytes, the
-    /// beginning of it.
+    /// The last input messages by number, with the beginning of a digest: of
+    /// a terminal SHA-256 of their bytes, of a port as the relay noted it.
     pub inputs: BTreeMap<i64, [u8; INPUT_DIGEST]>,
     /// Where a port session is; `None` before its handshake.
     pub flow: Option<FlowState>,
@@ -69,29 +72,64 @@ pub(super) struct Reopened {
 /// Reopens what an earlier process left of a recording.
 pub(super) fn reopen(house: &House, id: &SessionId) -> Result<Option<Reopened>, RecorderError> {
     let Some(index) = house.past_lines(id) else { return Ok(None) };
-    if !recovery::is_there(house, id, &index)? {
+    let Some(signed) = recovery::begun(house, id, &index)? else {
         house.past_done(id, true);
         return Ok(None);
+    };
+    if signed.takeovers.len() >= TAKEOVERS_MAX {
+        return Err(RecorderError::Failed(format!("{TAKEOVERS_MAX} processes went on with it, so it ends")));
     }
     let path = house.spool.draft_path(id);
-    let rewritten = rewrite(house, id, &index);
+    let rewritten = rewrite(house, id, (&index, signed.clone()));
     if rewritten.is_err() {
         // The open file is untouched, and a draft of nothing is of no use.
         let _ = fs::remove_file(&path);
     }
     let Rewritten { file, position, links, header, memory } = rewritten?;
-    house.past_done(id, true);
     let (state, recovered) = memory.finish();
-    let lines = Lines::after(id.clone(), (position, links), file);
+    let stand =
+        Stand { lines: links.lines(), bytes: position, until_ms: recovered.last_ms, head: links.head() };
+    let takeovers = take_over(house, id, signed, stand)?;
+    house.past_done(id, true);
+    let lines = Lines::after(id.clone(), (position, links), file).taken_over(takeovers);
     Ok(Some(Reopened { lines, header, state, recovered }))
 }
 
-fn rewrite(house: &House, id: &SessionId, index: &super::journal::Index) -> Result<Rewritten, RecorderError> {
+/// Signs that this process goes on, and with what: the seal will say so.
+fn take_over(
+    house: &House,
+    id: &SessionId,
+    signed: Checkpoint,
+    stand: Stand,
+) -> Result<Vec<Takeover>, RecorderError> {
+    let mut takeovers = signed.takeovers;
+    takeovers.push(Takeover {
+        at_ms: now_ms(),
+        lines: stand.lines,
+        until_ms: stand.until_ms,
+        signed_lines: signed.lines,
+        signed_until_ms: signed.until_ms,
+        signed_ms: signed.signed_ms,
+        signed_head: signed.head,
+    });
+    let path = house.spool.path(id);
+    let written = Checkpoint::sign(id, stand, &takeovers, &house.key)
+        .map_err(io::Error::from)
+        .and_then(|checkpoint| checkpoint.write(&path, true));
+    written.map_err(RecorderError::io(format!("sign where {} goes on", path.display())))?;
+    Ok(takeovers)
+}
+
+fn rewrite(
+    house: &House,
+    id: &SessionId,
+    joined: (&super::journal::Index, Checkpoint),
+) -> Result<Rewritten, RecorderError> {
     let path = house.spool.draft_path(id);
     let failed = || RecorderError::io(format!("reopen {}", house.spool.path(id).display()));
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
     let mut rewrite = Rewrite::to(file.map_err(failed())?).map_err(failed())?;
-    recovery::join(house, id, index, &mut |part| match part {
+    recovery::join(house, id, joined, &mut |part| match part {
         Part::Line(line) => rewrite.line(line).map_err(failed()),
         Part::Lost(_) => Err(RecorderError::Hole(id.clone())),
     })?;

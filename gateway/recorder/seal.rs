@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256, digest};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Takeover};
 use super::evidence::{Chain, Ending, Evidence};
 use super::frames::{Effort, SealEncoder};
 use super::shipment::Shipment;
@@ -57,6 +57,8 @@ pub(super) struct Seal<'a> {
     chain: Chain,
     lines: Vec<u8>,
     packed: Vec<u8>,
+    /// How many lines are in frames.
+    framed: u64,
     evidence: Evidence,
     compressed: Context,
     written: u64,
@@ -79,9 +81,11 @@ impl<'a> Seal<'a> {
             header: String::new(),
             segments: Vec::new(),
             frames: Vec::new(),
+            frame_heads: Vec::new(),
             totals,
             end: ending,
             checkpoint: None,
+            takeovers: Vec::new(),
             lines_sha256: String::new(),
             compressed_sha256: String::new(),
             key_id: String::new(),
@@ -95,6 +99,7 @@ impl<'a> Seal<'a> {
             chain,
             lines: Vec::with_capacity(64 * 1024),
             packed: Vec::new(),
+            framed: 0,
             evidence,
             compressed: Context::new(&SHA256),
             written: 0,
@@ -112,10 +117,10 @@ impl<'a> Seal<'a> {
         if self.evidence.content.is_none() && self.chain.is_empty() {
             self.evidence.content = content(line);
         }
-        self.evidence.segments.extend(self.chain.line(line));
         if self.lines.len() + line.len() > FRAME_LINES {
             self.end_frame()?;
         }
+        self.evidence.segments.extend(self.chain.line(line));
         self.lines.extend_from_slice(line);
         Ok(())
     }
@@ -128,6 +133,11 @@ impl<'a> Seal<'a> {
     /// Notes how much was signed while the session ran.
     pub(super) fn proved(&mut self, checkpoint: Option<Checkpoint>) {
         self.evidence.checkpoint = checkpoint;
+    }
+
+    /// Notes when processes went on with it.
+    pub(super) fn taken_over(&mut self, takeovers: &[Takeover]) {
+        self.evidence.takeovers = takeovers.to_vec();
     }
 
     /// Signs, makes it durable and puts it in place of the open file.
@@ -179,6 +189,9 @@ impl<'a> Seal<'a> {
         self.written += self.packed.len() as u64;
         let hash = BASE64.encode(digest(&SHA256, &self.packed).as_ref());
         self.evidence.frames.push((self.packed.len() as u32, self.lines.len() as u32, hash));
+        let (lines, head) = self.chain.stand();
+        self.evidence.frame_heads.push((lines - self.framed, head));
+        self.framed = lines;
         self.lines.clear();
         Ok(())
     }

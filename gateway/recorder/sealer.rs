@@ -123,11 +123,21 @@ impl Read for Hashing {
 
 /// Seals the open file, which must be exactly as it was written.
 fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Sealed, RecorderError> {
+    let sealed = sealed(house, lines, ending);
+    if sealed.is_err() {
+        // Half of one is of no use, and takes the room that another try needs.
+        let _ = fs::remove_file(house.spool.draft_path(lines.id()));
+    }
+    sealed
+}
+
+fn sealed(house: &House, lines: &Lines, ending: Ending) -> Result<Sealed, RecorderError> {
     let path = house.spool.path(lines.id());
     let file = File::open(&path).map_err(RecorderError::io(format!("open {}", path.display())))?;
     let mut file = Hashing { file, digest: Context::new(&SHA256) };
     let mut reader = read::LineReader::new(&mut file);
     let mut seal = Seal::begin(house, lines.id(), ending)?.unhurried();
+    seal.taken_over(lines.takeovers());
     let altered = || RecorderError::Altered(lines.id().clone());
     while let Some(line) = reader.next_line().map_err(|_| altered())? {
         seal.line(line)?;
@@ -135,7 +145,6 @@ fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Sealed, Recorde
     let torn = reader.torn();
     let written = lines.open_file().digest.clone().finish();
     if torn || file.digest.finish().as_ref() != written.as_ref() {
-        let _ = fs::remove_file(house.spool.draft_path(lines.id()));
         return Err(altered());
     }
     seal.finish()

@@ -46,9 +46,10 @@ use super::backlog::Backlog;
 use super::checkpoint::Checkpoint;
 use super::evidence::Evidence;
 use super::links::Head;
+use super::sealed::Frames;
 use super::trailer::Trailer;
 use super::verify::Bytes as FileBytes;
-use super::{Durability, House, RecorderError};
+use super::{Durability, House, RecorderError, is_sealed};
 use crate::asciicast::Header;
 use crate::session::SessionId;
 
@@ -189,6 +190,23 @@ impl Feed {
         let damaged = |damage: super::Damage| RecorderError::Failed(format!("{}: {damage}", path.display()));
         let found = FileBytes::open(&path).and_then(|bytes| Trailer::find(&bytes)).map_err(damaged)?;
         Ok(found.map(|trailer| trailer.evidence))
+    }
+
+    /// Whether a recording is sealed; one that is gone is not.
+    pub fn is_sealed(&self, session: &SessionId) -> Result<bool, RecorderError> {
+        let path = self.house.spool.path(session);
+        match is_sealed(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other.map_err(RecorderError::io(format!("read {}", path.display()))),
+        }
+    }
+
+    /// The frames of a sealed recording, to be passed on as they are.
+    ///
+    /// `None`: it is open, older than that its evidence says where frames
+    /// are in the chain, or its evidence cannot be believed. Blocks.
+    pub fn frames(&self, session: &SessionId) -> Option<Frames> {
+        Frames::of(&self.house, session)
     }
 
     /// SHA-256 of a recording's file, hex, as `sha256sum` prints it. Blocks.

@@ -5,7 +5,7 @@
 //! public half, and `recording.key.retired/<id>.pub` are those before it.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -65,8 +65,9 @@ impl SigningKey {
         let old = Self::read(path, &fs::read_to_string(path).map_err(RecorderError::io(what()))?)?.public;
         let folder = beside(path, ".retired");
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        let kept =
-            made.and_then(|()| write_whole(&folder.join(format!("{}.pub", old.id())), &old.to_pem(), 0o644));
+        let kept = made
+            .and_then(|()| write_whole(&folder.join(format!("{}.pub", old.id())), &old.to_pem(), 0o644))
+            .and_then(|()| flush_names(&folder));
         kept.map_err(RecorderError::io(format!("write into {}", folder.display())))?;
         write_whole(path, &fresh()?, 0o600).map_err(RecorderError::io(what()))?;
         Ok((old, Self::open(path)?.public))
@@ -206,7 +207,14 @@ fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&draft, path)
+    fs::rename(&draft, path)?;
+    flush_names(path)
+}
+
+/// The names in the folder that a file is in survive the machine.
+fn flush_names(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn write_secret(path: &Path, text: &str) -> io::Result<()> {

@@ -1,10 +1,12 @@
 //! The directory that recordings are in, and the names of its files.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::checkpoint::Checkpoint;
 use super::{RecorderError, seek_table};
 use crate::session::SessionId;
 
@@ -14,8 +16,6 @@ pub const RECORDING_SUFFIX: &str = ".cast.zst";
 const DRAFT_SUFFIX: &str = ".sealing";
 /// What a file without a readable header is set aside as.
 const BROKEN_SUFFIX: &str = ".broken";
-/// What a checkpoint is called until it is whole.
-const CHECKPOINT_DRAFT: &str = ".checkpoint-new";
 /// Where journal segments are, in the spool.
 const JOURNAL: &str = "journal";
 
@@ -37,6 +37,12 @@ impl Spool {
     /// A spool to read from; nothing is made.
     pub fn at(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
+    }
+
+    /// What its file system has left for this process, bytes.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let about = rustix::fs::statvfs(&self.dir)?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
     }
 
     /// Where the recording of a session is, open or sealed.
@@ -106,6 +112,7 @@ impl Spool {
     /// Sets a file aside that no recording can be read from.
     pub(super) fn set_aside(&self, id: &SessionId) -> io::Result<()> {
         let path = self.path(id);
+        Checkpoint::remove(&path);
         fs::rename(&path, self.dir.join(format!("{id}{RECORDING_SUFFIX}{BROKEN_SUFFIX}")))
     }
 
@@ -113,7 +120,7 @@ impl Spool {
     pub(super) fn remove_drafts(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            let drafts = |name: &str| name.ends_with(DRAFT_SUFFIX) || name.ends_with(CHECKPOINT_DRAFT);
+            let drafts = |name: &str| name.ends_with(DRAFT_SUFFIX) || Checkpoint::is_draft(name);
             if entry.file_name().to_str().is_some_and(drafts) {
                 fs::remove_file(entry.path())?;
             }
@@ -121,8 +128,24 @@ impl Spool {
         Ok(())
     }
 
+    /// Removes checkpoints of recordings that `open` does not have.
+    ///
+    /// Somebody could put another open file beside one, and have that sealed.
+    pub(super) fn remove_stray_checkpoints(&self, open: &HashSet<SessionId>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(recording) = name.to_str().and_then(Checkpoint::recording_of) else { continue };
+            let id = recording.strip_suffix(RECORDING_SUFFIX).and_then(|id| SessionId::parse(id).ok());
+            if id.is_none_or(|id| !open.contains(&id)) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where recordings are.
-    pub(super) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         &self.dir
     }
 

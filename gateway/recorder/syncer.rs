@@ -1,6 +1,7 @@
 //! The syncer thread: one `fdatasync` for what many sessions wrote.
 //!
-//! Sessions that are obliged to `disk` count as recorded once it was done.
+//! Sessions that are obliged to `disk` count as recorded once it was done,
+//! those that are obliged to `remote` once CloudWatch has it, too.
 //! A disk that failed to flush may have forgotten what it was given, and says
 //! so only once: the segment is given up and the sessions in it fail.
 
@@ -12,6 +13,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::flusher::Files;
 use super::lines::SharedLines;
 use super::{House, RecorderError};
 
@@ -24,8 +26,6 @@ pub(super) enum ToSyncer {
     Begun(SharedLines),
     /// Sessions have lines in a journal segment, up to these positions.
     Lines(Segment, Vec<(SharedLines, u64)>),
-    /// The journal waits for a recording's file.
-    File(SharedLines),
     /// Flush what there is and end.
     Close,
 }
@@ -41,20 +41,22 @@ pub(super) struct Segment {
 
 /// Starts the thread.
 pub(super) fn spawn(house: Arc<House>, inbox: Receiver<ToSyncer>) -> Result<JoinHandle<()>, RecorderError> {
-    let syncer = Syncer { house, named: 0, broken: 0, segments: Vec::new(), files: Vec::new() };
+    let files = Files::new(&house)?;
+    let syncer = Syncer { house, files, named: 0, broken: 0, segments: Vec::new(), begun: Vec::new() };
     let thread = thread::Builder::new().name("syncer".into());
     thread.spawn(move || syncer.run(&inbox)).map_err(RecorderError::io("start a thread"))
 }
 
 struct Syncer {
     house: Arc<House>,
+    files: Files,
     /// The last segment whose name is on disk.
     named: u64,
     /// The last segment that could not be flushed.
     broken: u64,
     /// What waits for the next flush.
     segments: Vec<(Segment, Vec<(SharedLines, u64)>)>,
-    files: Vec<SharedLines>,
+    begun: Vec<SharedLines>,
 }
 
 impl Syncer {
@@ -83,7 +85,7 @@ impl Syncer {
     /// Notes what is to be flushed; false if it is the last.
     fn take(&mut self, told: ToSyncer) -> bool {
         match told {
-            ToSyncer::Begun(lines) | ToSyncer::File(lines) => self.files.push(lines),
+            ToSyncer::Begun(lines) => self.begun.push(lines),
             ToSyncer::Lines(segment, ends) => match self.segments.last_mut() {
                 Some((last, known)) if last.number == segment.number => known.extend(ends),
                 _ => self.segments.push((segment, ends)),
@@ -94,12 +96,13 @@ impl Syncer {
     }
 
     fn flush(&mut self) {
-        self.flush_files();
+        // Lines are of no use without the header that they follow.
+        self.files.flush(std::mem::take(&mut self.begun));
         for (segment, ends) in std::mem::take(&mut self.segments) {
             match self.flush_segment(&segment) {
                 Ok(()) => {
                     let well = ends.iter().filter(|(lines, _)| lines.failure().is_none());
-                    well.for_each(|(lines, end)| lines.set_recorded(*end));
+                    well.for_each(|(lines, end)| lines.set_on_disk(*end));
                 }
                 Err(error) => {
                     self.broken = segment.number;
@@ -120,34 +123,9 @@ impl Syncer {
         self.house.disk.flush(&segment.file)?;
         timer.observe_duration();
         if segment.number > self.named {
-            self.house.disk.flush_names(&self.house.spool.journal_directory())?;
+            self.house.disk.flush_names(&File::open(self.house.spool.journal_directory())?)?;
             self.named = segment.number;
         }
         Ok(())
-    }
-
-    /// Flushes recordings: new ones with their names, others as far as they go.
-    fn flush_files(&mut self) {
-        let files = std::mem::take(&mut self.files);
-        if files.is_empty() {
-            return;
-        }
-        let new_names = files.iter().any(|lines| lines.flushed() == 0);
-        let named =
-            if new_names { self.house.disk.flush_names(self.house.spool.directory()) } else { Ok(()) };
-        let named = named.map_err(|error| error.to_string());
-        for lines in files {
-            let end = lines.compressed();
-            let path = self.house.spool.path(lines.id());
-            let flushed = File::open(&path).and_then(|file| self.house.disk.flush(&file));
-            match flushed.map_err(|error| error.to_string()).and(named.clone()) {
-                Ok(()) => lines.set_flushed(end),
-                Err(error) => {
-                    let why = format!("{} cannot be flushed to disk: {error}", path.display());
-                    self.house.report(&why);
-                    lines.fail(&why);
-                }
-            }
-        }
     }
 }

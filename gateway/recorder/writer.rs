@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::compressor::ToCompressor;
+use super::flusher::ToFlusher;
 use super::journal::{self, Journal};
 use super::lines::{Finish, Fresh, SharedLines};
 use super::shipment::{Batch, Shipment};
 use super::syncer::ToSyncer;
 use super::{House, RecorderError};
-use crate::session::Durability;
 
 /// Sessions are swept at most this often; a lone event is written at once.
 const SWEEP: Duration = Duration::from_millis(4);
@@ -42,13 +42,14 @@ pub(super) fn spawn(
     house: Arc<House>,
     journal: Journal,
     inbox: Receiver<ToWriter>,
-    (compressor, syncer): (Sender<ToCompressor>, Sender<ToSyncer>),
+    (compressor, syncer, flusher): (Sender<ToCompressor>, Sender<ToSyncer>, Sender<ToFlusher>),
 ) -> Result<JoinHandle<()>, RecorderError> {
     let writer = Writer {
         house,
         journal,
         compressor,
         syncer,
+        flusher,
         batch: Vec::new(),
         finishing: Vec::new(),
         records: Vec::new(),
@@ -63,6 +64,7 @@ struct Writer {
     journal: Journal,
     compressor: Sender<ToCompressor>,
     syncer: Sender<ToSyncer>,
+    flusher: Sender<ToFlusher>,
     batch: Vec<Swept>,
     finishing: Vec<(SharedLines, Finish)>,
     records: Vec<u8>,
@@ -108,6 +110,7 @@ impl Writer {
         self.sweep();
         let _ = self.compressor.send(ToCompressor::Close);
         let _ = self.syncer.send(ToSyncer::Close);
+        let _ = self.flusher.send(ToFlusher::Close);
     }
 
     /// Waits for the first event; with nothing to tidy, for as long as it takes.
@@ -198,7 +201,7 @@ impl Writer {
             if swept.fresh.end > lines.journaled() {
                 self.journal.holds(lines, swept.fresh.end);
                 lines.set_journaled(&swept.fresh);
-                if lines.durability() == Durability::Disk {
+                if lines.durability().on_disk() {
                     to_flush.push((lines.clone(), swept.fresh.end));
                 }
                 self.offer(swept);
@@ -242,10 +245,10 @@ impl Writer {
 
     /// Closes and deletes segments; sees whether a broken disk is back.
     fn tidy(&mut self, now: Instant) {
-        let syncer = &self.syncer;
+        let flusher = &self.flusher;
         let flush = |lines: &SharedLines| {
             if !lines.flushing.swap(true, Ordering::AcqRel) {
-                let _ = syncer.send(ToSyncer::File(lines.clone()));
+                let _ = flusher.send(ToFlusher::File(lines.clone()));
             }
         };
         if let Err(error) = self.journal.tidy(now, flush) {

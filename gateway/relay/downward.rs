@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::control::ChannelClosed;
-use data_channel::handshake::HandshakeRequest;
+use data_channel::handshake::{HandshakeComplete, HandshakeRequest};
 use data_channel::message::{Message, MessageType};
 use data_channel::payload::PayloadType;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Ended;
 use super::leg::Heard;
 use super::output::Arrival;
-use super::pump::{Pump, Step, TURN, Upstream, end};
-use crate::session::now_ms;
+use super::pump::{Pump, Step, TURN, Upstream, end, recording_failed};
+use crate::recorder::Position;
+use crate::session::{now_ms, printable};
 
 impl<C, U> Pump<C, U>
 where
@@ -79,6 +80,7 @@ where
             MessageType::ChannelClosed => {
                 let text =
                     ChannelClosed::parse(message.payload()).map(|closed| closed.output).unwrap_or_default();
+                self.told("at its end", &text)?;
                 Err(Ended::ByTarget(text))
             }
             // Publication hints and the agent's state are between service and gateway.
@@ -129,6 +131,11 @@ where
             refuse_unrecordable(&message)?;
             message
         };
+        if message.payload_type() == PayloadType::HandshakeComplete
+            && let Ok(complete) = HandshakeComplete::parse(message.payload())
+        {
+            self.told("at its beginning", &complete.customer_message)?;
+        }
         let banner = self.banner_before(&message);
         let seen = self.observe_output(&message)?;
         let bytes = message.payload().len();
@@ -143,6 +150,17 @@ where
         self.output.accept(message, seen.position, self.now);
         self.output.passes_at(seen.passes_at);
         Ok(())
+    }
+
+    /// Records what clients print though it is no output: no text that an
+    /// agent has shown is off the record.
+    fn told(&mut self, when: &str, text: &str) -> Result<(), Ended> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let text = printable(&text.replace(['\r', '\n'], " "));
+        let text = format!("the client showed {when}: {text}");
+        self.tap.marker(&text, self.now).map_err(|error| recording_failed(&error))
     }
 
     /// Records the banner before the first output; it is not the agent's.
@@ -186,7 +204,7 @@ where
             return Ok(());
         }
         let Some(raw) = self.output.repeat(sequence, self.now) else { return Ok(()) };
-        self.queue_for_client(raw);
+        self.repeat_for_client(raw);
         if self.flows.is_some() {
             self.believe_silence(sequence);
             return Ok(());
@@ -199,19 +217,38 @@ where
         self.hold_in_debt(owed)
     }
 
+    fn may_send_output(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_quiet = self.leaving.is_some() || self.opening.until().is_some();
+        let leg = self.client.as_mut().filter(|_| !is_quiet && !self.output.all_sent());
+        leg.is_some_and(|leg| leg.has_room(cx))
+    }
+
+    /// Whether output waits for its note; what goes with an acknowledge that
+    /// the agent has not given, until that is as durable as it has to be.
+    fn waits_for_note(&mut self, cx: &mut Context<'_>, note: Position, acknowledges: bool) -> bool {
+        let tap = &mut self.tap;
+        let ready = if acknowledges { tap.poll_recorded(cx, note) } else { tap.poll_written(cx, note) };
+        ready.is_pending()
+    }
+
     /// Sends what is next in order for as long as the client takes it.
     pub(super) fn send_output(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(leg) = self.client.as_mut().filter(|_| self.leaving.is_none()) else { return false };
         let mut moved = false;
-        while !self.output.all_sent() && leg.has_room(cx) {
+        while self.may_send_output(cx) {
+            let opens = self.opens_next();
             // A recording that failed shows with the next message.
             if let Some(position) = self.output.waits_for()
-                && self.tap.poll_written(cx, position).is_pending()
+                && self.waits_for_note(cx, position, opens)
             {
                 break;
             }
             let Some(raw) = self.output.send_next(self.now) else { break };
-            leg.queue(raw);
+            if opens {
+                self.open();
+            }
+            if let Some(leg) = &mut self.client {
+                leg.queue(raw);
+            }
             moved = true;
         }
         if moved {
@@ -222,13 +259,6 @@ where
             self.answer_for_client();
         }
         moved
-    }
-
-    /// Acknowledges and repeats; with no client there they are not missed.
-    pub(super) fn queue_for_client(&mut self, raw: Bytes) {
-        if let Some(leg) = &mut self.client {
-            leg.queue(raw);
-        }
     }
 }
 

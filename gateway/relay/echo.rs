@@ -4,52 +4,48 @@
 //! held until the output shows it, for [`ECHO_WITHIN`] at the most; what is
 //! not shown is hidden, and so is all that is typed at a prompt for a secret
 //! and, once something on a line was not shown, the rest of that line. Keys
-//! that are no text are never hidden. Text of some length that the output has
-//! as a whole is no secret of the input any more, wherever it stands; a few
-//! letters count only where an echo stands, at the start of an output message.
+//! that are no text are never hidden.
+//!
+//! An echo is the next output, in order, where the cursor is. Of a line that
+//! was ended before anything of it was shown, it is all of the line and then
+//! a line end, at the prompt of a shell; what comes after the first line end
+//! is other output. Letters count only once two different ones were shown,
+//! each after its key. In doubt text is hidden.
+
+mod glyph;
+mod held;
+mod lines;
+mod prompt;
+mod secret;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::glyph::{Glyph, starts};
+use self::held::{Held, Is, Piece};
+use self::lines::Lines;
+use self::secret::{Secret, not_shown};
 use super::screen_text::{self, Scanner, Token};
 
 /// How long typed text waits for its echo.
 pub(super) const ECHO_WITHIN: Duration = Duration::from_secs(1);
 /// Typed bytes that may wait; then the first is hidden at once.
 const HELD_MAX: usize = 64 * 1024;
-/// Output that is searched for an echo, bytes of text.
+/// Output since a line was begun, bytes of text.
 const SHOWN_MAX: usize = 16 * 1024;
-/// Texts that are searched for in one output message; they are shown in order.
-const LOOKED_FOR: usize = 64;
-/// Text of so many bytes is searched for anywhere in the output.
+/// Hidden text of so many bytes is shown after all if it is shown as a whole.
 const LONG: usize = 4;
 /// Text of the line being typed that is known to be shown, bytes.
 const LINE_MAX: usize = 64;
-/// Text of the last line of output that is looked at for a prompt, bytes.
-const PROMPT_MAX: usize = 256;
-/// What a prompt for a secret says.
-const SECRET_WORDS: &[&str] = &[
-    "password",
-    "passphrase",
-    "passcode",
-    "passwd",
-    "passwort",
-    "kennwort",
-    "mot de passe",
-    "contrase",
-    "senha",
-    "secret",
-    "token",
-    "verification code",
-    "security code",
-    "one-time",
-    "api key",
-    "private key",
-];
-/// The same, if they stand as a word.
-const SECRET_SHORT: &[&str] = &["pin", "otp", "mfa", "2fa", "pw", "code"];
+/// Text of the last line of output that is looked at, bytes.
+const PROMPT_MAX: usize = 4096;
+/// Output lines of an earlier process in which an echo may stand.
+const HISTORY_MAX: usize = 64;
+/// What a terminal puts around a paste.
+const PASTE: &[u8] = b"\x1b[200~";
+const PASTE_END: &[u8] = b"\x1b[201~";
 
 /// One input message as it may be recorded.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,10 +68,12 @@ pub(super) struct Echo {
     /// How many messages were held so far, and how many of them are no more.
     taken: u64,
     released: u64,
+    lines: Lines,
     output: Scanner,
-    /// Text of the output since the first held message, without spaces.
-    shown: Vec<u8>,
-    /// Until then the output that an earlier process had counts too.
+    /// Text of the output since the first line was begun, up to a line feed.
+    after: Vec<u8>,
+    /// The last lines of an earlier process's output, until then.
+    history: VecDeque<Vec<u8>>,
     history_until: Option<Instant>,
     /// The last line of the output.
     prompt: Vec<u8>,
@@ -83,108 +81,63 @@ pub(super) struct Echo {
     returned: bool,
     /// What of the line being typed was shown.
     line: Vec<u8>,
-    /// Nothing was typed on the line yet.
-    fresh: Fresh,
     /// Why the rest of the line is hidden.
     secret: Option<Secret>,
-}
-
-/// Whether the next text is the first on its line.
-#[derive(Default, PartialEq, Eq)]
-enum Fresh {
-    #[default]
-    Yes,
-    No,
-}
-
-enum Secret {
-    /// A prompt asked for it.
-    Prompt,
-    /// This, or more before it, was not shown.
-    NotShown(Vec<u8>),
-}
-
-struct Held {
-    sequence: i64,
-    at_ms: u64,
-    due: Instant,
-    bytes: Vec<u8>,
-    pieces: Vec<Piece>,
-}
-
-struct Piece {
-    end: usize,
-    is: Is,
-    /// How much of the text was shown so far.
-    shown: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Is {
-    Key,
-    Waiting,
-    Shown,
-    Hidden,
-}
-
-/// A byte of text in an output message, and what follows it.
-struct Glyph {
-    byte: u8,
-    /// Anything but text.
-    broken: bool,
-    /// The cursor goes back.
-    back: bool,
+    /// Inside a paste.
+    pasting: bool,
 }
 
 impl Echo {
     /// Goes on after an earlier process that recorded this output.
     pub(super) fn go_on<'a>(&mut self, output: impl Iterator<Item = &'a [u8]>, now: Instant) {
         self.history_until = Some(now + ECHO_WITHIN.saturating_mul(5));
-        for payload in output {
-            self.look(payload);
-            self.forget_shown();
-        }
+        output.for_each(|payload| self.shows(payload));
     }
 
     /// Takes an input message.
     pub(super) fn typed(&mut self, (sequence, at_ms): (i64, u64), bytes: &[u8], now: Instant) {
-        let history = self.history_until.is_some_and(|until| now < until);
-        if self.held.is_empty() && !history {
+        if self.history_until.is_some_and(|until| now >= until) {
             self.history_until = None;
-            self.shown.clear();
+            self.history = VecDeque::new();
         }
-        let pieces = self.pieces(bytes);
+        let given_up = self.lines.given_up(now);
+        self.done_below(given_up);
+        let pieces = self.pieces(bytes, now);
         self.taken += 1;
         self.held_bytes += bytes.len();
         let due = now + ECHO_WITHIN;
         self.held.push_back(Held { sequence, at_ms, due, bytes: bytes.to_vec(), pieces });
-        if history {
-            self.find_long(0);
-        }
-        while self.held_bytes > HELD_MAX && self.hide_first() {}
+        self.hide_blind();
+        self.find_in_history();
+        while self.held_bytes > HELD_MAX && self.give_up_first() {}
     }
 
     /// Takes an output message; call it before the message is recorded.
     pub(super) fn shows(&mut self, payload: &[u8]) {
-        let before = self.shown.len();
-        let glyphs = self.look(payload);
-        // What is older was looked through already.
-        let before = before.saturating_sub(self.forget_shown());
-        if self.held.is_empty() && self.secret.is_none() {
-            return;
+        let (mut glyphs, mut is_first) = (Vec::new(), true);
+        for byte in payload {
+            let Some(token) = self.output.take(*byte) else { continue };
+            if token == Token::Feed {
+                self.segment(&glyphs, is_first, true);
+                glyphs.clear();
+                is_first = false;
+                self.feed();
+            } else {
+                self.look(token, &mut glyphs);
+            }
         }
-        self.find_echo(&glyphs);
-        self.find_long(before);
+        self.segment(&glyphs, is_first, false);
+        self.find_paste();
     }
 
     /// The next message that may be recorded, in the order of their coming.
     pub(super) fn next(&mut self, now: Instant) -> Option<Typed> {
         let first = self.held.front()?;
-        if first.is_waiting() {
+        if first.is_open() {
             if first.due > now {
                 return None;
             }
-            self.hide_first();
+            self.give_up_first();
         }
         let held = self.held.pop_front()?;
         self.held_bytes -= held.bytes.len();
@@ -204,97 +157,177 @@ impl Echo {
 
     /// Nothing more will be shown: what waits is hidden.
     pub(super) fn give_up(&mut self) {
-        while self.hide_first() {}
+        while self.give_up_first() {}
     }
 
     /// Keys and text of an input message.
-    fn pieces(&mut self, bytes: &[u8]) -> Vec<Piece> {
+    fn pieces(&mut self, bytes: &[u8], now: Instant) -> Vec<Piece> {
         let (mut pieces, mut at): (Vec<Piece>, usize) = (Vec::new(), 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            if let Some(length) = screen_text::key(rest) {
+            let (line, is) = if let Some(length) = screen_text::key(rest) {
                 at += length;
-                if rest.get(..length).is_some_and(screen_text::ends_line) {
-                    (self.fresh, self.secret) = (Fresh::Yes, None);
-                    self.line.clear();
-                }
-                pieces.push(Piece { end: at, is: Is::Key, shown: 0 });
-                continue;
-            }
-            let is_key = |from: &usize| rest.get(*from..).and_then(screen_text::key).is_some();
-            let text = rest.get(..(1..rest.len()).find(is_key).unwrap_or(rest.len())).unwrap_or_default();
-            at += text.len();
-            if self.fresh == Fresh::Yes && self.is_secret_prompt() {
-                self.secret = Some(Secret::Prompt);
-            }
-            self.fresh = Fresh::No;
-            let is = match &mut self.secret {
-                None => Is::Waiting,
-                Some(Secret::Prompt) => Is::Hidden,
-                Some(Secret::NotShown(last)) => {
-                    text.clone_into(last);
-                    Is::Hidden
-                }
+                (self.key(rest.get(..length).unwrap_or_default(), now), Is::Key)
+            } else {
+                let is_key = |from: &usize| rest.get(*from..).and_then(screen_text::key).is_some();
+                let text = rest.get(..(1..rest.len()).find(is_key).unwrap_or(rest.len())).unwrap_or_default();
+                at += text.len();
+                self.text(text)
             };
-            pieces.push(Piece { end: at, is, shown: 0 });
+            pieces.push(Piece { end: at, is, shown: 0, line });
         }
         pieces
     }
 
-    /// Follows the output: its last line, and what it shows.
-    fn look(&mut self, payload: &[u8]) -> Vec<Glyph> {
-        let mut glyphs: Vec<Glyph> = Vec::new();
-        for byte in payload {
-            let Some(token) = self.output.take(*byte) else { continue };
-            match token {
-                Token::Text(byte) => {
-                    if std::mem::take(&mut self.returned) || self.prompt.len() >= PROMPT_MAX {
-                        self.prompt.clear();
-                    }
-                    self.prompt.push(byte);
-                    if byte != b' ' {
-                        self.shown.push(byte);
-                    }
-                    glyphs.push(Glyph { byte, broken: false, back: false });
-                    continue;
-                }
-                Token::Feed => self.prompt.clear(),
-                Token::Return => self.returned = true,
-                Token::Back => drop(self.prompt.pop()),
-                Token::Other => {}
-            }
-            if glyphs.is_empty() {
-                // A message that does not begin with text.
-                glyphs.push(Glyph { byte: 0, broken: false, back: false });
-            }
-            if let Some(last) = glyphs.last_mut() {
-                last.broken = true;
-                last.back |= token == Token::Back;
-            }
+    /// Takes a key that is no text; gives its line.
+    fn key(&mut self, key: &[u8], now: Instant) -> u64 {
+        let (number, _) = self.lines.typing(&[], &self.prompt, self.history_until.is_some());
+        let Some(line) = self.lines.last_mut() else { return number };
+        if screen_text::ends_line(key) && !self.pasting {
+            line.ended = Some(now);
+            self.secret = None;
+            self.line.clear();
+            return number;
         }
-        glyphs
+        match key {
+            PASTE => (self.pasting, line.pasted) = (true, true),
+            PASTE_END => self.pasting = false,
+            _ => line.edited = true,
+        }
+        number
     }
 
-    /// Keeps no more of the output than is looked through; says how much less.
-    fn forget_shown(&mut self) -> usize {
-        let past = self.shown.len().saturating_sub(SHOWN_MAX);
-        self.shown.drain(..past);
-        past
+    /// Takes text; gives its line and whether it may be kept.
+    fn text(&mut self, text: &[u8]) -> (u64, Is) {
+        let (number, is_first) = self.lines.typing(text, &self.prompt, self.history_until.is_some());
+        if is_first && !self.lines.get(number).is_some_and(|line| line.ahead) {
+            self.after.clear();
+        }
+        if is_first && prompt::is_secret(&self.prompt) {
+            self.secret = Some(Secret::Prompt);
+        }
+        match &mut self.secret {
+            None => return (number, Is::Waiting),
+            Some(Secret::Prompt) => {}
+            Some(Secret::NotShown { text: all, last }) => not_shown(all, last, text),
+        }
+        (number, Is::Hidden)
+    }
+
+    /// Follows the output, up to a line feed.
+    fn look(&mut self, token: Token, glyphs: &mut Vec<Glyph>) {
+        match token {
+            Token::Text(byte) => {
+                if std::mem::take(&mut self.returned) || self.prompt.len() >= PROMPT_MAX {
+                    self.prompt.clear();
+                }
+                self.prompt.push(byte);
+                if self.after.len() < SHOWN_MAX {
+                    self.after.push(byte);
+                }
+                return glyphs.push(Glyph::of(byte));
+            }
+            Token::Return => self.returned = true,
+            Token::Back => {
+                self.prompt.pop();
+                self.after.pop();
+            }
+            Token::Feed | Token::Place | Token::Other => {}
+        }
+        if glyphs.is_empty() {
+            // A message that does not begin with text.
+            glyphs.push(Glyph::of(0));
+        }
+        if let Some(last) = glyphs.last_mut() {
+            last.broken = true;
+            last.edited |= token != Token::Return;
+            last.back |= token == Token::Back;
+            last.placed |= token == Token::Place;
+        }
+    }
+
+    /// Looks at the text of a message up to a line feed, or its end.
+    fn segment(&mut self, glyphs: &[Glyph], is_first: bool, fed: bool) {
+        let is_echo = is_first && !glyphs.is_empty() && self.find_echo(glyphs, fed);
+        if !is_echo {
+            self.doubt(glyphs, fed);
+        }
+    }
+
+    /// The output is at the end of a line.
+    fn feed(&mut self) {
+        let output = std::mem::take(&mut self.prompt);
+        self.returned = false;
+        if let Some(number) = self.lines.shown_by(&output).filter(|number| self.is_ahead(*number)) {
+            self.show_line(number);
+            return self.done_below(number + 1);
+        }
+        let Some((number, line)) = self.lines.front() else { return self.remember(output) };
+        if line.pasted {
+            return;
+        }
+        if line.ended.is_some() && !line.ahead {
+            if !line.is_blind() && line.is(&self.after) {
+                self.show_line(number);
+            }
+            self.done_below(number + 1);
+        }
+        self.after.clear();
+    }
+
+    fn is_ahead(&self, number: u64) -> bool {
+        self.lines.get(number).is_some_and(|line| line.ahead)
+    }
+
+    fn remember(&mut self, output: Vec<u8>) {
+        self.after.clear();
+        if self.history_until.is_some() {
+            self.history.push_back(output);
+            let past = self.history.len().saturating_sub(HISTORY_MAX);
+            self.history.drain(..past);
+        }
+    }
+
+    /// Looks for what the client sends again in what was shown before.
+    fn find_in_history(&mut self) {
+        let Some((number, _)) = self.lines.front() else { return };
+        let found = |output: &Vec<u8>| self.lines.shown_by(output) == Some(number);
+        if let Some(at) = self.history.iter().position(found) {
+            self.history.drain(..=at);
+            self.show_line(number);
+            self.done_below(number + 1);
+        }
+    }
+
+    /// A paste is shown over several lines, all of it where the cursor is.
+    fn find_paste(&mut self) {
+        let Some((number, line)) = self.lines.front() else { return };
+        let shown = prompt::without_spaces(&self.after);
+        if line.pasted && !self.pasting && line.text.len() >= LONG && shown.starts_with(&line.text) {
+            self.show_line(number);
+            if !self.lines.is_open(number) {
+                self.done_below(number + 1);
+            }
+        }
     }
 
     /// Looks for an echo where one stands: at the start of the message.
-    fn find_echo(&mut self, glyphs: &[Glyph]) {
+    fn find_echo(&mut self, glyphs: &[Glyph], fed: bool) -> bool {
         let (moved, text) = match glyphs.split_first() {
             Some((first, rest)) if first.byte == 0 => (true, rest),
             _ => (false, glyphs),
         };
-        if let Some(Secret::NotShown(last)) = &self.secret
-            && starts(text.get(self.shown_again(text, moved, last)..).unwrap_or_default(), last.iter())
-        {
-            // The line is shown, after all.
+        if self.is_shown_after_all(glyphs, text, moved) {
             self.secret = None;
         }
+        let Some(number) = self.current() else { return false };
+        let Some(line) = self.lines.get(number) else { return false };
+        // All of a line is known at its end; and no key but that one feeds.
+        let ended = line.ended.is_some();
+        if ended && !line.is_sure() && !line.edited || fed && !ended {
+            return false;
+        }
         let (mut at, mut found) = (0, 0);
-        for run in self.waiting() {
+        for run in self.held.iter().flat_map(|held| held.waiting(number)) {
             let rest = text.get(at..).unwrap_or_default();
             let again = if at == 0 { self.shown_again(rest, moved, run) } else { 0 };
             let rest = rest.get(again..).unwrap_or_default();
@@ -314,8 +347,21 @@ impl Echo {
         // Text that was put in pushes the rest of its line along.
         let put_in = after.last().is_some_and(|last| last.back) && after.len() <= PROMPT_MAX;
         if stands || put_in {
-            self.show(found);
+            self.show(number, found);
         }
+        found > 0 && (stands || put_in)
+    }
+
+    /// Whether what was hidden on the line is shown, so that more may be.
+    ///
+    /// Of plain output it has to be all of that, and more than a few letters;
+    /// an editor puts each key in its place.
+    fn is_shown_after_all(&self, glyphs: &[Glyph], text: &[Glyph], moved: bool) -> bool {
+        let Some(Secret::NotShown { text: all, last }) = &self.secret else { return false };
+        let from = |run: &[u8]| text.get(self.shown_again(text, moved, run)..).unwrap_or_default();
+        let is_placed = glyphs.iter().any(|glyph| glyph.placed);
+        is_placed && !last.is_empty() && starts(from(last), last.iter())
+            || all.len() >= LONG && starts(from(all), all.iter())
     }
 
     /// How much of the line the text shows again before the run.
@@ -328,114 +374,113 @@ impl Echo {
         again.next().map_or(0, <[u8]>::len)
     }
 
-    /// The texts that wait, in order.
-    fn waiting(&self) -> impl Iterator<Item = &[u8]> {
-        self.held.iter().flat_map(Held::waiting)
+    /// Output that is no echo, on a line that is not known to be shown.
+    ///
+    /// Other output that looks like a key would be taken for its echo.
+    fn doubt(&mut self, glyphs: &[Glyph], fed: bool) {
+        let is_text = glyphs.iter().any(|glyph| glyph.byte != 0);
+        let is_plain = fed || glyphs.iter().all(|glyph| !glyph.edited);
+        let Some(number) = self.current().or(self.lines.front().map(|(number, _)| number)) else { return };
+        let Some(line) = self.lines.get(number) else { return };
+        let may_be_secret =
+            line.ended.is_none() && !line.text.is_empty() && !line.edited && !line.pasted && !line.is_sure();
+        if is_text && is_plain && may_be_secret && !prompt::is_shell(&self.prompt) {
+            self.hide_line(number);
+        }
     }
 
-    /// The first `count` bytes of text that wait were shown.
-    fn show(&mut self, mut count: usize) {
-        for (piece, run) in self.held.iter_mut().flat_map(Held::waiting_mut) {
+    /// The line of the first text that waits.
+    fn current(&self) -> Option<u64> {
+        let mut pieces = self.held.iter().flat_map(|held| &held.pieces);
+        pieces.find(|piece| piece.is.is_open()).map(|piece| piece.line)
+    }
+
+    /// The first `count` bytes of text that wait on the line were shown.
+    fn show(&mut self, number: u64, mut count: usize) {
+        let Some(line) = self.lines.get_mut(number).filter(|_| count > 0) else { return };
+        for (piece, run) in self.held.iter_mut().flat_map(|held| held.waiting_mut(number)) {
             let shown = run.len().min(count);
             count -= shown;
             piece.shown += shown;
             if shown == run.len() {
-                piece.is = Is::Shown;
+                piece.is = Is::Echoed;
             }
-            self.line.extend(run.iter().take(shown));
+            let shown = run.get(..shown).unwrap_or_default();
+            line.echoed(shown);
+            self.line.extend(shown);
         }
         let past = self.line.len().saturating_sub(LINE_MAX);
         self.line.drain(..past);
-    }
-
-    /// Looks for longer texts anywhere in what was shown, if they end after
-    /// `from`.
-    fn find_long(&mut self, from: usize) {
-        for (piece, run) in self.held.iter_mut().flat_map(Held::waiting_mut).take(LOOKED_FOR) {
-            let run: Vec<u8> = run.iter().copied().filter(|byte| *byte != b' ').collect();
-            let shown = self.shown.get(from.saturating_sub(run.len())..).unwrap_or_default();
-            if run.len() >= LONG && shown.windows(run.len()).any(|window| window == run) {
-                piece.is = Is::Shown;
-            }
+        let is_sure = line.is_sure();
+        // What came before is not waited for any more.
+        self.done_below(number);
+        if is_sure {
+            self.settle(number, Is::Echoed, Is::Shown);
         }
     }
 
-    /// Hides what of the first message was not shown, and what follows on
-    /// its line; false if there is no message.
-    fn hide_first(&mut self) -> bool {
-        let Some(at) = self.held.iter().position(Held::is_waiting) else { return false };
-        let (mut line_goes_on, mut last) = (false, Vec::new());
-        for held in self.held.iter_mut().skip(at) {
+    /// All of the line was shown.
+    fn show_line(&mut self, number: u64) {
+        self.settle(number, Is::Waiting, Is::Shown);
+        self.settle(number, Is::Echoed, Is::Shown);
+    }
+
+    fn settle(&mut self, number: u64, from: Is, to: Is) {
+        let pieces = self.held.iter_mut().flat_map(|held| &mut held.pieces);
+        let settled = pieces.filter(|piece| piece.line == number && piece.is == from);
+        settled.for_each(|piece| piece.is = to);
+    }
+
+    /// The output is past these lines: what of them was not shown is hidden.
+    fn done_below(&mut self, number: u64) {
+        while let Some((first, _)) = self.lines.front().filter(|(first, _)| *first < number) {
+            let all_shown = !self.held.iter().any(|held| held.waiting(first).next().is_some());
+            if all_shown {
+                self.show_line(first);
+            } else {
+                self.hide_line(first);
+            }
+            self.lines.done_below(first + 1);
+        }
+    }
+
+    /// Hides lines that were ended unseen, not at a shell.
+    fn hide_blind(&mut self) {
+        while let Some(number) = self.current()
+            && self.lines.get(number).is_some_and(lines::Line::is_blind)
+        {
+            self.hide_line(number);
+        }
+    }
+
+    /// Hides what of the line is not known to be shown, and what will follow.
+    fn hide_line(&mut self, number: u64) {
+        let (mut all, mut last) = (Vec::new(), Vec::new());
+        for held in &mut self.held {
             let mut start = 0;
             for piece in &mut held.pieces {
                 let run = held.bytes.get(start..piece.end).unwrap_or_default();
                 start = piece.end;
-                match piece.is {
-                    Is::Key if line_goes_on && screen_text::ends_line(run) => return true,
-                    Is::Waiting => {
-                        piece.is = Is::Hidden;
-                        line_goes_on = true;
-                        run.clone_into(&mut last);
-                    }
-                    _ => {}
+                if piece.line == number && piece.is.is_open() {
+                    piece.is = Is::Hidden;
+                    not_shown(&mut all, &mut last, run);
                 }
             }
         }
-        self.secret.get_or_insert(Secret::NotShown(last));
+        if self.lines.is_open(number) {
+            self.secret.get_or_insert(Secret::NotShown { text: all, last });
+        }
+    }
+
+    /// Waits no longer for the first message that is not judged; false if
+    /// there is none.
+    fn give_up_first(&mut self) -> bool {
+        let Some(first) = self.held.iter_mut().find(|held| held.is_open()) else { return false };
+        let waits = first.pieces.iter().find(|piece| piece.is == Is::Waiting).map(|piece| piece.line);
+        match waits {
+            Some(number) => self.hide_line(number),
+            None => first.pieces.iter_mut().filter(|piece| piece.is.is_open()).for_each(|p| p.is = Is::Shown),
+        }
         true
     }
-
-    fn is_secret_prompt(&self) -> bool {
-        let prompt = String::from_utf8_lossy(&self.prompt).to_lowercase();
-        if !prompt.trim_end().ends_with([':', '?']) {
-            return false;
-        }
-        let mut words = prompt.split(|c: char| !c.is_alphanumeric());
-        SECRET_WORDS.iter().any(|word| prompt.contains(word))
-            || words.any(|word| SECRET_SHORT.contains(&word))
-    }
-}
-
-impl Held {
-    fn is_waiting(&self) -> bool {
-        self.pieces.iter().any(|piece| piece.is == Is::Waiting)
-    }
-
-    /// What of its texts waits still.
-    fn waiting(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.pieces.iter().map(|piece| piece.end));
-        let waiting = starts.zip(&self.pieces).filter(|(_, piece)| piece.is == Is::Waiting);
-        waiting.filter_map(|(start, piece)| self.bytes.get(start + piece.shown..piece.end))
-    }
-
-    fn waiting_mut(&mut self) -> impl Iterator<Item = (&mut Piece, &[u8])> {
-        let (bytes, mut start) = (&self.bytes, 0);
-        self.pieces.iter_mut().filter_map(move |piece| {
-            let run = bytes.get(start + piece.shown..piece.end)?;
-            start = piece.end;
-            (piece.is == Is::Waiting).then_some((piece, run))
-        })
-    }
-
-    fn typed(self) -> Typed {
-        let (mut bytes, mut start, mut hidden) = (Vec::with_capacity(self.bytes.len()), 0, false);
-        for piece in &self.pieces {
-            match piece.is {
-                Is::Hidden | Is::Waiting => {
-                    bytes.push(b'*');
-                    hidden = true;
-                }
-                Is::Key | Is::Shown => {
-                    bytes.extend_from_slice(self.bytes.get(start..piece.end).unwrap_or_default());
-                }
-            }
-            start = piece.end;
-        }
-        Typed { sequence: self.sequence, at_ms: self.at_ms, bytes, hidden }
-    }
-}
-
-fn starts<'a>(text: &[Glyph], mut run: impl Iterator<Item = &'a u8>) -> bool {
-    let mut text = text.iter();
-    run.all(|byte| text.next().is_some_and(|glyph| glyph.byte == *byte))
 }

@@ -47,7 +47,7 @@ where
         self.upstream = Upstream::Over;
         let message = ChannelClosed::message(self.outside.session.as_str(), ended.sentence(), now_ms());
         let resumed = self.now < self.back_until;
-        if resumed && matches!(ended, Ended::ByTarget(_)) {
+        if resumed && ended.is_over_there() {
             self.give_back_all();
         }
         let news = !ended.sentence().is_empty() || !self.output.all_sent();
@@ -55,10 +55,8 @@ where
         let just_gone = self.client.is_none() && comes && ended.reason() != "gateway_stopped";
         let back_by = (self.away_since + BACK_WITHIN).max(self.back_until);
         // What the agent was told is delivered is kept for as long as any client is waited for.
-        let back_by = match &ended {
-            Ended::ByTarget(_) if self.output.owes() => back_by.max(self.now + OWED_WITHIN),
-            _ => back_by,
-        };
+        let owes = ended.is_over_there() && self.output.owes();
+        let back_by = if owes { back_by.max(self.now + OWED_WITHIN) } else { back_by };
         let deadline = match &self.client {
             Some(_) => self.now + self.farewell_patience(),
             None if just_gone => back_by,
@@ -83,8 +81,9 @@ where
             if said || self.now >= farewell.deadline {
                 return Poll::Ready(farewell.ended.clone());
             }
-            if self.alarm.deadline() != farewell.deadline {
-                self.alarm.as_mut().reset(farewell.deadline);
+            let wake = self.opening.until().map_or(farewell.deadline, |until| farewell.deadline.min(until));
+            if self.alarm.deadline() != wake {
+                self.alarm.as_mut().reset(wake);
             }
             ready!(self.alarm.as_mut().poll(cx));
             self.now = Instant::now();
@@ -99,7 +98,7 @@ where
 
     /// True once the client has hung up.
     pub(super) fn speak_last(&mut self, cx: &mut Context<'_>) -> bool {
-        let moved = self.send_output(cx);
+        let moved = self.end_quiet(cx) | self.send_output(cx);
         let patience = self.farewell_patience();
         if moved && let Some(farewell) = &mut self.farewell {
             // What is still leaving may leave, within bounds.
@@ -107,6 +106,7 @@ where
         }
         let Some(leg) = &mut self.client else { return true };
         if self.output.all_sent()
+            && self.opening.until().is_none()
             && leg.has_room(cx)
             && let Some(message) = self.farewell.as_mut().and_then(|farewell| farewell.message.take())
         {

@@ -22,6 +22,7 @@ mod meters;
 mod noted;
 mod notice;
 mod observe;
+mod opening;
 mod output;
 mod pump;
 mod read_only;
@@ -75,11 +76,17 @@ pub struct Ending {
     pub sentence: String,
 }
 
+/// What is known of a session that was gone when the gateway came back to it.
+const VANISHED: &str = "the session was over at the target when the gateway reconnected to it, and how it \
+    ended is not known; what ran in it may not have finished, so look before you start a new one";
+
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// The far side closed it, with the text it gave.
     ByTarget(String),
+    /// It is over at the far side, and nobody said why or how it ended.
+    Vanished,
     /// The gateway ended it.
     ByGateway(Ending),
     /// It goes on: a later process takes it over.
@@ -91,9 +98,15 @@ impl Ended {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::ByTarget(_) => "target_closed",
+            Self::Vanished => "upstream_over",
             Self::ByGateway(ending) => ending.reason,
             Self::Left => "handed_over",
         }
+    }
+
+    /// Whether nothing more can come from the far side.
+    fn is_over_there(&self) -> bool {
+        matches!(self, Self::ByTarget(_) | Self::Vanished)
     }
 
     /// Whether the session broke rather than ended.
@@ -108,6 +121,7 @@ impl Ended {
     pub fn sentence(&self) -> &str {
         match self {
             Self::ByTarget(text) => text,
+            Self::Vanished => VANISHED,
             Self::ByGateway(ending) => &ending.sentence,
             Self::Left => "",
         }
@@ -174,6 +188,9 @@ pub struct Rules {
     pub read_only: bool,
 }
 
+/// A key for the digests by which input of a port session is known again.
+pub type InputKey = [u8; 32];
+
 /// Everything one relay works with.
 pub struct Parts<C, U> {
     /// The gateway's id of the session.
@@ -192,6 +209,9 @@ pub struct Parts<C, U> {
     pub data_keys: DataKeys,
     /// The key of an encrypted session that is taken over.
     pub data_key: Option<DataKey>,
+    /// Keys for what is noted of a port session's input: the first is used,
+    /// the others are what earlier processes may have used.
+    pub input_keys: Vec<InputKey>,
     /// Orders from the session's owner.
     pub control: mpsc::Receiver<Control<C>>,
     /// Told whenever a client comes or goes.

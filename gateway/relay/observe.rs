@@ -87,6 +87,7 @@ where
     fn look_at_input(&mut self, message: &Message) -> Result<Position, Ended> {
         let mut notes = Vec::new();
         let Some(flows) = &mut self.flows else { return Ok(Position::default()) };
+        flows.is_next(self.tap.digest(message));
         let seen = flows.input(message, self.now, &mut notes);
         self.after(seen, notes, true).map(|seen| seen.passes_at)
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use data_channel::acknowledge::Acknowledge;
 use data_channel::message::Message;
+use data_channel::payload::PayloadType;
 use tokio::time::Instant;
 
 use crate::recorder::Position;
@@ -263,6 +264,12 @@ impl Output {
         let slot = self.slot(self.cursor)?;
         let passes_at = self.window.get(slot)?.as_ref()?.passes_at;
         (passes_at > Position::default()).then_some(passes_at)
+    }
+
+    /// The type of the next message to send on this connection.
+    pub(super) fn next_type(&self) -> Option<PayloadType> {
+        let slot = self.slot(self.cursor)?;
+        Some(self.window.get(slot)?.as_ref()?.message.payload_type())
     }
 
     /// The next message to send on this connection.

@@ -20,6 +20,7 @@ use super::kms::Kms;
 use super::leaving::Leaving;
 use super::leg::Leg;
 use super::notice::{Screen, Warnings};
+use super::opening::Opening;
 use super::output::Output;
 use super::read_only::ReadOnly;
 use super::tap::Tap;
@@ -70,6 +71,7 @@ pub(super) struct Pump<C, U> {
     pub(super) client: Option<Leg<C>>,
     pub(super) upstream: Upstream<U>,
     pub(super) output: Output,
+    pub(super) opening: Opening,
     pub(super) held: HeldAcknowledges,
     /// From where on the client may lack what the agent does not keep, as the
     /// recording says, and where it does.
@@ -131,7 +133,7 @@ where
 {
     fn new(mut parts: Parts<C, U>) -> Self {
         let now = Instant::now();
-        let is_port = matches!(parts.carries, Carries::Port(_));
+        let keys = matches!(parts.carries, Carries::Port(_)).then_some(parts.input_keys.as_slice());
         let upstream = match parts.upstream.take() {
             Some(socket) => Upstream::Open(Box::new(Leg::new(socket, now))),
             None => Upstream::Redialling((parts.redial)()),
@@ -140,8 +142,9 @@ where
             client: None,
             upstream,
             output: Output::default(),
+            opening: Opening::default(),
             held: HeldAcknowledges::default(),
-            tap: Tap::new(parts.recording, parts.rules.record_input, now, is_port),
+            tap: Tap::new(parts.recording, parts.rules.record_input, now, keys),
             noted: None,
             settled: false,
             kms: Kms::new(parts.data_keys, parts.data_key),
@@ -214,6 +217,7 @@ where
         moved |= self.redial(cx)?;
         moved |= self.hear_kms(cx)?;
         moved |= self.hear_upstream(cx)?;
+        moved |= self.end_quiet(cx);
         moved |= self.send_output(cx);
         moved |= self.hear_client(cx)?;
         moved |= self.note_flows()?;
@@ -271,6 +275,7 @@ where
         }
         self.attached = true;
         self.output.restart();
+        self.opening.restart();
         (self.outside.presence)(Presence::Connected);
     }
 
@@ -285,7 +290,7 @@ where
             }
             Ok(None) => {
                 self.upstream = Upstream::Over;
-                Err(Ended::ByTarget(String::new()))
+                Err(Ended::Vanished)
             }
             Err(why) => {
                 self.upstream = Upstream::Over;
@@ -343,6 +348,7 @@ where
         next = self.output.begins_at().map_or(next, |due| next.min(due));
         next = self.tap.held_until().map_or(next, |due| next.min(due));
         next = self.notice_due().map_or(next, |due| next.min(due));
+        next = self.opening.until().map_or(next, |until| next.min(until));
         if !self.tap.has_room() {
             next = next.min(self.now + ROOM_AGAIN);
         }

@@ -15,6 +15,8 @@ pub(super) enum Token {
     Return,
     /// The cursor goes one to the left.
     Back,
+    /// The cursor goes to a place on the screen.
+    Place,
     /// Any other control character or sequence.
     Other,
 }
@@ -51,6 +53,7 @@ impl Scanner {
             },
             Self::Control => match byte {
                 b'D' => return self.done(Token::Back),
+                b'H' | b'f' | b'd' | b'G' => return self.done(Token::Place),
                 0x40..=0x7e => return self.done(Token::Other),
                 ESCAPE => *self = Self::Escape,
                 _ => {}

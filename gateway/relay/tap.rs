@@ -6,10 +6,13 @@ use data_channel::message::Message;
 use data_channel::payload::{PayloadType, Size};
 use tokio::time::Instant;
 
+use super::InputKey;
 use super::echo::Echo;
 use super::noted::Noted;
 use super::typed::{Typed, TypedMessages};
-use crate::recorder::{FlowNote, FlowState, Position, RecorderError, Recording, Recovered, Stream};
+use crate::recorder::{
+    FlowNote, FlowState, INPUT_DIGEST, Position, RecorderError, Recording, Recovered, Stream,
+};
 use crate::session::Durability;
 
 /// Whether something is in the recording.
@@ -33,7 +36,13 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    pub(super) fn new(recording: Recording, record_input: bool, now: Instant, is_port: bool) -> Self {
+    /// Of a port session `keys` are those of its digests; a terminal has none.
+    pub(super) fn new(
+        recording: Recording,
+        record_input: bool,
+        now: Instant,
+        keys: Option<&[InputKey]>,
+    ) -> Self {
         let before = recording.position();
         Self {
             recording,
@@ -41,10 +50,10 @@ impl Tap {
             record_input,
             position: Position::default(),
             before,
-            typed: TypedMessages::default(),
+            typed: TypedMessages::keyed(keys.unwrap_or_default()),
             echo: Echo::default(),
             last_input: None,
-            noted: is_port.then(|| Noted::after(before)),
+            noted: keys.is_some().then(|| Noted::after(before)),
         }
     }
 
@@ -56,7 +65,7 @@ impl Tap {
     /// Goes on after an earlier process that recorded this.
     pub(super) fn go_on(&mut self, started: Instant, recovered: &mut Recovered, now: Instant) {
         self.started = started;
-        self.typed = TypedMessages::after(std::mem::take(&mut recovered.inputs));
+        self.typed.go_on(std::mem::take(&mut recovered.inputs));
         self.echo.go_on(recovered.messages.iter().map(|message| message.bytes.as_slice()), now);
     }
 
@@ -249,6 +258,11 @@ impl Tap {
             _ => {}
         }
         Ok(true)
+    }
+
+    /// What is noted of an input message of a port session.
+    pub(super) fn digest(&self, message: &Message) -> [u8; INPUT_DIGEST] {
+        self.typed.digest(message)
     }
 
     /// Says whether an input message is new, and remembers it.

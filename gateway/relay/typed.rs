@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
 
 use data_channel::message::Message;
+use ring::hmac;
 
+use super::InputKey;
 use crate::recorder::INPUT_DIGEST;
 
 /// Numbers that may be ahead of the first one missing.
@@ -18,8 +20,8 @@ const NUMBER_MAX: i64 = 1 << 48;
 /// A stock client forgets all but 10,000 of its own; beyond this a message
 /// has to be sent again once the agent has taken some.
 const UNTAKEN_MAX: usize = 24_000;
-/// Where a message holds the SHA-256 of its payload, the part that counts.
-const DIGEST: std::ops::Range<usize> = 80..80 + INPUT_DIGEST;
+/// Where a message holds the SHA-256 of its payload.
+const DIGEST: std::ops::Range<usize> = 80..112;
 
 /// What an input message is to the record.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +37,9 @@ pub(super) enum Typed {
 }
 
 struct Seen {
-    digest: [u8; INPUT_DIGEST],
+    digest: Digest,
+    /// An earlier process has recorded it, maybe under an older key.
+    before: bool,
     taken: bool,
 }
 
@@ -52,15 +56,27 @@ pub(super) struct TypedMessages {
     unsure_below: i64,
     /// The first number to come says where the client is.
     adrift: bool,
+    digests: Digests,
 }
 
 impl TypedMessages {
     /// Goes on after an earlier process that recorded these.
     ///
     /// What it did not record is new, wherever it comes in.
-    pub(super) fn after(recorded: BTreeMap<i64, [u8; INPUT_DIGEST]>) -> Self {
-        let seen = recorded.into_iter().map(|(number, digest)| (number, Seen { digest, taken: false }));
-        Self { seen: seen.collect(), adrift: true, ..Self::default() }
+    pub(super) fn go_on(&mut self, recorded: BTreeMap<i64, Digest>) {
+        let seen = |(number, digest)| (number, Seen { digest, before: true, taken: false });
+        self.seen = recorded.into_iter().map(seen).collect();
+        self.adrift = true;
+    }
+
+    /// Makes digests with the first key; the others are of earlier processes.
+    pub(super) fn keyed(keys: &[InputKey]) -> Self {
+        Self { digests: Digests::with(keys), ..Self::default() }
+    }
+
+    /// What a message says, so that nobody without the key can guess it.
+    pub(super) fn digest(&self, message: &Message) -> Digest {
+        self.digests.of(message)
     }
 
     /// Says what the message is, and remembers it.
@@ -75,15 +91,16 @@ impl TypedMessages {
         if sequence > self.next.saturating_add(AHEAD_MAX) {
             return Typed::TooEarly;
         }
-        let digest = digest(message);
+        let digest = self.digest(message);
         let full = self.seen.len() >= UNTAKEN_MAX && !self.forget_doubt();
         match self.seen.get(&sequence) {
             Some(seen) if seen.taken || seen.digest == digest => return Typed::Repeat,
+            Some(seen) if seen.before && self.digests.had(message, &seen.digest) => return Typed::Repeat,
             Some(_) => return Typed::Other,
             None if sequence < self.next && sequence >= self.unsure_below => return Typed::Repeat,
             None if full => return Typed::TooEarly,
             None => {
-                self.seen.insert(sequence, Seen { digest, taken: false });
+                self.seen.insert(sequence, Seen { digest, before: false, taken: false });
                 while self.seen.contains_key(&self.next) {
                     self.next += 1;
                 }
@@ -94,8 +111,9 @@ impl TypedMessages {
 
     /// The other message under a number passes too.
     pub(super) fn replace(&mut self, message: &Message) {
+        let digest = self.digest(message);
         if let Some(seen) = self.seen.get_mut(&message.sequence()) {
-            seen.digest = digest(message);
+            (seen.digest, seen.before) = (digest, false);
         }
     }
 
@@ -123,12 +141,41 @@ impl TypedMessages {
 }
 
 /// What a message says, so short that it can be noted.
-pub(super) fn digest(message: &Message) -> [u8; INPUT_DIGEST] {
-    let mut digest = [0; INPUT_DIGEST];
-    if let Some(bytes) = message.raw().get(DIGEST) {
-        digest.copy_from_slice(bytes);
+type Digest = [u8; INPUT_DIGEST];
+
+/// How a message is told from another.
+///
+/// A recording holds the digests of a port session, whose bytes are nobody's
+/// to know: so they are keyed, and short words cannot be tried. Those of a
+/// terminal are kept in memory and are plain, as what they are of is recorded.
+#[derive(Default)]
+struct Digests {
+    keys: Vec<hmac::Key>,
+}
+
+impl Digests {
+    fn with(keys: &[InputKey]) -> Self {
+        Self { keys: keys.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)).collect() }
     }
-    digest
+
+    fn of(&self, message: &Message) -> Digest {
+        self.keys.first().map_or_else(|| plain(message), |key| keyed(key, message))
+    }
+
+    /// Whether an earlier process made this of the same message: with any of
+    /// the keys, or as builds did that had none.
+    fn had(&self, message: &Message, digest: &Digest) -> bool {
+        plain(message) == *digest || self.keys.iter().any(|key| keyed(key, message) == *digest)
+    }
+}
+
+fn plain(message: &Message) -> Digest {
+    message.raw().get(DIGEST).and_then(|bytes| bytes.first_chunk().copied()).unwrap_or_default()
+}
+
+fn keyed(key: &hmac::Key, message: &Message) -> Digest {
+    let tag = hmac::sign(key, message.raw().get(DIGEST).unwrap_or_default());
+    tag.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -194,7 +241,8 @@ mod tests {
         let mut before = TypedMessages::default();
         before.arrival(&message(5, b"ls"));
         let digest = before.seen.remove(&5).unwrap().digest;
-        let mut typed = TypedMessages::after([(5, digest)].into());
+        let mut typed = TypedMessages::default();
+        typed.go_on([(5, digest)].into());
         assert_eq!(typed.arrival(&message(20_000, b"x")), Typed::Fresh);
         typed.taken(20_000);
         assert_eq!(typed.arrival(&message(5, b"ls")), Typed::Repeat);
@@ -210,9 +258,29 @@ mod tests {
     }
 
     #[test]
+    fn the_digest_of_a_port_session_is_of_no_use_without_its_key() {
+        let secret = message(0, b"AUTH hunter2");
+        let (old, new) = (TypedMessages::keyed(&[[1; 32]]), TypedMessages::keyed(&[[2; 32], [1; 32]]));
+        let noted = old.digest(&secret);
+        assert_eq!(noted, TypedMessages::keyed(&[[1; 32]]).digest(&secret), "after a restart it is the same");
+        assert!(noted != plain(&secret) && noted != new.digest(&secret));
+        // The key ring has another first key, or the build before noted plain ones.
+        for noted in [noted, new.digest(&secret), plain(&secret)] {
+            let mut typed = TypedMessages::keyed(&[[2; 32], [1; 32]]);
+            typed.go_on([(0, noted)].into());
+            assert_eq!(typed.arrival(&secret), Typed::Repeat);
+            assert_eq!(typed.arrival(&message(0, b"AUTH hunter3")), Typed::Other);
+        }
+        let mut typed = TypedMessages::keyed(&[[3; 32]]);
+        typed.go_on([(0, noted)].into());
+        assert_eq!(typed.arrival(&secret), Typed::Other, "without its key nobody can tell");
+    }
+
+    #[test]
     fn what_is_in_doubt_makes_room_for_what_is_typed() {
         let recorded = (0..UNTAKEN_MAX as i64).map(|number| (number, [0; INPUT_DIGEST]));
-        let mut typed = TypedMessages::after(recorded.collect());
+        let mut typed = TypedMessages::default();
+        typed.go_on(recorded.collect());
         for sequence in 100_000..100_100 {
             assert_eq!(typed.arrival(&message(sequence, b"x")), Typed::Fresh);
         }

@@ -64,7 +64,10 @@ where
                 }
                 match message.payload_type() {
                     PayloadType::Output | PayloadType::Size => self.output.settle(),
-                    PayloadType::HandshakeResponse => self.output.answered(),
+                    PayloadType::HandshakeResponse => {
+                        self.output.answered();
+                        self.opening.answered(&message);
+                    }
                     _ => {}
                 }
                 let message = self.only_read(message, cx)?;

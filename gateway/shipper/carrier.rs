@@ -67,12 +67,17 @@ impl Carrier {
     async fn step(&mut self) -> Result<Went, ShipperError> {
         self.depot.weather().await;
         let depot = Arc::clone(&self.depot);
+        let permits = self.maker.as_ref().filter(|_| self.held.is_none()).map_or(1, Maker::permits);
         // Closed only when the shipper ends, and this task with it.
-        let _permit = depot.permits.acquire().await;
+        let _permits = depot.permits.acquire_many(permits).await;
         let mut round = match self.held.take() {
             Some(round) => round,
-            None => match self.make().await? {
+            None => match self.make(permits).await? {
                 Next::Round(round) => *round,
+                Next::Larger => {
+                    self.post.look_at_spool(true);
+                    return Ok(Went::On);
+                }
                 Next::Nothing => {
                     let batch = self.checkpoint(self.line());
                     if !batch.is_empty() {
@@ -100,11 +105,11 @@ impl Carrier {
         }
     }
 
-    async fn make(&mut self) -> Result<Next, ShipperError> {
+    async fn make(&mut self, permits: u32) -> Result<Next, ShipperError> {
         let Some(mut maker) = self.maker.take() else { return Ok(Next::Gone) };
         let taken = self.post.take();
         let made = tokio::task::spawn_blocking(move || {
-            let next = maker.next(taken.batches, taken.spool);
+            let next = maker.next(taken.batches, taken.spool, permits);
             (maker, next)
         });
         let (maker, next) = made
@@ -124,7 +129,7 @@ impl Carrier {
         self.depot.stored(&self.id, round);
         self.post.stored();
         if round.last {
-            self.depot.cursors.finish(&self.id)?;
+            self.depot.finished(&self.id)?;
             tracing::info!(session = %self.id, lines = round.after.line, "session shipped");
             return Ok(Went::Done);
         }
@@ -150,8 +155,17 @@ impl Carrier {
         // Of a large one nothing is kept that would be sent again.
         let kept = round.bytes <= KEPT_MAX;
         let mut events = if kept { round.events.clone() } else { std::mem::take(&mut round.events) };
-        events.extend(self.checkpoint(round.after.line));
+        let mut signed = self.checkpoint(round.after.line);
+        // Parts of a frame are counted, so nothing comes between them.
+        if !round.plan.packed {
+            events.append(&mut signed);
+        }
         for batch in batches(events, window) {
+            let count = batch.len();
+            self.put(batch).await?;
+            round.stored += count;
+        }
+        for batch in batches(signed, window) {
             self.put(batch).await?;
         }
         Ok(())

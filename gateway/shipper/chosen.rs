@@ -76,7 +76,7 @@ pub(super) fn write(
             let copied = io::copy(&mut rebuilt.file, &mut file);
             copied.map_err(ShipperError::io(format!("write {}", copy.path.display())))?;
             if let Some(checkpoint) = &checkpoint {
-                let written = checkpoint.write(&copy.path);
+                let written = checkpoint.write(&copy.path, false);
                 written.map_err(ShipperError::io(format!("write beside {}", copy.path.display())))?;
             }
         }

@@ -3,7 +3,9 @@
 //! A plan is written before its events are sent. A process that ends half
 //! way makes the same events from the same lines again, so readers can drop
 //! what came twice by its number. A session without a usable cursor begins a
-//! new *run*: all of it is shipped again under a higher number.
+//! new *run*: all of it is shipped again under a higher number. Cursors are
+//! not flushed to disk; after a crash of the machine they may be older than
+//! what was sent, so one of an earlier boot is not usable.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::ShipperError;
+use super::shipped::Shipped;
 use crate::recorder::{Head, Links};
 use crate::session::{SessionId, now_ms};
 
@@ -22,6 +25,9 @@ const FILE_MAX: u64 = 32 * 1024;
 const CURSOR: &str = ".cursor";
 /// What the file of a session that is wholly shipped ends with.
 const SHIPPED: &str = ".shipped";
+
+/// Where Linux says which boot this is.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Where a session stands: shipped up to `line`, planned up to `until`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +42,9 @@ pub(super) struct Cursor {
     pub(super) head: Head,
     /// Where the next segment ends, if it was planned: line and chain.
     pub(super) until: Option<(u64, Head)>,
+    /// Whether what was planned is a frame of the sealed recording as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) packed: bool,
     /// Number of the next event of the transcript.
     pub(super) sequence: u64,
 }
@@ -43,14 +52,26 @@ pub(super) struct Cursor {
 impl Cursor {
     /// The cursor of a session of which nothing has been shipped.
     pub(super) fn fresh() -> Self {
-        Self { run: now_ms(), segment: 0, line: 0, head: Links::new().head(), until: None, sequence: 0 }
+        let head = Links::new().head();
+        Self { run: now_ms(), segment: 0, line: 0, head, until: None, packed: false, sequence: 0 }
     }
+}
+
+/// A cursor as it is on disk.
+#[derive(Serialize, Deserialize)]
+struct Saved<C> {
+    #[serde(flatten)]
+    cursor: C,
+    /// The boot of the machine that it was written in.
+    #[serde(default)]
+    boot: String,
 }
 
 /// The folder of the cursors.
 #[derive(Debug, Clone)]
 pub(super) struct Cursors {
     dir: PathBuf,
+    boot: String,
 }
 
 impl Cursors {
@@ -58,7 +79,9 @@ impl Cursors {
     pub(super) fn open(dir: &Path) -> Result<Self, ShipperError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(ShipperError::io(format!("make {}", dir.display())))?;
-        Ok(Self { dir: dir.to_owned() })
+        // Without one every start begins new runs: more to ship, nothing wrong.
+        let boot = fs::read_to_string(BOOT).unwrap_or_else(|_| now_ms().to_string()).trim().to_owned();
+        Ok(Self { dir: dir.to_owned(), boot })
     }
 
     /// Where a session stands; a fresh cursor if nothing usable is there.
@@ -70,14 +93,21 @@ impl Cursors {
             other => other.map(drop).map_err(ShipperError::io(format!("read {}", path.display())))?,
         }
         // The last line may be torn.
-        let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-        Ok(last.unwrap_or_else(Cursor::fresh))
+        let last = text.lines().rev().find_map(|line| serde_json::from_str::<Saved<Cursor>>(line).ok());
+        let Some(Saved { cursor, boot }) = last else { return Ok(Cursor::fresh()) };
+        if boot == self.boot {
+            return Ok(cursor);
+        }
+        tracing::info!(session = %id, "the machine was started anew; the session is shipped again from its beginning");
+        let fresh = Cursor::fresh();
+        Ok(Cursor { run: fresh.run.max(cursor.run + 1), ..fresh })
     }
 
     /// Writes where a session stands, with one `write(2)`.
     pub(super) fn save(&self, id: &SessionId, cursor: &Cursor) -> Result<(), ShipperError> {
         let path = self.path(id, CURSOR);
-        let mut line = serde_json::to_vec(cursor).map_err(io::Error::other);
+        let saved = Saved { cursor, boot: self.boot.clone() };
+        let mut line = serde_json::to_vec(&saved).map_err(io::Error::other);
         if let Ok(line) = &mut line {
             line.push(b'\n');
         }
@@ -92,10 +122,16 @@ impl Cursors {
     }
 
     /// Notes that all of a sealed session is shipped.
-    pub(super) fn finish(&self, id: &SessionId) -> Result<(), ShipperError> {
+    pub(super) fn finish(&self, id: &SessionId, shipped: &Shipped) -> Result<(), ShipperError> {
         let (from, to) = (self.path(id, CURSOR), self.path(id, SHIPPED));
-        let renamed = File::create(&to).and_then(|_| fs::remove_file(&from));
-        renamed.map_err(ShipperError::io(format!("write {}", to.display())))
+        let note = serde_json::to_vec(shipped).map_err(io::Error::other);
+        let noted = note.and_then(|note| self.replace(&to, &note)).and_then(|()| fs::remove_file(&from));
+        noted.map_err(ShipperError::io(format!("write {}", to.display())))
+    }
+
+    /// What was noted of a session that is wholly shipped.
+    pub(super) fn shipped(&self, id: &SessionId) -> Option<Shipped> {
+        Shipped::read(&self.path(id, SHIPPED))
     }
 
     /// Whether all of a session is shipped.
@@ -144,6 +180,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_of_an_earlier_boot_begins_a_new_run() {
+        let (_dir, mut cursors, id) = cursors();
+        let cursor = Cursor { line: 7, run: now_ms() + 5000, ..Cursor::fresh() };
+        cursors.save(&id, &cursor).unwrap();
+        assert_eq!(cursors.load(&id).unwrap(), cursor);
+        cursors.boot = "another".into();
+        let again = cursors.load(&id).unwrap();
+        assert_eq!((again.line, again.segment, again.run), (0, 0, cursor.run + 1));
+    }
+
+    #[test]
     fn a_torn_line_is_passed_over() {
         let (_dir, cursors, id) = cursors();
         let cursor = Cursor { line: 7, ..Cursor::fresh() };
@@ -158,7 +205,9 @@ mod tests {
         let (_dir, cursors, id) = cursors();
         cursors.save(&id, &Cursor::fresh()).unwrap();
         assert!(!cursors.is_finished(&id));
-        cursors.finish(&id).unwrap();
+        let note = Shipped { log_group: "/postern".into(), recording: true };
+        cursors.finish(&id, &note).unwrap();
         assert!(cursors.is_finished(&id));
+        assert_eq!(cursors.shipped(&id), Some(note));
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -19,12 +19,15 @@ use super::error::Trouble;
 use super::maker::{Maker, Round};
 use super::pace::Backoff;
 use super::post::Post;
+use super::shipped::{MayLeave, Shipped};
 use super::{Forms, ShipperConfig, ShipperError};
 use crate::metrics::Metrics;
 use crate::recorder::{Feed, RECORDING_SUFFIX};
-use crate::session::SessionId;
+use crate::session::{SessionId, now_ms};
 
 /// Rounds under way at once: bounds memory and calls.
+///
+/// A frame of a sealed recording counts as several.
 const ROUNDS: usize = 32;
 
 /// What the carriers share.
@@ -38,8 +41,12 @@ pub(super) struct Depot {
     metrics: Arc<Metrics>,
     posts: Mutex<HashMap<SessionId, Arc<Post>>>,
     outage: Mutex<Outage>,
-    /// Days that the group keeps events; 0: for ever, or not known.
+    /// Days that the group keeps events; 0: for ever.
     retention: AtomicU32,
+    /// Whether the group has said so.
+    group_known: AtomicBool,
+    /// Who else needs what is in the spool; without an answer all of it stays.
+    may_leave: OnceLock<MayLeave>,
     /// Size of the spool when it was measured last, bytes.
     spool_bytes: AtomicU64,
 }
@@ -70,6 +77,8 @@ impl Depot {
             posts: Mutex::default(),
             outage: Mutex::default(),
             retention: AtomicU32::new(0),
+            group_known: AtomicBool::new(false),
+            may_leave: OnceLock::new(),
             spool_bytes: AtomicU64::new(0),
         }
     }
@@ -78,6 +87,7 @@ impl Depot {
     pub(super) async fn prepare_group(&self) -> Result<(), ShipperError> {
         let days = self.logs.prepare_group(&self.config).await?;
         self.retention.store(days.unwrap_or(0), Ordering::Relaxed);
+        self.group_known.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -134,6 +144,17 @@ impl Depot {
     /// A session is wholly shipped or gone.
     pub(super) fn done(&self, id: &SessionId) {
         self.posts().remove(id);
+    }
+
+    /// Notes that all of a session is shipped.
+    pub(super) fn finished(&self, id: &SessionId) -> Result<(), ShipperError> {
+        let note = Shipped { log_group: self.config.log_group.clone(), recording: self.config.recording };
+        self.cursors.finish(id, &note)
+    }
+
+    /// Asks this before anything is removed from the spool.
+    pub(super) fn ask(&self, may_leave: MayLeave) {
+        let _ = self.may_leave.set(may_leave);
     }
 
     /// A round is stored.
@@ -233,7 +254,7 @@ impl Depot {
     }
 
     /// Measures the backlog and, if it is bounded, the spool.
-    pub(super) fn measure(&self) {
+    pub(super) async fn measure(&self) {
         let now = tokio::time::Instant::now();
         let (mut seconds, mut bytes) = (0, 0);
         for (id, post) in self.posts().iter() {
@@ -248,30 +269,29 @@ impl Depot {
         if self.config.spool_limit_mb > 0 {
             let mut size = size_of(&self.spool);
             if self.config.at_limit == AtLimit::RemoveShipped {
-                size = self.make_room(size);
+                size = self.make_room(size).await;
             }
             self.spool_bytes.store(size, Ordering::Relaxed);
         }
     }
 
-    /// Removes what is wholly shipped, oldest first, until there is room.
-    fn make_room(&self, mut size: u64) -> u64 {
+    /// Removes what CloudWatch has instead, oldest first, until there is room.
+    async fn make_room(&self, mut size: u64) -> u64 {
         let limit = self.config.spool_limit_mb << 20;
+        let (Some(may_leave), true) = (self.may_leave.get(), self.group_known.load(Ordering::Acquire)) else {
+            return size;
+        };
         if size < limit {
             return size;
         }
-        let ids = self.feed.recordings().unwrap_or_default().into_iter();
-        let mut shipped: Vec<_> = ids
-            .filter(|id| self.cursors.is_finished(id))
-            .filter_map(|id| {
-                let about = std::fs::metadata(self.recording(&id)).ok()?;
-                Some((about.modified().ok()?, about.len(), id))
-            })
-            .collect();
-        shipped.sort();
-        for (_, bytes, id) in shipped {
+        let retention = self.retention.load(Ordering::Relaxed);
+        for (bytes, id, shipped) in self.shipped() {
             if size < limit {
                 break;
+            }
+            let Some(begun_ms) = may_leave(id.clone()).await else { continue };
+            if !shipped.replaces(&self.config.log_group, retention, (begun_ms, now_ms())) {
+                continue;
             }
             match std::fs::remove_file(self.recording(&id)) {
                 Ok(()) => {
@@ -283,6 +303,20 @@ impl Depot {
             }
         }
         size
+    }
+
+    /// What of the spool is wholly shipped, with its size, oldest first.
+    fn shipped(&self) -> Vec<(u64, SessionId, Shipped)> {
+        let ids = self.feed.recordings().unwrap_or_default().into_iter();
+        let mut shipped: Vec<_> = ids
+            .filter_map(|id| {
+                let note = self.cursors.shipped(&id)?;
+                let about = std::fs::metadata(self.recording(&id)).ok()?;
+                Some((about.modified().ok()?, about.len(), id, note))
+            })
+            .collect();
+        shipped.sort_by(|(one, _, a, _), (other, _, b, _)| (one, a).cmp(&(other, b)));
+        shipped.into_iter().map(|(_, bytes, id, note)| (bytes, id, note)).collect()
     }
 
     fn recording(&self, id: &SessionId) -> PathBuf {

@@ -25,6 +25,7 @@ mod read_back;
 mod readable;
 mod rebuild;
 mod segment;
+mod shipped;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,10 +40,12 @@ pub use group::{Difference, Group, examine};
 pub use policy::PolicyEvent;
 pub use read_back::{Copy, LogStream, Reader};
 pub use rebuild::RebuildError;
+pub use shipped::MayLeave;
 
 use crate::broker::BrokerConfig;
 use crate::metrics::Metrics;
 use crate::recorder::{Feed, Follower, Shipment};
+use crate::session::SessionId;
 use client::Logs;
 use cursor::Cursors;
 use depot::Depot;
@@ -113,6 +116,20 @@ impl Shipper {
         self.depot.ready()
     }
 
+    /// Whether all of a session is in the log group.
+    ///
+    /// Of one that is not in the spool any more this is not known: false.
+    pub fn has(&self, id: &SessionId) -> bool {
+        self.depot.cursors.is_finished(id)
+    }
+
+    /// Asks this before a recording is removed from a full spool.
+    ///
+    /// Nothing is removed until it is said whom to ask.
+    pub fn ask_before_removal(&self, may_leave: MayLeave) {
+        self.depot.ask(may_leave);
+    }
+
     /// Reads sessions back from the log group.
     pub fn reader(&self) -> &Reader {
         &self.reader
@@ -153,7 +170,7 @@ async fn dispatch(depot: Arc<Depot>, mut follower: Follower, mut stop: watch::Re
                 Some(shipment) => deliver(&depot, shipment, &mut carriers),
                 None => break,
             },
-            _ = measure.tick() => depot.measure(),
+            _ = measure.tick() => depot.measure().await,
             Some(_) = carriers.join_next() => {}
             _ = stop.changed() => break,
         }
@@ -170,7 +187,7 @@ async fn dispatch(depot: Arc<Depot>, mut follower: Follower, mut stop: watch::Re
     if tokio::time::timeout(GRACE, all_sent).await.is_err() {
         tracing::warn!("not everything could be shipped before the stop; it goes on after the next start");
     }
-    depot.measure();
+    depot.measure().await;
 }
 
 fn deliver(depot: &Arc<Depot>, shipment: Shipment, carriers: &mut JoinSet<()>) {

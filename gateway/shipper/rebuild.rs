@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use data_encoding::BASE64;
 
 use super::segment::{self, Holds, Place, RecordingEvent};
-use crate::recorder::{Checkpoint, Links};
+use crate::recorder::{Checkpoint, Links, is_sealed_frame};
 
 /// Events that wait for an earlier one at the most, bytes of base64.
 const WAITING_MAX: usize = 256 << 20;
@@ -240,6 +240,9 @@ impl Run {
                 if self.links.head() != place.after || self.links.lines() != place.first_line + place.lines {
                     return Err(altered());
                 }
+                // Frames of a sealed file in an open one would look like a cut.
+                let packed =
+                    if is_sealed_frame(&packed) == Some(true) { segment::pack(&bytes)? } else { packed };
                 self.file.write_all(&packed)?;
             }
             Holds::Seal => self.evidence = Some(bytes),
@@ -264,7 +267,17 @@ mod tests {
     use super::super::segment::encode;
     use super::*;
 
+    /// A frame as a sealed recording has it.
+    fn sealed_frame(lines: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 9).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(lines).unwrap();
+        encoder.finish().unwrap()
+    }
+
     /// The messages of a recording cut into so many segments, and its lines.
+    ///
+    /// The last of them are frames of the sealed recording.
     fn shipped(segments: u64, evidence: &[u8]) -> (Vec<String>, Vec<u8>) {
         let (mut messages, mut all, mut links) = (Vec::new(), Vec::new(), Links::new());
         for segment in 0..=segments {
@@ -280,7 +293,9 @@ mod tests {
             let (lines_in, after) = (links.lines() - first_line, links.head());
             let place = Place { run: 1, segment, first_line, lines: lines_in, before, after };
             let holds = if last { (Holds::Seal, evidence) } else { (Holds::Lines, lines.as_slice()) };
-            let events = encode("alice-1", 5, holds, &place).unwrap();
+            let sealed = !last && segment > segments / 2;
+            let packed = if sealed { sealed_frame(holds.1) } else { segment::pack(holds.1).unwrap() };
+            let events = encode("alice-1", 5, (holds.0, &packed), &place).unwrap();
             messages.extend(events.into_iter().map(|event| event.message));
         }
         (messages, all)
@@ -292,6 +307,16 @@ mod tests {
         let mut all = rebuild.finish();
         let first = if all.runs.is_empty() { Err(RebuildError::Nothing) } else { all.runs.remove(0) };
         first.map_err(|error| all.strange.unwrap_or(error))
+    }
+
+    /// Of each frame, whether it has a checksum as only sealed ones have.
+    fn checksums(mut frames: &[u8]) -> Vec<bool> {
+        let mut found = Vec::new();
+        while !frames.is_empty() {
+            found.push(is_sealed_frame(frames).unwrap());
+            frames = &frames[zstd::zstd_safe::find_frame_compressed_size(frames).unwrap()..];
+        }
+        found
     }
 
     /// What does not compress, so that it has several parts.
@@ -323,6 +348,7 @@ mod tests {
             whole.file.rewind().unwrap();
             whole.file.read_to_end(&mut packed).unwrap();
             prop_assert_eq!(zstd::decode_all(packed.as_slice()).unwrap(), lines);
+            prop_assert_eq!(checksums(&packed), [false; 9]);
             prop_assert_eq!(whole.evidence, Some(evidence));
         }
     }
@@ -340,5 +366,13 @@ mod tests {
         assert!(matches!(swapped("\"firstLine\":1", "\"firstLine\":2"), Err(RebuildError::Altered { .. })));
         assert!(matches!(swapped("alice-1", "alice-2"), Err(RebuildError::Foreign)));
         assert!(matches!(rebuilt(&[]), Err(RebuildError::Nothing)));
+    }
+
+    #[test]
+    fn a_segment_of_which_the_last_parts_are_not_there_yet_is_not_missing() {
+        let (messages, _) = shipped(4, &large());
+        assert!(messages.len() >= 6, "the evidence has several parts");
+        let begun = rebuilt(&messages[..messages.len() - 1]).unwrap();
+        assert_eq!((begun.lines, begun.evidence), (10, None));
     }
 }

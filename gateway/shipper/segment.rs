@@ -1,14 +1,15 @@
 //! Recording events: runs of lines, compressed, each in its place.
 //!
 //! All of a session's lines are cut into segments. A segment is one zstd
-//! frame, in base64, in one event or, if it is large, in a few parts.
+//! frame, in base64, in one event or, if it is large, in a few parts. The
+//! frames of a sealed recording are segments as they are.
 //! `headBefore` and `headAfter` are heads of the recording's own hash chain,
 //! so segments cannot be left out, repeated, swapped or altered without
 //! being found, and the seal's evidence is about the same chain.
 
 use std::borrow::Cow;
 
-use data_encoding::BASE64;
+use base64_simd::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use super::batch::LogEvent;
@@ -128,14 +129,18 @@ impl<'a> RecordingEvent<'a> {
     }
 }
 
-/// The events of one segment, all of one time.
+/// What a segment holds as one zstd frame, like those of an open recording.
+pub(super) fn pack(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    zstd::bulk::compress(bytes, LEVEL)
+}
+
+/// The events of one segment, all of one time; `packed` is one zstd frame.
 pub(super) fn encode(
     session: &str,
     at_ms: i64,
-    (holds, bytes): (Holds, &[u8]),
+    (holds, packed): (Holds, &[u8]),
     place: &Place,
-) -> std::io::Result<Vec<LogEvent>> {
-    let packed = zstd::bulk::compress(bytes, LEVEL)?;
+) -> serde_json::Result<Vec<LogEvent>> {
     let parts = packed.len().div_ceil(PART).max(1);
     let mut events = Vec::with_capacity(parts);
     for part in 0..parts {
@@ -166,7 +171,7 @@ pub(super) fn encode(
 /// They are most of the event, and base64 needs no escaping.
 fn with_data(event: &str, data: &[u8]) -> String {
     let head = event.strip_suffix(END).unwrap_or(event);
-    let mut message = String::with_capacity(head.len() + BASE64.encode_len(data.len()) + END.len());
+    let mut message = String::with_capacity(head.len() + BASE64.encoded_length(data.len()) + END.len());
     message.push_str(head);
     BASE64.encode_append(data, &mut message);
     message.push_str(END);

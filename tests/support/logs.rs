@@ -59,6 +59,8 @@ struct Inside {
     faults: VecDeque<(&'static str, Fault)>,
     /// Every call fails so while it is set.
     outage: Option<Fault>,
+    /// After so many more batches none is taken any more.
+    full: Option<(u64, Fault)>,
     /// A pseudo-random fault in so many calls of a hundred.
     weather: Option<(u64, u64)>,
     calls: BTreeMap<String, u64>,
@@ -114,6 +116,13 @@ impl FakeLogs {
         self.inside().outage = fault;
     }
 
+    /// So many more batches are taken and then none, or all again.
+    ///
+    /// What is stored can be read.
+    pub fn full_after(&self, batches: Option<u64>) {
+        self.inside().full = batches.map(|batches| (batches, Fault::Broken));
+    }
+
     /// So many calls of a hundred go wrong, each time the same ones.
     pub fn weather(&self, seed: u64, percent: u64) {
         self.inside().weather = Some((seed.max(1), percent));
@@ -166,6 +175,10 @@ impl Inside {
     fn fault(&mut self, operation: &str) -> Option<Fault> {
         if let Some(fault) = self.outage {
             return Some(fault);
+        }
+        if let Some((left, fault)) = self.full.as_mut().filter(|_| operation == "PutLogEvents") {
+            let Some(less) = left.checked_sub(1) else { return Some(*fault) };
+            *left = less;
         }
         if let Some(at) = self.faults.iter().position(|(of, _)| *of == operation) {
             return self.faults.remove(at).map(|(_, fault)| fault);

@@ -8,6 +8,7 @@ mod logs;
 mod person;
 mod provider;
 mod recording;
+mod spool;
 mod tunnel;
 mod web;
 
@@ -23,6 +24,7 @@ pub use logs::{FakeLogs, Fault};
 pub use person::{Person, Ticket, proof, web_identity};
 pub use provider::{CLIENT, Provider, Signer, unsigned};
 pub use recording::{Recorded, spool_holds};
+pub use spool::{GROUP, Spool};
 pub use tunnel::{Tunnel, echo, silent_port};
 pub use web::{Answer, Call};
 

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use super::super::{Broker, BrokerConfig, BrokerError, ClientIds, Upstream, UpstreamStream};
 use super::fake_aws::{FakeAws, verified};
 use super::{alice, broker, own_id, shell_on};
+use crate::proxy::Proxies;
 
 const PATH: &str = "/v1/data-channel/alice@example.com-0abc?role=publish_subscribe&cell-number=AB/C%2Bd==";
 
@@ -117,7 +118,7 @@ async fn answer_with(listener: &TcpListener, status: &str) {
     stream.write_all(answer.as_bytes()).await.unwrap();
 }
 
-/// A CA, and a server for `localhost` that it vouches for.
+/// A CA, and a server for two names that it vouches for.
 fn authority() -> (String, TlsAcceptor) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -125,7 +126,7 @@ fn authority() -> (String, TlsAcceptor) {
     let ca = params.self_signed(&key).unwrap();
     let issuer = Issuer::new(params, key);
     let server_key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let leaf = CertificateParams::new(vec!["localhost".to_owned(), "ssmmessages.test".to_owned()]).unwrap();
     let leaf = leaf.signed_by(&server_key, &issuer).unwrap();
     let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(server_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -137,6 +138,41 @@ fn authority() -> (String, TlsAcceptor) {
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     (ca.pem(), TlsAcceptor::from(Arc::new(config)))
+}
+
+/// A proxy that leads one CONNECT to a port of this machine; what it heard.
+async fn tunnel(to: u16) -> (Proxies, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serve = async move {
+        let mut near = listener.accept().await.unwrap().0;
+        let mut heard = vec![0; 1024];
+        let read = near.read(&mut heard).await.unwrap();
+        near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        String::from_utf8_lossy(&heard[..read]).into_owned()
+    };
+    let heard = tokio::spawn(serve);
+    (Proxies::read(|name| (name == "HTTPS_PROXY").then(|| url.clone())), heard)
+}
+
+#[tokio::test]
+async fn a_dial_goes_through_the_proxy_of_the_environment() {
+    let (ca, acceptor) = authority();
+    let (port, server) = tls_server(acceptor).await;
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ca.pem");
+    std::fs::write(&bundle, ca).unwrap();
+    let aws = FakeAws::start().await;
+    let mut broker = broker(BrokerConfig { ca_bundle: Some(bundle), ..aws.config() }).await;
+    let (proxies, heard) = tunnel(port).await;
+    broker.proxies = proxies;
+    let upstream = started(&aws, &broker, format!("wss://ssmmessages.test{PATH}")).await;
+    let mut socket = broker.dial(&upstream, &client()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap().into_data().len(), 1200);
+    assert_eq!(server.await.unwrap().unwrap().headers["host"], "ssmmessages.test");
+    assert!(heard.await.unwrap().starts_with("CONNECT ssmmessages.test:443 HTTP/1.1\r\n"));
 }
 
 async fn tls_server(acceptor: TlsAcceptor) -> (u16, JoinHandle<Option<Seen>>) {

@@ -230,7 +230,8 @@ fn configuration(
         policy: PolicyConfig { directory: state.join("policies") },
         broker,
         registry: RegistrySection::default(),
-        recorder: RecorderSection { spool: Some(state.join("recordings")) },
+        // It takes what room there is.
+        recorder: RecorderSection { spool: Some(state.join("recordings")), reserve_mb: 0 },
         archive: ArchiveConfig {
             location: Some(args.archive.clone().unwrap_or_else(|| in_state("archive"))),
             region: Some(REGION.to_owned()),

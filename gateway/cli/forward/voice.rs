@@ -74,7 +74,7 @@ impl Voice {
         let text = match ending {
             Ending::Closed { text, .. } | Ending::Unsupported(text) => text.replace('\n', " "),
             Ending::TimedOut => "timed out".to_owned(),
-            Ending::Left | Ending::Signal(_) => String::new(),
+            Ending::Left | Ending::Open | Ending::Signal(_) => String::new(),
         };
         let words = match text.as_str() {
             "" => format!("the session to {} has ended", self.name(far)),

@@ -59,7 +59,7 @@ fn told(id: &str, ending: Ending) -> ExitCode {
         }
         Ending::TimedOut => say(&format!("Session: {id} timed out."), 0),
         Ending::Unsupported(text) => failed(&anyhow::anyhow!(text)),
-        ending @ Ending::Signal(_) => ExitCode::from(exit_code(&ending)),
+        ending @ (Ending::Signal(_) | Ending::Open) => ExitCode::from(exit_code(&ending)),
     }
 }
 

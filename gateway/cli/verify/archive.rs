@@ -90,16 +90,16 @@ async fn past(gateway: &Gateway) -> anyhow::Result<Registered> {
 
 fn told(session: &SessionId, found: Finding, registered: Option<&str>) -> (u8, Value) {
     match found {
-        Finding::Whole(manifest) if registered.is_some_and(|sha256| sha256 != manifest.sha256) => {
+        Finding::Whole(manifest, _) if registered.is_some_and(|sha256| sha256 != manifest.sha256) => {
             let what = "it is not the recording that the gateway sealed: the registry has another SHA-256";
             (DAMAGED, json!({"session": session, "result": "damaged", "what": what}))
         }
-        Finding::Whole(manifest) => (
-            0,
+        Finding::Whole(manifest, doubts) => (
+            super::whole(&doubts),
             json!({
                 "session": session, "result": "whole", "principal": manifest.principal,
                 "target": manifest.target, "bytes": manifest.bytes, "sha256": manifest.sha256,
-                "key": manifest.key_id, "end": manifest.end,
+                "key": manifest.key_id, "end": manifest.end, "doubts": doubts,
             }),
         ),
         Finding::Wrong(what) => (DAMAGED, json!({"session": session, "result": "damaged", "what": what})),
@@ -117,7 +117,12 @@ fn sentence(finding: &Value) -> String {
     let text = |key: &str| finding.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
     let session = text("session");
     match text("result").as_str() {
-        "whole" => format!("{session}: whole and unaltered, {} on {}", text("principal"), text("target")),
+        "whole" => format!(
+            "{session}: whole and unaltered, {} on {}{}",
+            text("principal"),
+            text("target"),
+            super::doubts_of(finding)
+        ),
         "damaged" => format!("{session}: {}", text("what")),
         "missing" => format!("{session}: the gateway has archived it, and it is not there"),
         _ => format!(

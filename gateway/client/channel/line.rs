@@ -80,7 +80,7 @@ impl Line {
     /// Ends the session; it would end by itself later too.
     pub async fn say_farewell(&self) {
         if let Some((gateway, id)) = &self.owner {
-            gateway.say_farewell(id).await;
+            let _ = gateway.say_farewell(id).await;
         }
     }
 

@@ -9,7 +9,6 @@ use futures_util::SinkExt;
 use reqwest::Url;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -22,6 +21,7 @@ use crate::client::error::{shown, with_causes};
 use crate::client::gateway::sign_request;
 use crate::client::profile::is_loopback;
 use crate::client::{ClientError, Gateway, Opened};
+use crate::proxy::Proxies;
 
 /// Longest wait for a connection, TLS and upgrade together.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -75,7 +75,7 @@ impl Dialer {
         let host =
             url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = url.port_or_known_default().unwrap_or(443);
-        let tcp = TcpStream::connect((host.as_str(), port)).await?;
+        let tcp = Proxies::from_env().connect(&host, port).await?;
         tcp.set_nodelay(true)?;
         let stream: Box<dyn Stream> = match url.scheme() {
             "ws" => Box::new(tcp),

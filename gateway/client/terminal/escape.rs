@@ -38,6 +38,8 @@ impl Escapes {
                     b'.' => return Some(Escape::Leave),
                     b'?' => {
                         found = Some(Escape::Help);
+                        // Nothing of it left, so the line still begins here.
+                        self.at_line_start = true;
                         continue;
                     }
                     b'~' => {}
@@ -69,7 +71,9 @@ mod tests {
 
     #[test]
     fn a_tilde_and_a_dot_after_enter_leave() {
-        for chunks in [&["~."][..], &["~", "."], &["ls\r~."], &["ls\r", "~", "."], &["ls\n~.rest"]] {
+        for chunks in
+            [&["~."][..], &["~", "."], &["ls\r~."], &["ls\r", "~", "."], &["ls\n~.rest"], &["\r~?~."]]
+        {
             assert_eq!(pass(chunks).1, Some(Escape::Leave), "{chunks:?}");
         }
     }
@@ -90,6 +94,7 @@ mod tests {
 
     #[test]
     fn help_swallows_nothing_else() {
+        assert_eq!(pass(&["\r~?", "ls ~."]), ("\rls ~.".to_owned(), Some(Escape::Help)));
         assert_eq!(pass(&["\r~?ls\r"]), ("\rls\r".to_owned(), Some(Escape::Help)));
     }
 }

@@ -62,12 +62,15 @@ impl Agent {
             return Counters::count(&self.session.counters.rejects);
         };
         let duplicate = message.sequence() < self.incoming.expected();
+        let is_answer = message.payload_type() == PayloadType::HandshakeResponse && !duplicate;
         let mut delivered = std::mem::take(&mut self.delivered);
         let arrival = self.incoming.receive(message, &mut delivered);
         if duplicate {
             Counters::count(&self.session.counters.duplicates);
         }
-        if arrival.wants_acknowledge() {
+        if self.service.habits.acknowledge_after_complete && is_answer {
+            self.late = Some(acknowledge);
+        } else if arrival.wants_acknowledge() {
             let due = Instant::now() + self.service.habits.acknowledge_delay;
             self.later.push_back((due, Later::Acknowledge(acknowledge)));
         }

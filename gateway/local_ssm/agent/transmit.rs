@@ -88,10 +88,14 @@ impl Agent {
                     self.paced_until = now + self.service.habits.pace;
                 }
             }
+            let completes = *payload_type == PayloadType::HandshakeComplete;
             self.unsent.pop_front();
             if let Some(wire) = &mut self.wire {
                 wire.send(raw);
                 self.unseen = self.outgoing.next_sequence();
+                if let Some(late) = self.late.take_if(|_| completes) {
+                    wire.send(late.encode(now_ms()));
+                }
             }
         }
     }

@@ -43,6 +43,7 @@ async fn a_crashed_recording_is_proved_up_to_its_checkpoint() {
     let mut crashed = signed().await;
     crashed.restart();
     let evidence = crashed.evidence("a-1");
+    assert_eq!(evidence.doubts(), [""; 0]);
     let checkpoint = evidence.checkpoint.unwrap();
     assert!(evidence.end.recovered && checkpoint.lines <= evidence.totals.lines);
     assert!(!crashed.dir.path().join("spool/a-1.cast.zst.checkpoint").exists());
@@ -84,6 +85,8 @@ async fn lines_that_were_signed_and_are_gone_are_missed() {
     crashed.recorder().seal_left(&session("a-1"));
     let evidence = crashed.evidence("a-1");
     assert!(evidence.end.missing_bytes > 0 && evidence.checkpoint.is_none());
+    let doubts = evidence.doubts();
+    assert!(doubts[0].ends_with("bytes of its lines are lost; markers in it say where"), "{doubts:?}");
     assert!(events(&crashed.path("a-1")).iter().any(|event| event.data.contains("were lost here")));
 }
 

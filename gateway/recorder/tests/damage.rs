@@ -76,7 +76,7 @@ fn the_key_must_be_trusted() {
 #[test]
 fn damage_in_lines_says_which_lines_and_when() {
     let rig = Rig::new();
-    rig.hurry();
+    rig.recorder().hurry();
     let mut recording = rig.begin("a-1");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for sequence in 0..9000 {

@@ -1,5 +1,6 @@
 //! What is obliged to be on disk counts once it was flushed, and not before.
 
+use super::flusher::ToFlusher;
 use super::*;
 
 /// Waits until the journal has it, on disk or not.
@@ -24,6 +25,22 @@ async fn what_must_be_on_disk_counts_once_it_was_flushed() {
         disk.slow.store(false, Ordering::Release);
         recorded(&mut recording, position).await;
     }
+}
+
+#[tokio::test]
+async fn what_must_be_elsewhere_must_be_on_disk_too() {
+    let rig = Rig::new();
+    let (feed, disk) = (rig.recorder().feed(), &rig.recorder().house.disk);
+    let _follower = feed.follow_and_store();
+    let id = session("a-1");
+    let mut recording = rig.recorder().begin(&id, header("a-1"), Durability::Remote).unwrap();
+    disk.slow.store(true, Ordering::Release);
+    let position = recording.output(1, 0, Stream::Output, b"both").unwrap();
+    written(&mut recording, position).await;
+    feed.accepted(&id, u64::MAX);
+    assert!(recording.recorded() < position, "a machine that crashes now has not got it");
+    disk.slow.store(false, Ordering::Release);
+    recorded(&mut recording, position).await;
 }
 
 #[tokio::test]
@@ -101,8 +118,66 @@ async fn the_journal_is_needed_until_the_file_of_a_disk_session_was_flushed() {
         tokio::task::yield_now().await;
     }
     assert!(lines.safe() < position.0, "the file may still be in memory only");
-    rig.recorder().syncer.send(ToSyncer::File(lines.clone())).unwrap();
+    rig.recorder().flusher.send(ToFlusher::File(lines.clone())).unwrap();
     while lines.safe() < position.0 {
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_files_of_many_sessions_take_one_flush_and_no_acknowledge_waits_for_it() {
+    let rig = Rig::new();
+    let disk = &rig.recorder().house.disk;
+    let mut recordings: Vec<_> = (0..50).map(|n| rig.begin_on_disk(&format!("s-{n}"))).collect();
+    let mut ends = Vec::new();
+    for recording in &mut recordings {
+        let position = recording.output(1, 0, Stream::Output, b"first").unwrap();
+        recorded(recording, position).await;
+        let lines = recording.lines_for_test();
+        while lines.compressed() < position.0 {
+            tokio::task::yield_now().await;
+        }
+        ends.push((lines, position.0));
+    }
+    disk.slow_all.store(true, Ordering::Release);
+    let before = disk.flushes.load(Ordering::Acquire);
+    for (lines, _) in &ends {
+        rig.recorder().flusher.send(ToFlusher::File(lines.clone())).unwrap();
+    }
+    while disk.flushes.load(Ordering::Acquire) == before {
+        tokio::task::yield_now().await;
+    }
+    // The journal's flush goes on meanwhile.
+    let position = recordings[0].output(2, 1, Stream::Output, b"second").unwrap();
+    recorded(&mut recordings[0], position).await;
+    disk.slow_all.store(false, Ordering::Release);
+    for (lines, end) in &ends {
+        while lines.safe() < *end {
+            tokio::task::yield_now().await;
+        }
+    }
+    // A few that came first were flushed by themselves, the rest at once.
+    let flushes = disk.flushes.load(Ordering::Acquire) - before;
+    assert!(flushes <= 4 + 1 + 2, "{flushes} flushes");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_flushed_end_their_sessions() {
+    let rig = Rig::new();
+    let mut recordings: Vec<_> = (0..9).map(|n| rig.begin_on_disk(&format!("s-{n}"))).collect();
+    for recording in &mut recordings {
+        let position = recording.output(1, 0, Stream::Output, b"first").unwrap();
+        recorded(recording, position).await;
+    }
+    rig.recorder().house.disk.broken.store(true, Ordering::Release);
+    for recording in &recordings {
+        rig.recorder().flusher.send(ToFlusher::File(recording.lines_for_test())).unwrap();
+    }
+    for recording in &recordings {
+        let lines = recording.lines_for_test();
+        while lines.failure().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(lines.failure().unwrap().contains("cannot be flushed to disk: input/output error"));
     }
 }

@@ -4,8 +4,10 @@ mod checkpoint;
 mod crash;
 mod damage;
 mod disk;
+mod forged;
 mod recording;
 mod reopen;
+mod sealed;
 mod sealing;
 mod segments;
 mod shipment;
@@ -37,11 +39,6 @@ impl Rig {
 
     fn recorder(&self) -> &Recorder {
         self.recorder.as_ref().unwrap()
-    }
-
-    /// From now on seals are made as if others waited for theirs.
-    fn hurry(&self) {
-        self.recorder().house.waiting_seals.fetch_add(1, Ordering::Relaxed);
     }
 
     fn begin_on_disk(&self, id: &str) -> Recording {
@@ -96,7 +93,7 @@ impl Rig {
     fn restart(&mut self) {
         self.start_again();
         let recorder = self.recorder();
-        recorder.left().iter().for_each(|id| recorder.seal_left(id));
+        recorder.left().iter().for_each(|id| drop(recorder.seal_left(id)));
     }
 
     /// Starts again and leaves what was left as it is.
@@ -138,6 +135,13 @@ fn header(id: &str) -> Header {
     let mut header = Header::new(1_763_800_000);
     header.postern = serde_json::json!({ "session": id }).as_object().cloned();
     header
+}
+
+/// The files in a spool whose names end so.
+fn names(rig: &Rig, end: &str) -> Vec<String> {
+    let names = fs::read_dir(rig.dir.path().join("spool")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(end)).collect()
 }
 
 /// Waits until the position survives the process.

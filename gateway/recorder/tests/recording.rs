@@ -259,3 +259,39 @@ async fn an_exit_code_that_is_no_number_stays_text() {
     assert_eq!(events.last().unwrap().code, EventCode::Output);
     assert_eq!(output(&events, Stream::ExitCode), (b"killed".to_vec(), vec![Some(0)]));
 }
+
+#[tokio::test]
+async fn the_largest_message_is_recorded_and_a_larger_one_is_not() {
+    let rig = Rig::new();
+    let mut recording = rig.begin("a-1");
+    // Every byte of a control character takes six in a line.
+    let message = vec![1; read::LINE_MAX / 6 - 10];
+    recording.input(1, &message).unwrap();
+    let before = recording.position();
+    let refused = recording.input(2, &[1; read::LINE_MAX / 6]).unwrap_err();
+    assert!(matches!(refused, RecorderError::LineTooLong(length) if length > read::LINE_MAX), "{refused}");
+    assert_eq!(recording.position(), before, "nothing of it is recorded");
+    recording.output(3, 0, Stream::Output, &[0xff; 300_000]).unwrap();
+    let sealed = recording.seal(4, &End::new("done")).await.unwrap();
+    assert_eq!(rig.evidence("a-1").end.reason, "done");
+    let events = events(&sealed.path);
+    assert!(events[0].data.as_bytes() == message);
+    assert!(output(&events, Stream::Output).0 == [0xff; 300_000]);
+}
+
+#[tokio::test]
+async fn a_seal_that_fails_leaves_no_half_of_one() {
+    let rig = Rig::new();
+    let mut recording = rig.begin("a-1");
+    recording.output(1, 0, Stream::Output, b"one").unwrap();
+    // Nothing can take the open file's name while this is there.
+    let path = rig.path("a-1");
+    let lines = recording.lines_for_test();
+    while lines.compressed() < recording.position().0 {
+        tokio::task::yield_now().await;
+    }
+    fs::rename(&path, path.with_extension("kept")).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(recording.seal(2, &End::new("done")).await.is_err());
+    assert!(!rig.dir.path().join("spool/a-1.cast.zst.sealing").exists());
+}

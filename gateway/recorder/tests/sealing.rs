@@ -33,7 +33,7 @@ fn restored(rig: &Rig, id: &str) -> Vec<u8> {
 async fn a_seal_that_others_wait_for_is_larger_and_both_can_be_made_again() {
     let rig = Rig::new();
     let best = sealed(&rig, "best").await;
-    rig.hurry();
+    rig.recorder().hurry();
     let quick = sealed(&rig, "quick").await;
     rig.recorder().house.waiting_seals.fetch_sub(1, Ordering::Relaxed);
     assert!(best.len() < quick.len(), "{} and {} bytes", best.len(), quick.len());

@@ -149,7 +149,7 @@ async fn a_follower_that_was_away_reads_what_it_missed_over_a_restart() {
 #[tokio::test]
 async fn a_follower_that_sleeps_costs_a_bounded_queue_and_is_told_to_pull() {
     let rig = Rig::new();
-    rig.hurry();
+    rig.recorder().hurry();
     let feed = rig.recorder().feed();
     let mut follower = feed.follow();
     let mut recording = rig.begin("a-1");

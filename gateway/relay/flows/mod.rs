@@ -23,7 +23,6 @@ use self::connections::Connections;
 use self::inputs::Inputs;
 use self::multiplexed::Multiplexed;
 use super::destination::{self, Destination, Forward};
-use super::typed::digest;
 pub(super) use crate::recorder::FlowNote as Note;
 use crate::recorder::{Direction, FlowEvent, INPUT_DIGEST, Mode, Side};
 use crate::session::printable;
@@ -124,6 +123,11 @@ impl Flows {
         )
     }
 
+    /// Whether its connections are carried in smux.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        matches!(self.stage, Stage::Running { carriage: Carriage::Multiplexed(_), .. })
+    }
+
     /// Looks at the next output message; true if it is more than a sign of life.
     pub(super) fn output(
         &mut self,
@@ -185,6 +189,11 @@ impl Flows {
         self.inputs.takes(&message).then_some(message)
     }
 
+    /// The next input message, which is looked at now, has this digest.
+    pub(super) fn is_next(&mut self, digest: [u8; INPUT_DIGEST]) {
+        self.unnoted.inputs.push(digest);
+    }
+
     /// Looks at an input message whose turn it is.
     pub(super) fn input(
         &mut self,
@@ -193,7 +202,6 @@ impl Flows {
         notes: &mut Vec<Note>,
     ) -> Result<bool, Fault> {
         self.unnoted.anything = true;
-        self.unnoted.inputs.push(digest(message));
         match message.payload_type() {
             PayloadType::HandshakeResponse => self.answered(message.payload()),
             PayloadType::Output => self.bytes(Direction::Up, message.payload(), now, notes),

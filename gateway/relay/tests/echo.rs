@@ -194,3 +194,123 @@ fn what_waits_is_bounded_and_what_is_too_much_is_hidden() {
     assert!(screen.recorded.len() > 30, "{}", screen.recorded.len());
     assert_eq!(screen.recorded(), "*".repeat(100));
 }
+
+#[test]
+fn what_is_shown_after_a_secret_does_not_tell_it() {
+    for (prompt, secret, shown) in [
+        // `read -s`, which shows no line end, at an empty line.
+        ("", "prod", "\x1b[?2004hdb-prod$ "),
+        ("", "prod", "\x1b[1mprod\x1b[0m$ "),
+        ("", "Linux", "Linux\r\n$ "),
+        ("Пароль: ", "Linux", "\r\nLinux\r\n$ "),
+        ("Пароль: ", "Linux", "Linux\r\n$ "),
+        ("Salasana: ", "Linux", "Linux\r\n$ "),
+        ("Unseal Key (will be hidden): ", "format", "\r\nKey            format\r\n"),
+        ("Unseal Key (will be hidden): ", "format", "format\r\n"),
+    ] {
+        let mut screen = Screen::new();
+        screen.shows("db-prod$ ").types("read -s a2\r").shows("read -s a2\r\n").shows(prompt);
+        screen.types(&format!("{secret}\r")).shows(shown);
+        assert_eq!(screen.recorded(), "read -s a2\r*\r", "{prompt:?} {shown:?}");
+        let mut screen = Screen::new();
+        screen.shows(prompt).keys(secret).types("\r").shows(shown);
+        let stars = "*".repeat(secret.len());
+        assert_eq!(screen.recorded(), format!("{stars}\r"), "{prompt:?} {shown:?}");
+    }
+}
+
+#[test]
+fn a_background_job_that_prints_a_letter_tells_no_secret_of_it() {
+    for noise in ["s", "s\r\n", "\rs"] {
+        let mut screen = Screen::new();
+        screen.shows("$ ").types("read -s x\r").shows("read -s x\r\n").keys("sssss");
+        for _ in 0..8 {
+            screen.shows(noise);
+        }
+        screen.types("\r");
+        assert_eq!(screen.recorded(), "read -s x\r*****\r", "{noise:?}");
+    }
+    // One that prints as fast as somebody types, and once more.
+    let mut screen = Screen::new();
+    screen.types("read -s x\r").echoes("sssss").shows("s").types("\r");
+    assert!(screen.recorded().ends_with("*****\r"));
+}
+
+#[test]
+fn a_slow_typist_and_a_single_letter_are_kept() {
+    let mut screen = Screen::new();
+    screen.shows("Continue? [Y/n] ").echoes("y").types("\r").shows("\r\n$ ");
+    assert_eq!(screen.recorded.concat(), "y\r");
+    for key in ["l", "l"] {
+        screen.types(key).shows(key).waits(ECHO_WITHIN);
+    }
+    assert_eq!(screen.recorded(), "y\rll");
+}
+
+#[test]
+fn prompts_for_secrets_are_known_in_many_languages() {
+    for prompt in [
+        "Passwort für alice: ",
+        "Mot de passe : ",
+        "Phrase de passe : ",
+        "Contraseña: ",
+        "Palavra-passe: ",
+        "Senha: ",
+        "Parola d'ordine: ",
+        "Пароль: ",
+        "密码：",
+        "請輸入密碼：",
+        "パスワード: ",
+        "暗証番号：",
+        "비밀번호: ",
+        "Hasło: ",
+        "Wachtwoord: ",
+        "Şifre: ",
+        "كلمة المرور: ",
+        "पासवर्ड: ",
+        "Enter PIN: ",
+        "OTP: ",
+        "Token? ",
+        "Client secret: ",
+        "Unseal Key (will be hidden): ",
+        "Password",
+    ] {
+        let mut screen = Screen::new();
+        screen.shows(prompt).echoes("hunter").types("\r").shows("\r\n$ ");
+        assert_eq!(screen.recorded(), "******\r", "{prompt}");
+    }
+}
+
+#[test]
+fn commands_that_are_typed_ahead_are_kept_where_their_prompt_shows_them() {
+    let mut screen = Screen::new();
+    screen.shows("db$ ").types("ls\rid\r").shows("ls\r\na\r\nb\r\n").shows("db$ id\r\nuid=0\r\ndb$ ");
+    assert_eq!(screen.recorded(), "ls\rid\r");
+    // And not where other output has the word.
+    let mut screen = Screen::new();
+    screen.shows("db$ ").types("read -s x\rLinux\r").shows("read -s x\r\n").shows("db$ ");
+    screen.types("uname\r").shows("uname\r\nLinux\r\n");
+    assert_eq!(screen.recorded(), "read -s x\r*\runame\r");
+}
+
+#[test]
+fn a_paste_of_several_lines_is_kept_if_all_of_it_is_shown() {
+    let mut screen = Screen::new();
+    screen.shows("\x1b[?2004h$ ").types("\x1b[200~ls -la\rid\x1b[201~");
+    screen.shows("\x1b[7mls -la\r\n\x1b[7mid\x1b[27m").types("\r").shows("\r\n");
+    assert_eq!(screen.recorded(), "\x1b[200~ls -la\rid\x1b[201~\r");
+    let mut screen = Screen::new();
+    screen.shows("").types("\x1b[200~hunter2\rprod\x1b[201~\r").shows("\r\nhunter2 prod\r\n");
+    assert_eq!(screen.recorded(), "\x1b[200~*\r*\x1b[201~\r");
+}
+
+#[test]
+fn what_an_earlier_process_showed_counts_only_at_its_prompt() {
+    for (history, kept) in
+        [("$ echo on\r\non\r\n$ ", "echo on\r"), ("$ cat f\r\nthe echo on f\r\necho on\r\n$ ", "*\r")]
+    {
+        let mut screen = Screen::new();
+        screen.echo.go_on([history.as_bytes()].into_iter(), screen.now);
+        assert_eq!(screen.types("echo on\r").recorded(), kept);
+    }
+}

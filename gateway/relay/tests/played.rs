@@ -153,6 +153,7 @@ impl Rig {
             times: Times::default(),
             data_keys: no_keys(),
             data_key: None,
+            input_keys: vec![[7; 32]],
             resumed: None,
         };
         let relay = tokio::spawn(run(parts));

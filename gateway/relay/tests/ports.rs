@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::{Carries, Destination, Forward, Rules};
 use super::played::{Rig, SESSION};
-use crate::asciicast::{Direction, Event, FlowEvent, Mode, Side, Traffic};
+use crate::asciicast::{Direction, Event, EventCode, FlowEvent, FlowState, Mode, Side, Traffic};
 use crate::recorder::verify;
 
 const AGENT: &str = "3.3.0.0";
@@ -277,4 +277,72 @@ async fn a_banner_comes_with_the_end_of_the_handshake() {
     let data = frames(&[(Command::KeepAlive, 0, b"")]);
     rig.agent.say(PayloadType::Output, &data).await;
     assert_eq!(rig.client.hear_of(MessageType::OutputStreamData).await.payload(), data);
+}
+
+/// Has the handshake answered, without the agent's acknowledge of the answer.
+async fn answered(rig: &mut Rig) -> data_channel::Message {
+    let request = HandshakeRequest::new(AGENT, "Port", properties());
+    rig.agent.say(PayloadType::HandshakeRequest, &request.encode()).await;
+    let heard = rig.client.hear_of(MessageType::OutputStreamData).await;
+    rig.client.acknowledge(&heard).await;
+    let answer = HandshakeResponse::answering(&request, CLIENT).encode();
+    rig.client.say(PayloadType::HandshakeResponse, &answer).await;
+    rig.agent.hear_of(MessageType::InputStreamData).await
+}
+
+#[tokio::test]
+async fn a_client_that_begins_hears_nothing_but_the_end_of_the_handshake() {
+    let mut rig = Rig::start(forward(false), "flows", Rules::default()).await;
+    let answer = answered(&mut rig).await;
+    // The agent's acknowledge and its first frame come right after the end of the handshake.
+    rig.agent.say(PayloadType::HandshakeComplete, &HandshakeComplete::default().encode()).await;
+    rig.agent.acknowledge(&answer).await;
+    let first = frames(&[(Command::KeepAlive, 0, b"")]);
+    rig.agent.say(PayloadType::Output, &first).await;
+    let acknowledge = rig.client.hear().await.unwrap();
+    assert_eq!(acknowledge.message_type(), MessageType::Acknowledge, "the acknowledge goes first");
+    let said = Acknowledge::parse(acknowledge.payload()).unwrap();
+    assert_eq!((said.sequence, said.message_id), (answer.sequence(), answer.id()));
+    let complete = rig.client.hear().await.unwrap();
+    assert_eq!(complete.payload_type(), PayloadType::HandshakeComplete);
+    // The agent's own acknowledge is not given again.
+    let next = rig.client.hear().await.unwrap();
+    assert_eq!(next.payload(), first);
+}
+
+#[tokio::test]
+async fn what_is_typed_into_a_port_leaves_no_digest_that_can_be_tried() {
+    let mut rig = port(false, Rules::default()).await;
+    let up = frames(&[(Command::Open, 3, b""), (Command::Data, 3, b"AUTH hunter2")]);
+    rig.client.say(PayloadType::Output, &up).await;
+    rig.agent.hear_of(MessageType::InputStreamData).await;
+    rig.agent.put(ChannelClosed::message(SESSION, "", 1)).await;
+    rig.client.last_words().await;
+    let events = rig.end().await.events();
+    let notes: Vec<FlowState> = events.iter().filter_map(FlowState::of).map(Result::unwrap).collect();
+    let noted: Vec<_> = notes.iter().flat_map(FlowState::digests).map(|(_, digest)| digest).collect();
+    assert_eq!(noted.len(), 2, "{noted:?}");
+    let guess = ring::digest::digest(&ring::digest::SHA256, &up);
+    assert!(noted.iter().all(|digest| !guess.as_ref().starts_with(digest)));
+}
+
+#[tokio::test]
+async fn text_that_the_agent_shows_at_begin_and_end_is_on_record() {
+    let mut rig = Rig::start(forward(false), "flows", Rules::default()).await;
+    let answer = answered(&mut rig).await;
+    rig.agent.acknowledge(&answer).await;
+    let told = "update your\npassword at evil.example";
+    let complete = HandshakeComplete { customer_message: told.to_owned(), ..HandshakeComplete::default() };
+    rig.agent.say(PayloadType::HandshakeComplete, &complete.encode()).await;
+    rig.client.hear_of(MessageType::OutputStreamData).await;
+    rig.agent.put(ChannelClosed::message(SESSION, "call \u{1b}[1m555", 1)).await;
+    rig.client.last_words().await;
+    let events = rig.end().await.events();
+    let marks: Vec<&str> = events
+        .iter()
+        .filter(|event| event.code == EventCode::Marker)
+        .map(|event| event.data.as_str())
+        .collect();
+    assert!(marks.contains(&"the client showed at its beginning: update your password at evil.example"));
+    assert!(marks.contains(&"the client showed at its end: call [1m555"), "{marks:?}");
 }

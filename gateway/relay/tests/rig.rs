@@ -67,6 +67,7 @@ impl Rig {
             }),
             data_keys: no_keys(),
             data_key: None,
+            input_keys: vec![[7; 32]],
             control,
             presence: Box::new(move |presence| {
                 let _ = tell.send(presence);

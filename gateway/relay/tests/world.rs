@@ -230,6 +230,7 @@ impl Gateway {
             },
             data_keys: no_keys(),
             data_key: None,
+            input_keys: vec![[7; 32]],
             upstream,
             redial: self.service.redial(),
             control,

@@ -99,6 +99,7 @@ interface Verified {
   what?: string;
   lines?: number;
   recovered?: boolean;
+  doubts?: string[];
   lines_sha256?: string;
   proved?: { until_ms: number; key_id: string } | null;
 }
@@ -126,6 +127,11 @@ function Files({ path, session }: { path: string; session: Session }) {
           <code>{clean(data.key)}</code>
         </p>
       )}
+      {data?.doubts?.map((doubt) => (
+        <p>
+          <span class="badge warn">not all is proved</span> {clean(doubt)}
+        </p>
+      ))}
       {data?.result === "unsealed" && (
         <p>
           <span class="badge warn">not sealed yet</span> {data.proved ? `proved up to ${clock(data.proved.until_ms)} by key ${clean(data.proved.key_id)}` : "nothing is proved yet"}
