@@ -123,4 +123,7 @@ async fn a_held_recording_is_not_deleted_until_it_is_released() {
     counted(&house, "deleted", 3.0).await;
     assert!(!object(&house, &held, ".cast.zst").exists() && !object(&house, &held, ".json").exists());
     assert_eq!(alice.call(Call::get(&format!("/v1/sessions/{held}/recording"))).await.status, 400);
+    // What is nowhere any more cannot be held.
+    let told = hold(&carol, &held, &json!({})).await.refused("DoesNotExistException");
+    assert!(told.contains("neither here nor in the archive, so there is nothing to hold"), "{told}");
 }

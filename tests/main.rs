@@ -31,6 +31,7 @@ mod pastes;
 mod policy_changes;
 mod port_restart;
 mod ports;
+mod read_back;
 mod read_only;
 mod record_before_acknowledge;
 mod replay;

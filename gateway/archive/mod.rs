@@ -7,26 +7,26 @@
 mod config;
 mod manifest;
 mod place;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod verify;
 
-use std::io::{Read as _, Write};
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
-use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
 use ring::digest::{Context, SHA256};
 
 pub use config::{ArchiveConfig, LockMode};
 pub use manifest::{Manifest, Origin};
 pub use place::Whereabouts;
+pub use reading::Reading;
 pub use verify::Finding;
 
 use self::place::Place;
-use crate::recorder::{Damage, RECORDING_SUFFIX};
+use crate::recorder::{Damage, PublicKey, RECORDING_SUFFIX};
 use crate::session::{SessionId, printable};
 
 /// Where objects are, below the prefix.
@@ -79,6 +79,14 @@ pub enum ArchiveError {
         /// What is wrong with it.
         why: String,
     },
+    /// What is there is not what was archived, or nothing proves that it is.
+    #[error("the archived recording of session {session} is not given out: {why}")]
+    Unproved {
+        /// The session.
+        session: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The manifest of a recording cannot be used.
     #[error("the manifest of session {session}: {why}")]
     Manifest {
@@ -92,14 +100,6 @@ pub enum ArchiveError {
 /// The archive; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Archive {
-    place: Arc<Place>,
-}
-
-/// An archived recording that is being read.
-pub struct Reading {
-    /// Its size, bytes.
-    pub bytes: u64,
-    stream: futures_util::stream::BoxStream<'static, object_store::Result<Bytes>>,
     place: Arc<Place>,
 }
 
@@ -150,10 +150,33 @@ impl Archive {
     }
 
     /// The archived recording of a session, if there is one.
-    pub async fn read(&self, session: &SessionId) -> Result<Option<Reading>, ArchiveError> {
-        let Some(found) = self.place.get(&object(session)).await? else { return Ok(None) };
-        let bytes = found.meta.size;
-        Ok(Some(Reading { bytes, stream: found.into_stream(), place: Arc::clone(&self.place) }))
+    ///
+    /// Its manifest must be signed by one of these keys; the recording is
+    /// held against it as it is read.
+    pub async fn read(
+        &self,
+        session: &SessionId,
+        trusted: &[PublicKey],
+    ) -> Result<Option<Reading>, ArchiveError> {
+        let unproved = |why: String| ArchiveError::Unproved { session: session.to_string(), why };
+        let manifest = self.manifest(session).await?;
+        if let Some(manifest) = manifest.as_ref().filter(|manifest| !manifest.signed_by(trusted)) {
+            let key = printable(&manifest.key_id);
+            return Err(unproved(format!(
+                "its manifest is not signed by a key that is known here (key {key})"
+            )));
+        }
+        let (manifest, found) = match (manifest, self.place.get(&object(session)).await?) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => return Err(unproved("it has no manifest".to_owned())),
+            (Some(_), None) => return Err(unproved("there is a manifest of it and nothing else".to_owned())),
+            (Some(manifest), Some(found)) => (manifest, found),
+        };
+        if found.meta.size != manifest.bytes {
+            let (there, said) = (found.meta.size, manifest.bytes);
+            return Err(unproved(format!("it has {there} bytes, and {said} in its manifest")));
+        }
+        Ok(Some(Reading::new(manifest, found, Arc::clone(&self.place))))
     }
 
     /// Whether the recording is there with that size.
@@ -184,26 +207,6 @@ impl Archive {
 impl std::fmt::Display for Archive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.place.name())
-    }
-}
-
-impl Reading {
-    /// The next bytes; `None` at the end.
-    pub async fn next(&mut self) -> Option<Result<Bytes, ArchiveError>> {
-        let next = self.stream.next().await?;
-        Some(next.map_err(|error| self.place.failed(&error)))
-    }
-
-    /// Writes all of it somewhere.
-    pub async fn copy(self, to: &mut impl Write) -> Result<u64, ArchiveError> {
-        let (place, mut copied) = (self.place, 0);
-        let mut stream = self.stream.map_err(|error| place.failed(&error));
-        while let Some(piece) = stream.try_next().await? {
-            let written = to.write_all(&piece);
-            written.map_err(|why| ArchiveError::File { path: "a copy of a recording".to_owned(), why })?;
-            copied += piece.len() as u64;
-        }
-        Ok(copied)
     }
 }
 

@@ -50,6 +50,20 @@ impl House {
         self.archive.keep(path, origin, (self.recorder.public_key().id(), sign)).await
     }
 
+    async fn read(&self, session: &SessionId) -> Result<Option<Reading>, ArchiveError> {
+        self.archive.read(session, &self.recorder.known_keys()).await
+    }
+
+    /// Why a recording is not given out; and how much of it was until then.
+    async fn refused(&self, session: &SessionId) -> (String, usize) {
+        let mut given = Vec::new();
+        let why = match self.read(session).await {
+            Ok(reading) => reading.unwrap().copy(&mut given).await.unwrap_err(),
+            Err(why) => why,
+        };
+        (why.to_string(), given.len())
+    }
+
     async fn check(&self, session: &SessionId) -> Finding {
         self.check_by(session, self.recorder.public_key()).await
     }
@@ -77,7 +91,7 @@ async fn what_is_kept_is_what_was_sealed_and_says_so() {
     assert_eq!((manifest.bytes, manifest.ended_ms), (file.len() as u64, 8500));
     assert_eq!((manifest.end.as_str(), manifest.version), ("terminated", 1));
     let mut copy = Vec::new();
-    house.archive.read(&session).await.unwrap().unwrap().copy(&mut copy).await.unwrap();
+    house.read(&session).await.unwrap().unwrap().copy(&mut copy).await.unwrap();
     assert_eq!(copy, file);
     assert_eq!(house.archive.sessions().await.unwrap(), std::slice::from_ref(&session));
     assert!(house.archive.holds(&session, manifest.bytes).await.unwrap());
@@ -85,7 +99,7 @@ async fn what_is_kept_is_what_was_sealed_and_says_so() {
 
     house.archive.remove(&session).await.unwrap();
     house.archive.remove(&session).await.unwrap();
-    assert!(house.archive.read(&session).await.unwrap().is_none());
+    assert!(house.read(&session).await.unwrap().is_none());
     assert_eq!(house.archive.sessions().await.unwrap(), []);
 }
 
@@ -118,8 +132,43 @@ async fn whatever_is_altered_in_the_archive_is_found() {
     house.keep(&second, &path).await.unwrap();
     std::fs::copy(house.object("bob-1.json"), &manifest).unwrap();
     assert!(wrong(house.check(&session).await).contains("another session"));
+    // Nor is its recording, under whatever name; without a manifest the seal says so.
     std::fs::remove_file(&manifest).unwrap();
-    assert_eq!(house.check(&session).await, Finding::Unfinished);
+    assert!(matches!(house.check(&session).await, Finding::Unfinished { .. }));
+    std::fs::copy(house.object("bob-1.cast.zst"), &recording).unwrap();
+    assert!(wrong(house.check(&session).await).contains("of another session, bob-1"));
+}
+
+#[tokio::test]
+async fn what_is_not_what_was_archived_is_not_given_out() {
+    let house = House::new();
+    let (session, path) = house.sealed("alice-1").await;
+    let (other, other_path) = house.sealed("bob-1").await;
+    house.keep(&session, &path).await.unwrap();
+    house.keep(&other, &other_path).await.unwrap();
+    let (recording, manifest) = (house.object("alice-1.cast.zst"), house.object("alice-1.json"));
+    let (whole, said) = (std::fs::read(&recording).unwrap(), std::fs::read(&manifest).unwrap());
+
+    // What is as long as it should be is found out at its end, and has none.
+    let mut flipped = whole.clone();
+    flipped[40] ^= 1;
+    std::fs::write(&recording, &flipped).unwrap();
+    let (why, given) = house.refused(&session).await;
+    assert!(why.contains("its bytes are not the") && given < whole.len(), "{why}, {given}");
+    std::fs::write(&recording, [&whole[..], b"x"].concat()).unwrap();
+    assert!(house.refused(&session).await.0.contains("in its manifest"));
+    std::fs::write(&recording, &whole).unwrap();
+
+    std::fs::copy(house.object("bob-1.json"), &manifest).unwrap();
+    assert!(house.refused(&session).await.0.contains("of another session"));
+    std::fs::remove_file(&manifest).unwrap();
+    assert!(house.refused(&session).await.0.contains("no manifest"));
+    std::fs::write(&manifest, &said).unwrap();
+    let stranger = SigningKey::open(&house.folder.path().join("other.key")).unwrap().public();
+    let refused = house.archive.read(&session, &[stranger]).await.err().unwrap();
+    assert!(refused.to_string().contains("not signed by a key that is known here"), "{refused}");
+    std::fs::remove_file(&recording).unwrap();
+    assert!(house.refused(&session).await.0.contains("a manifest of it and nothing else"));
 }
 
 #[tokio::test]

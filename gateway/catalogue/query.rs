@@ -9,6 +9,8 @@ use super::CatalogueError;
 const PATTERN_MAX: usize = 1000;
 /// Memory of a compiled expression.
 const COMPILED_MAX: usize = 1 << 20;
+/// What no line holds.
+const LINE_ENDS: [char; 2] = ['\n', '\r'];
 /// Runs asked of the index; more of them make no answer better.
 const RUNS_MAX: usize = 12;
 
@@ -50,6 +52,9 @@ impl Pattern {
         if text.is_empty() {
             return Err(CatalogueError::Pattern("say what to search for".to_owned()));
         }
+        if text.contains(LINE_ENDS) {
+            return Err(over_lines());
+        }
         Ok(Self { regex: compile(&regex::escape(text))?, runs: spread(runs_of(text)) })
     }
 
@@ -63,6 +68,9 @@ impl Pattern {
         let mut runs = Vec::new();
         // It has been compiled, so it can be parsed.
         if let Ok(hir) = regex_syntax::parse(expression) {
+            if needs_line_end(&hir) {
+                return Err(over_lines());
+            }
             needed(&hir, &mut runs);
         }
         Ok(Self { regex, runs: spread(runs) })
@@ -88,6 +96,24 @@ fn compile(expression: &str) -> Result<Regex, CatalogueError> {
     }
     let built = RegexBuilder::new(expression).case_insensitive(true).size_limit(COMPILED_MAX).build();
     built.map_err(|error| CatalogueError::Pattern(format!("this is no regular expression: {error}")))
+}
+
+fn over_lines() -> CatalogueError {
+    let why = "lines are searched one by one, so nothing is found that holds the end of a line; leave the `\\n` out";
+    CatalogueError::Pattern(why.to_owned())
+}
+
+/// Whether every match holds the end of a line, so that no line matches.
+fn needs_line_end(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Literal(literal) => literal.0.iter().any(|byte| LINE_ENDS.contains(&char::from(*byte))),
+        HirKind::Class(class) => class.literal().is_some_and(|only| matches!(only.as_slice(), b"\n" | b"\r")),
+        HirKind::Capture(capture) => needs_line_end(&capture.sub),
+        HirKind::Repetition(repetition) => repetition.min > 0 && needs_line_end(&repetition.sub),
+        HirKind::Concat(parts) => parts.iter().any(needs_line_end),
+        HirKind::Alternation(parts) => parts.iter().all(needs_line_end),
+        HirKind::Empty | HirKind::Look(_) => false,
+    }
 }
 
 /// Collects runs of the literals that every match holds.
@@ -119,4 +145,21 @@ fn spread(mut runs: Vec<String>) -> Vec<String> {
     runs.dedup();
     let step = runs.len().div_ceil(RUNS_MAX).max(1);
     runs.into_iter().step_by(step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_only_match_over_lines_is_refused_in_words() {
+        for over in [r"a\nb", r"(one|two)\r?\n", r"\x0A+", "a\nb", r"a\n|b\n"] {
+            let refused = Pattern::regex(over).unwrap_err().to_string();
+            assert!(refused.contains("lines are searched one by one"), "{over}: {refused}");
+        }
+        assert!(Pattern::text("one\ntwo").is_err());
+        for within in [r"a[^\n]*b", r"a(\n|b)", r"a\s+b", r"a\n?b", "n"] {
+            Pattern::regex(within).unwrap();
+        }
+    }
 }

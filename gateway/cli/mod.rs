@@ -16,8 +16,10 @@ pub mod decisions;
 pub mod demo;
 /// `postern doctor`: checks the way to the gateway.
 pub mod doctor;
+mod elsewhere;
 /// `postern exec`: runs one command.
 pub mod exec;
+mod follow;
 /// `postern forward`: carries ports.
 pub mod forward;
 /// `postern keys`: the keys that sign recordings.

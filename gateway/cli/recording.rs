@@ -5,14 +5,14 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, sync_channel};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
+use super::elsewhere::{self, Place};
 use super::replay::{ReplayArgs, run};
 use crate::client::{Gateway, Profile};
-use crate::replay::{FlowTable, Outline, ReplayError, Timeline, commands, flow_table};
-use crate::session::SessionId;
+use crate::replay::{FlowTable, Outline, Timeline, commands, flow_table};
+use crate::session::{SessionId, printable};
 use crate::transcript::Command;
 
 /// The word for the session that ended last.
@@ -28,10 +28,25 @@ const OUTLINE_MAX: usize = 16 << 20;
     postern replay recording.cast.zst --speed 4 --idle-limit 2\n  \
     postern replay alice-abcdefghijklmnopqrstuvwxyz --output session.cast\n  \
     postern replay recording.cast.zst | less -R\n  \
-    postern replay alice-abcdefghijklmnopqrstuvwxyz --follow    while it runs")]
+    postern replay alice-abcdefghijklmnopqrstuvwxyz --follow    while it runs\n\n\
+    Without a gateway, with AWS credentials and its public key:\n  \
+    postern replay --cloudwatch /postern/sessions --key recording.key.pub alice-abcdefghijklmnopqrstuvwxyz\n  \
+    postern replay --archive s3://example-recordings/postern --key recording.key.pub \\\n      \
+    alice-abcdefghijklmnopqrstuvwxyz --output session.cast.zst")]
 pub struct Args {
     #[command(flatten)]
     replay: ReplayArgs,
+    /// Read a session back from this log group of CloudWatch Logs, with the
+    /// AWS credentials and the region of your environment.
+    #[arg(long, value_name = "LOG_GROUP", conflicts_with_all = ["archive", "follow"])]
+    cloudwatch: Option<String>,
+    /// Take it from an archive: a directory, or s3://bucket/prefix.
+    #[arg(long, value_name = "LOCATION", conflicts_with = "follow")]
+    archive: Option<String>,
+    /// A public key that you trust, PEM, for --cloudwatch and --archive; may
+    /// be given more than once. Else the gateway is asked for its keys.
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
     /// The AWS profile that points at the gateway.
     #[arg(long, env = "POSTERN_PROFILE")]
     profile: Option<String>,
@@ -41,11 +56,17 @@ pub struct Args {
 pub fn replay(mut args: Args) -> anyhow::Result<ExitCode> {
     let mut fetched = None;
     let profile = args.profile.as_deref();
+    if let Some(place) = place(&args) {
+        let copy = fetched.insert(Fetched::from(place, &args)?);
+        args.replay.recording = copy.path.display().to_string();
+        run(&args.replay, |_| bail!("it is no file"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.replay.recording == LAST {
         args.replay.recording = super::block_on(last(profile))?;
     }
     if args.replay.follow {
-        super::block_on(follow(&args.replay.recording, profile))?;
+        super::block_on(super::follow::follow(&args.replay.recording, profile))?;
         return Ok(ExitCode::SUCCESS);
     }
     run(&args.replay, |id| {
@@ -53,6 +74,12 @@ pub fn replay(mut args: Args) -> anyhow::Result<ExitCode> {
         Ok((fetched.insert(copy).path.clone(), outline))
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where to look for it, if not at the gateway.
+fn place(args: &Args) -> Option<Place<'_>> {
+    let group = args.cloudwatch.as_deref().map(Place::LogGroup);
+    group.or(args.archive.as_deref().map(Place::Archive))
 }
 
 /// The id of the session that ended last, of those the caller may see.
@@ -64,8 +91,8 @@ async fn last(profile: Option<&str>) -> anyhow::Result<String> {
 }
 
 /// A copy of a recording, removed when it is no longer needed.
-struct Fetched {
-    path: PathBuf,
+pub(super) struct Fetched {
+    pub path: PathBuf,
 }
 
 impl Fetched {
@@ -76,7 +103,24 @@ impl Fetched {
         Ok((copy, outline))
     }
 
-    fn new(id: &SessionId) -> anyhow::Result<(Self, File)> {
+    /// The recording from where it lies, proved by keys that are trusted.
+    fn from(place: Place<'_>, args: &Args) -> anyhow::Result<Self> {
+        let id = SessionId::parse(&args.replay.recording).context("a session is read back by its id")?;
+        let trusted = elsewhere::trusted(&args.keys, args.profile.as_deref())?;
+        let (copy, file) = Self::new(&id)?;
+        let known = super::block_on(elsewhere::fetch(place, &id, (&trusted, file)))?;
+        if let Some(proved) = known.proved {
+            let (lines, seconds) = (proved.lines, proved.until_ms as f64 / 1000.0);
+            eprintln!("postern: it is not sealed; proved are its first {lines} lines, up to {seconds:.3} s");
+        }
+        for other in known.others {
+            eprintln!("postern: also in the log stream, put there by no gateway: {}", printable(&other));
+        }
+        Ok(copy)
+    }
+
+    /// A file that is empty so far.
+    pub(super) fn new(id: &SessionId) -> anyhow::Result<(Self, File)> {
         let path = std::env::temp_dir().join(format!("postern-{}-{id}.cast.zst", std::process::id()));
         let file = create(&path)?;
         Ok((Self { path }, file))
@@ -93,40 +137,6 @@ impl Drop for Fetched {
 fn create(path: &Path) -> anyhow::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Shows a running session until it ends or the person has seen enough.
-async fn follow(session: &str, profile: Option<&str>) -> anyhow::Result<()> {
-    let id = SessionId::parse(session).context("only a session can be followed, by its id")?;
-    let gateway = Gateway::open(Profile::load(profile).await?).await?;
-    let mut lines = gateway.get(&format!("/v1/sessions/{id}/recording?follow=true")).await?;
-    let (copy, mut file) = Fetched::new(&id)?;
-    let (grew, grown) = sync_channel(1);
-    let (path, on_terminal) = (copy.path.clone(), std::io::stdout().is_terminal());
-    let mut shown = tokio::task::spawn_blocking(move || show(&path, &grown, on_terminal));
-    let fetched = async {
-        while let Some(piece) = lines.chunk().await.context("the gateway broke off")? {
-            file.write_all(&piece)?;
-            // Full: it will look anyway. Gone: the other branch tells why.
-            let _ = grew.try_send(());
-        }
-        Ok::<_, anyhow::Error>(())
-    };
-    let broke_off = tokio::select! {
-        fetched = fetched => fetched.err(),
-        shown = &mut shown => return Ok(shown??),
-    };
-    drop(grew);
-    shown.await??;
-    broke_off.map_or(Ok(()), Err)
-}
-
-fn show(path: &Path, grown: &Receiver<()>, on_terminal: bool) -> Result<(), ReplayError> {
-    match crate::replay::follow(path, grown, on_terminal) {
-        // `postern replay ID --follow | head` is no error.
-        Err(ReplayError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map(|_| ()),
-    }
 }
 
 /// The connections of a port session, as far as its recording goes now.
@@ -164,8 +174,10 @@ async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Res
 }
 
 async fn download(id: &SessionId, gateway: &Gateway, mut file: File) -> anyhow::Result<()> {
+    let broke_off = "the recording broke off, so nothing of it is shown: the gateway stopped sending it. Its log says \
+         why; what is not as it was archived is not given out";
     let mut answer = gateway.get(&format!("/v1/sessions/{id}/recording")).await?;
-    while let Some(piece) = answer.chunk().await.context("the recording broke off")? {
+    while let Some(piece) = answer.chunk().await.context(broke_off)? {
         file.write_all(&piece)?;
     }
     Ok(())

@@ -9,9 +9,12 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::output::print_json;
+use crate::recorder::{RECORDING_SUFFIX, is_sealed};
 use crate::replay::{self, End, Format, Outline, Played, ReplayError, Settings, Timeline};
 use crate::session::SessionId;
 
+/// What `--from` takes.
+const TIMES: &str = "it must be seconds, 1m23s, M:SS or H:MM:SS";
 /// Buffer between an export and its file.
 const WRITE_BYTES: usize = 64 * 1024;
 /// zstd level of an exported `.zst`: a person waits for it.
@@ -38,6 +41,9 @@ pub struct ReplayArgs {
     #[arg(long, visible_alias = "at", value_parser = parse_time, value_name = "TIME")]
     pub from: Option<Duration>,
     /// Write a file instead of playing; `-` is the standard output.
+    ///
+    /// Written as .cast.zst a sealed recording stays as it is, with what
+    /// `postern verify` checks.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Show what a running session shows, as it comes; `q` ends it.
@@ -71,6 +77,10 @@ pub enum Written {
 pub fn run(args: &ReplayArgs, find: impl FnOnce(&SessionId) -> Result<Found>) -> Result<()> {
     let (path, outline) = locate(&args.recording, find)?;
     if let Some((target, format)) = written(args) {
+        let as_it_is = args.format.is_none() && target.to_string_lossy().ends_with(RECORDING_SUFFIX);
+        if as_it_is && is_sealed(&path).with_context(|| path.display().to_string())? {
+            return copy_file(&path, &target);
+        }
         return write_file(&path, &target, format);
     }
     if args.json {
@@ -143,8 +153,7 @@ fn write_file(path: &Path, target: &Path, format: Format) -> Result<()> {
         return Ok(());
     }
     // The old file stays as it is until the new one is complete.
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let part = Part::create(folder, target).with_context(named)?;
+    let part = Part::create(folder_of(target), target).with_context(named)?;
     let end = if target.extension().is_some_and(|extension| extension == "zst") {
         let mut zstd = zstd::Encoder::new(&part.file, ZSTD_LEVEL)?;
         let end = replay::export(&mut timeline, format, &mut zstd)?;
@@ -156,6 +165,23 @@ fn write_file(path: &Path, target: &Path, format: Format) -> Result<()> {
     part.keep(target).with_context(named)?;
     note(end);
     Ok(())
+}
+
+/// Copies a sealed recording: made anew it would prove nothing any more.
+fn copy_file(path: &Path, target: &Path) -> Result<()> {
+    let named = || target.display().to_string();
+    let mut from = File::open(path).with_context(|| path.display().to_string())?;
+    if target.exists() && !target.is_file() {
+        let mut out = File::options().write(true).open(target).with_context(named)?;
+        return io::copy(&mut from, &mut out).map(drop).with_context(named);
+    }
+    let part = Part::create(folder_of(target), target).with_context(named)?;
+    io::copy(&mut from, &mut &part.file).with_context(named)?;
+    part.keep(target).with_context(named)
+}
+
+fn folder_of(target: &Path) -> &Path {
+    target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A file that is only there under its name once it is complete.
@@ -226,15 +252,15 @@ fn parse_time(text: &str) -> Result<Duration> {
         return parse_units(text);
     }
     let parts: Vec<&str> = text.split(':').collect();
-    let (last, before) = parts.split_last().context("it must be a time")?;
+    let (last, before) = parts.split_last().context(TIMES)?;
     if before.len() > 2 {
-        bail!("it must be seconds, M:SS or H:MM:SS");
+        bail!(TIMES);
     }
-    let mut seconds = parse_seconds(last)?;
+    let mut seconds = parse_seconds(last).context(TIMES)?;
     let mut unit = 1u32;
     for part in before.iter().rev() {
         unit = unit.saturating_mul(60);
-        let count: u32 = part.parse().context("it must be seconds, M:SS or H:MM:SS")?;
+        let count: u32 = part.parse().context(TIMES)?;
         seconds = seconds.saturating_add(Duration::from_secs(u64::from(count)) * unit);
     }
     Ok(seconds)
@@ -245,12 +271,12 @@ fn parse_units(text: &str) -> Result<Duration> {
     let (mut rest, mut sum) = (text, Duration::ZERO);
     for (unit, seconds) in [('h', 3600), ('m', 60), ('s', 1)] {
         if let Some((count, after)) = rest.split_once(unit) {
-            sum = sum.saturating_add(parse_seconds(count)?.saturating_mul(seconds));
+            sum = sum.saturating_add(parse_seconds(count).context(TIMES)?.saturating_mul(seconds));
             rest = after;
         }
     }
     if !rest.is_empty() {
-        bail!("it must be a time like 1h2m3s");
+        bail!(TIMES);
     }
     Ok(sum)
 }
@@ -283,6 +309,7 @@ mod tests {
         assert_eq!(seconds("90s"), Some(90.0));
         for bad in ["", "-1", "a", "1:2:3:4", "x:1", "1s2m", "m", "1ms", "1e300", "NaN"] {
             assert_eq!(seconds(bad), None, "{bad:?} was read");
+            assert_eq!(parse_time(bad).unwrap_err().to_string(), TIMES);
         }
     }
 

@@ -1,19 +1,17 @@
 //! `postern verify`: finds damage in a recording, and who sealed it.
 
-use std::os::unix::fs::DirBuilderExt;
+mod archive;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use super::elsewhere::{self, LogGroup};
 use super::output::{moment, print_json, print_line};
-use crate::archive::{Archive, ArchiveConfig, Finding};
-use crate::client::{Gateway, Profile};
-use crate::recorder::{Checkpoint, PublicKey, Report, Takeover, verify};
-use crate::serve::archive_access;
+use crate::recorder::{Checkpoint, PublicKey, RECORDING_SUFFIX, Report, Takeover, recorded_session, verify};
 use crate::session::{SessionId, printable};
-use crate::shipper::Reader;
 
 /// What a damaged recording makes the command exit with.
 const DAMAGED: u8 = 1;
@@ -31,7 +29,8 @@ const ORDER: [u8; 4] = [0, DOUBTED, UNPROVED, DAMAGED];
     postern verify session.cast.zst --profile gw        keys from the gateway\n  \
     postern verify --cloudwatch /postern/sessions alice-abcdefghijklmnopqrstuvwxyz\n  \
     postern verify --archive s3://example-recordings/postern --key recording.key.pub\n\n\
-    Exit status: 0 sealed and unaltered, 1 damaged, 2 not sealed (running or interrupted),\n\
+    Exit status: 0 sealed and unaltered, 1 damaged, of another session, missing, or with something\n\
+    else in its log stream, 2 not sealed (running or interrupted), or in an archive without manifest,\n\
     3 sealed and unaltered, but lines were lost, or a crash left more unsigned than it should.\n\
     Of several recordings the worst counts: 1, then 2, then 3.")]
 pub struct Args {
@@ -41,7 +40,8 @@ pub struct Args {
     /// Check everything in an archive: a directory, or s3://bucket/prefix.
     ///
     /// S3 is reached as the AWS configuration says (AWS_PROFILE, AWS_REGION,
-    /// AWS_ENDPOINT_URL_S3).
+    /// AWS_ENDPOINT_URL_S3). With --profile, or keys from the gateway, it is
+    /// also compared with what the gateway has archived.
     #[arg(long, value_name = "LOCATION", conflicts_with_all = ["files", "cloudwatch"])]
     archive: Option<String>,
     /// Check what is in this log group of CloudWatch Logs, with the AWS
@@ -61,21 +61,25 @@ pub struct Args {
 
 /// Checks each file; the worst finding is the exit status.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let trusted = trusted(&args)?;
+    let profile = args.profile.as_deref();
+    let trusted = elsewhere::trusted(&args.keys, profile)?;
     if let Some(location) = &args.archive {
-        return super::block_on(check_archive(location, &trusted, args.json));
+        let gateway = (args.keys.is_empty() || profile.is_some()).then_some(profile);
+        let checked = archive::check(location, (&trusted, gateway), args.json);
+        return Ok(ExitCode::from(super::block_on(checked)?));
     }
     let cloud = args.cloudwatch.as_deref().map(LogGroup::open).transpose()?;
     let mut worst = 0;
     let mut findings = Vec::new();
     for file in &args.files {
         let (status, finding) = match &cloud {
-            Some(cloud) => cloud.check(file, &trusted)?,
-            None => check(file, &trusted)?,
+            Some(cloud) => check_shipped(cloud, file, &trusted)?,
+            None => check_file(file, &trusted)?,
         };
         worst = worse(worst, status);
         if !args.json {
             print_line(&sentence(&finding))?;
+            notes(&finding).iter().try_for_each(|note| print_line(note))?;
         }
         findings.push(finding);
     }
@@ -95,111 +99,45 @@ fn whole(doubts: &[String]) -> u8 {
     if doubts.is_empty() { 0 } else { DOUBTED }
 }
 
-fn trusted(args: &Args) -> anyhow::Result<Vec<PublicKey>> {
-    if !args.keys.is_empty() {
-        return Ok(args.keys.iter().map(|path| PublicKey::read(path)).collect::<Result<_, _>>()?);
+/// A file, and a note if its name says another session than it does.
+fn check_file(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
+    let (status, mut finding) = check(file, trusted)?;
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let named = name.strip_suffix(RECORDING_SUFFIX).and_then(|stem| SessionId::parse(stem).ok());
+    if let (Some(named), Some(session)) = (named.filter(is_minted), recorded_session(file))
+        && session != named.as_str()
+        && let Some(fields) = finding.as_object_mut()
+    {
+        fields.insert("note".to_owned(), format!("it is of session {session}, not of {named}").into());
     }
-    let profile = args.profile.as_deref();
-    let asked = super::block_on(async {
-        let gateway = Gateway::open(Profile::load(profile).await?).await?;
-        Ok(gateway.get_json::<Value>("/v1/recording-keys").await?)
-    });
-    let asked = asked.context("no key to check with; give --key FILE or the --profile of the gateway")?;
-    let pems = asked.as_array().into_iter().flatten().filter_map(|key| key.get("pem")?.as_str());
-    Ok(pems.map(PublicKey::from_pem).collect::<Result<_, _>>()?)
+    Ok((status, finding))
 }
 
-/// Checks every recording that is in an archive against its manifest.
-async fn check_archive(location: &str, trusted: &[PublicKey], json: bool) -> anyhow::Result<ExitCode> {
-    let config = ArchiveConfig { location: Some(location.to_owned()), ..ArchiveConfig::default() };
-    let far = config.needs_access();
-    anyhow::ensure!(far || Path::new(location).is_dir(), "{location} is no directory");
-    let access = if far { Some(archive_access(None, None).await?) } else { None };
-    let archive = Archive::open(&config, access.as_ref())?;
-    let (mut worst, mut findings) = (0, Vec::new());
-    for session in archive.sessions().await? {
-        let (status, finding) = match archive.check(&session, trusted, &std::env::temp_dir()).await? {
-            Finding::Whole(manifest, doubts) => (
-                whole(&doubts),
-                json!({
-                    "session": session, "result": "whole", "principal": manifest.principal,
-                    "target": manifest.target, "bytes": manifest.bytes, "sha256": manifest.sha256,
-                    "key": manifest.key_id, "end": manifest.end, "doubts": doubts,
-                }),
-            ),
-            Finding::Wrong(what) => (DAMAGED, json!({"session": session, "result": "damaged", "what": what})),
-            Finding::Unfinished => (UNPROVED, json!({"session": session, "result": "unfinished"})),
-        };
-        worst = worse(worst, status);
-        if !json {
-            print_line(&archived_sentence(&finding))?;
-        }
-        findings.push(finding);
-    }
-    if json {
-        print_json(&findings)?;
-    } else {
-        print_line(&format!("{} recordings looked at", findings.len()))?;
-    }
-    Ok(ExitCode::from(worst))
+/// Whether it looks like an id of a gateway: people name files otherwise, too.
+fn is_minted(id: &SessionId) -> bool {
+    id.as_str().rsplit_once('-').is_some_and(|(_, random)| random.len() == 26)
 }
 
-fn archived_sentence(finding: &Value) -> String {
-    let text = |key: &str| finding.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
-    let session = text("session");
-    match text("result").as_str() {
-        "whole" => format!(
-            "{session}: whole and unaltered, {} on {}{}",
-            text("principal"),
-            text("target"),
-            doubts_of(finding)
-        ),
-        "damaged" => format!("{session}: {}", text("what")),
-        _ => format!("{session}: it has no manifest: it is being archived or deleted just now"),
-    }
-}
-
-/// A log group, and a folder for what is read from it.
-struct LogGroup {
-    name: String,
-    folder: PathBuf,
-}
-
-impl LogGroup {
-    fn open(name: &str) -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("postern-verify-{}", std::process::id()));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
-        made.with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self { name: name.to_owned(), folder })
-    }
-
-    /// Makes the recording again from its log stream, then checks it.
-    fn check(&self, session: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
-        let id = SessionId::parse(&session.to_string_lossy())?;
-        let read = super::block_on(async {
-            Ok(Reader::open(&self.name, &self.folder).await?.recording(&id).await)
-        })?;
-        let file = format!("{}:{id}", self.name);
-        match read {
-            Ok(copy) => {
-                let (status, mut finding) = check(&copy.path, trusted)?;
-                if let Some(name) = finding.get_mut("file") {
-                    *name = file.into();
+/// Makes the recording again from its log stream, then checks it.
+fn check_shipped(group: &LogGroup, session: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
+    let id = SessionId::parse(&session.to_string_lossy())?;
+    let file = format!("{}:{id}", group.name);
+    match super::block_on(async { Ok(group.recording(&id, trusted).await) })? {
+        Ok(copy) => {
+            let (status, mut finding) = check(&copy.path, trusted)?;
+            if let Some(fields) = finding.as_object_mut() {
+                fields.insert("file".to_owned(), file.into());
+                if !copy.others.is_empty() {
+                    fields.insert("others".to_owned(), copy.others.clone().into());
                 }
-                Ok((status, finding))
             }
-            Err(error) if error.is_damage() => {
-                Ok((DAMAGED, json!({"file": file, "result": "damaged", "what": error.to_string()})))
-            }
-            Err(error) => Err(error).context(file),
+            // Whoever has put that there may do so again.
+            Ok((if copy.others.is_empty() { status } else { DAMAGED }, finding))
         }
-    }
-}
-
-impl Drop for LogGroup {
-    fn drop(&mut self) {
-        // What is left is a folder for temporary files.
-        let _ = std::fs::remove_dir_all(&self.folder);
+        Err(error) if error.is_damage() => {
+            Ok((DAMAGED, json!({"file": file, "result": "damaged", "what": error.to_string()})))
+        }
+        Err(error) => Err(error).context(file),
     }
 }
 
@@ -256,6 +194,16 @@ fn sentence(finding: &Value) -> String {
         }
         _ => format!("{file}: {}", text("what")),
     }
+}
+
+/// What there is to say besides.
+fn notes(finding: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map(printable).unwrap_or_default();
+    let others = finding.get("others").and_then(Value::as_array).into_iter().flatten();
+    let others =
+        others.map(|other| format!("  also in the log stream, put there by no gateway: {}", text(other)));
+    let note = finding.get("note").map(|note| format!("  note: {}", text(note)));
+    others.chain(note).collect()
 }
 
 /// What a sealed recording does not prove, a line each.

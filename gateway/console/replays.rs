@@ -171,7 +171,7 @@ impl Console {
             tracing::error!(%error, "an archived recording could not be copied");
             ApiError::gateway("the gateway could not read the recording from its archive; try again")
         };
-        let space = self.replays.space(reading.bytes)?;
+        let space = self.replays.space(reading.bytes())?;
         let path = self.replays.folder.join(format!("{}.cast.zst", uuid::Uuid::new_v4()));
         let mut file = private_file(&self.replays.folder, &path).map_err(|error| failed(&error))?;
         let copy = Copy::new(CopyFile::OfArchived(path), space);

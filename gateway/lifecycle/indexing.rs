@@ -79,7 +79,7 @@ impl Lifecycle {
             return Ok(self.rooms.catalogue.add(id, &found.path).await?);
         }
         let Some(archive) = &self.rooms.archive else { return Ok(()) };
-        let Some(reading) = archive.read(id).await? else { return Ok(()) };
+        let Some(reading) = archive.read(id, &self.rooms.recorder.known_keys()).await? else { return Ok(()) };
         let path = self.rooms.recorder.spool().scratch_path(id);
         let copied = async {
             let mut file = private(&path)?;

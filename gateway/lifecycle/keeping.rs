@@ -8,14 +8,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Lifecycle;
-use super::admission::Asker;
-use super::recordings::no_recording;
 use crate::archive::{Archive, ArchiveError, Manifest, Origin};
 use crate::catalogue::CatalogueError;
-use crate::error::ApiError;
-use crate::policy::Action;
 use crate::registry::{Archived, Hold, RegistryError};
-use crate::session::{SessionId, clean_reason, now_ms};
+use crate::session::{SessionId, now_ms};
 use crate::store::{Found, StoreError};
 
 /// Recordings in the list of work; with more the spool is read again.
@@ -118,35 +114,6 @@ impl Lifecycle {
         self.rooms.shipper.as_ref().is_none_or(|shipper| shipper.has(id))
     }
 
-    /// Holds a recording, or ends the hold; policy decides and it is logged.
-    pub async fn hold(
-        &self,
-        asker: &Asker,
-        id: &SessionId,
-        hold: Option<Option<String>>,
-    ) -> Result<Kept, ApiError> {
-        let record = self.registered(id).await?.ok_or_else(|| no_recording(id))?;
-        self.admit_on_recording(Action::HoldRecording, asker, &record).await?;
-        let by = asker.principal.arn.clone();
-        tracing::info!(session = %id, principal = %by, held = hold.is_some(), "legal hold");
-        let done = match hold {
-            Some(reason) => {
-                let reason = reason.map(|reason| clean_reason(&reason));
-                self.rooms.registry.hold(id, &Hold { at_ms: now_ms(), by, reason }).await
-            }
-            None => self.rooms.registry.release(id).await.map(|_| ()),
-        };
-        done.map_err(|error| unregistered(&error))?;
-        self.kept(id).await
-    }
-
-    /// What is known of how a recording is kept.
-    pub async fn kept(&self, id: &SessionId) -> Result<Kept, ApiError> {
-        let archived = self.rooms.registry.archived(id).await.map_err(|error| unregistered(&error))?;
-        let hold = self.rooms.registry.held(id).await.map_err(|error| unregistered(&error))?;
-        Ok(Kept { archived, hold })
-    }
-
     /// Removes what has been kept long enough, and is not held.
     pub(super) async fn tidy(&self, now_ms: u64) {
         let Some(archive) = &self.rooms.archive else { return };
@@ -231,7 +198,8 @@ impl Lifecycle {
     async fn delete_old(&self, archive: &Archive, before: u64) -> Result<(), KeepError> {
         for old in self.rooms.registry.archived_before(before, DELETED_AT_ONCE).await? {
             let id = &old.session;
-            // A hold may have come since the list was made.
+            // A hold may have come since the list was made; none comes from here on.
+            let _nobody_holds = self.holding_or_deleting.lock().await;
             if self.rooms.registry.held(id).await?.is_some() {
                 continue;
             }
@@ -388,9 +356,4 @@ fn remove(path: &Path) -> Result<(), StoreError> {
         }
         _ => Ok(()),
     }
-}
-
-fn unregistered(error: &RegistryError) -> ApiError {
-    tracing::error!(%error, "the registry did not answer");
-    ApiError::gateway("the gateway could not look up how the recording is kept; try again")
 }

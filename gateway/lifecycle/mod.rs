@@ -12,6 +12,7 @@ mod capacity;
 mod client_stream;
 mod explaining;
 mod following;
+mod holds;
 mod indexing;
 mod keeping;
 mod keys;
@@ -32,6 +33,7 @@ mod searching;
 mod seat;
 mod shadows;
 mod stopping;
+mod stored;
 mod token;
 mod turns;
 mod upstream;
@@ -71,11 +73,12 @@ pub use self::following::Following;
 pub use self::keeping::{Kept, Retention};
 pub use self::listing::{LivePort, SessionQuery};
 pub use self::proofs::Unproved;
-pub use self::recordings::{Places, RecordingFile};
+pub use self::recordings::Places;
 pub use self::rooms::{Rooms, Settings};
 pub use self::searching::FoundHit;
 pub use self::seat::Seat;
 pub use self::shadows::{Seen, Shadows};
+pub use self::stored::RecordingFile;
 pub use self::turns::{Turn, Turns};
 pub use self::visits::known_as;
 
@@ -108,6 +111,8 @@ pub struct Lifecycle {
     readers: Readers,
     /// What is indexed is not deleted meanwhile, or it would stay findable.
     indexing_or_deleting: tokio::sync::Mutex<()>,
+    /// What is being deleted is not held any more, and what is held is there.
+    holding_or_deleting: tokio::sync::Mutex<()>,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Who and what is shut out now.
@@ -132,6 +137,7 @@ impl Lifecycle {
             watchers: Turns::new(following::EACH_MAX, following::WATCHERS_MAX),
             readers: Readers::default(),
             indexing_or_deleting: tokio::sync::Mutex::default(),
+            holding_or_deleting: tokio::sync::Mutex::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             revocations: ArcSwap::default(),

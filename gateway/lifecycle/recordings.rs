@@ -1,7 +1,6 @@
 //! What is written about a session: header, record, end.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -10,7 +9,8 @@ use super::Lifecycle;
 use super::admission::Asker;
 use super::live::Live;
 use super::ports;
-use crate::archive::{Reading, Whereabouts};
+use super::stored::RecordingFile;
+use crate::archive::Whereabouts;
 use crate::asciicast::Header;
 use crate::broker::{ClientIds, Plan};
 use crate::error::{ApiError, Blame, Code};
@@ -20,8 +20,7 @@ use crate::registry::{Given, SessionRecord, State, Traffic};
 use crate::relay::{Carries, Ended};
 use crate::replay::Outline;
 use crate::session::{Instance, SessionId, SessionKind, SessionRequest, now_ms};
-use crate::shipper::{self, LogStream, RebuildError, ShipperError};
-use crate::store::Found;
+use crate::shipper::LogStream;
 
 /// Whatever one message becomes is a line that readers take.
 const _: () = assert!(6 * crate::socket::MESSAGE_MAX + 1024 < crate::recorder::read::LINE_MAX);
@@ -29,21 +28,6 @@ const _: () = assert!(6 * crate::socket::MESSAGE_MAX + 1024 < crate::recorder::r
 /// The size of a terminal until the client says another.
 const COLUMNS: u16 = 80;
 const ROWS: u16 = 24;
-
-/// A recording that a caller may read.
-pub enum RecordingFile {
-    /// It is on this node.
-    Here {
-        /// The `.cast.zst` file.
-        path: PathBuf,
-        /// Whether it is complete and signed.
-        sealed: bool,
-    },
-    /// It is in the archive, complete and signed.
-    Archived(Reading),
-    /// It was made again from what was shipped; a file for this caller.
-    ReadBack(shipper::Copy),
-}
 
 /// Where the output of a session lies besides this gateway.
 #[derive(Debug)]
@@ -59,23 +43,6 @@ impl Lifecycle {
     pub async fn recording(&self, asker: &Asker, id: &SessionId) -> Result<RecordingFile, ApiError> {
         self.admitted_to_replay(asker, id).await?;
         self.stored(id).await
-    }
-
-    /// The recording of a session, for somebody who was admitted to it.
-    pub async fn stored(&self, id: &SessionId) -> Result<RecordingFile, ApiError> {
-        if let Some(found) = self.here(id)? {
-            return Ok(RecordingFile::Here { path: found.path, sealed: found.sealed });
-        }
-        let archived = self.archived(id).await;
-        if let Ok(Some(reading)) = archived {
-            return Ok(RecordingFile::Archived(reading));
-        }
-        match (self.read_back(id).await, archived) {
-            (Ok(Some(copy)), _) => Ok(RecordingFile::ReadBack(copy)),
-            // It may be where nobody answered, so nobody says that there is none.
-            (Err(error), _) | (_, Err(error)) => Err(error),
-            (Ok(None), Ok(_)) => Err(no_recording(id)),
-        }
     }
 
     /// The session, if the caller may replay its recording.
@@ -121,37 +88,6 @@ impl Lifecycle {
         }
         let found = self.rooms.catalogue.packed_outline(id).await;
         Ok(found.inspect_err(|error| tracing::warn!(session = %id, %error, "no outline")).ok().flatten())
-    }
-
-    /// The recording on this node, if it is here.
-    pub(super) fn here(&self, id: &SessionId) -> Result<Option<Found>, ApiError> {
-        self.rooms.store.find(id).map_err(|error| {
-            tracing::error!(session = %id, %error, "the recording could not be looked up");
-            ApiError::gateway("the gateway could not look up the recording")
-        })
-    }
-
-    /// The recording in the archive, if there is one.
-    async fn archived(&self, id: &SessionId) -> Result<Option<Reading>, ApiError> {
-        let Some(archive) = &self.rooms.archive else { return Ok(None) };
-        archive.read(id).await.map_err(|error| {
-            tracing::error!(session = %id, %error, "the archive did not give the recording");
-            ApiError::gateway("the gateway could not read the recording from its archive; try again")
-        })
-    }
-
-    /// The recording as it was shipped; the spool has it no more.
-    async fn read_back(&self, id: &SessionId) -> Result<Option<shipper::Copy>, ApiError> {
-        let Some(shipper) = &self.rooms.shipper else { return Ok(None) };
-        match shipper.reader().recording(id).await {
-            Ok(copy) => Ok(Some(copy)),
-            Err(ShipperError::NoStream { .. } | ShipperError::Rebuild(RebuildError::Nothing)) => Ok(None),
-            Err(error) => {
-                tracing::error!(session = %id, %error, "the recording could not be read back");
-                let sentence = "the gateway could not read the recording back from CloudWatch Logs";
-                Err(ApiError::gateway(sentence))
-            }
-        }
     }
 
     /// Registers how a session ended.

@@ -38,6 +38,7 @@ mod spool;
 mod syncer;
 mod trailer;
 mod verify;
+mod whose;
 mod writer;
 
 use std::collections::HashMap;
@@ -70,6 +71,7 @@ pub use shipment::{Batch, Feed, Follower, Shipment};
 pub use signing::{PublicKey, SigningKey};
 pub use spool::{RECORDING_SUFFIX, Spool, is_sealed};
 pub use verify::{Damage, Report, evidence, verify};
+pub use whose::{recorded_session, verify_of};
 
 use crate::asciicast::{CastError, Header};
 use crate::metrics::Metrics;
@@ -382,6 +384,11 @@ impl Recorder {
     /// The key that seals; verifiers need its public half.
     pub fn public_key(&self) -> PublicKey {
         self.house.key.public()
+    }
+
+    /// The key that seals and those that did before; the first one seals now.
+    pub fn known_keys(&self) -> Vec<PublicKey> {
+        self.house.key.known()
     }
 
     /// The signature of the key that seals, for what is said of recordings.

@@ -7,7 +7,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::rebuild::RebuildError;
 use crate::broker::{BrokerError, root_cause};
-use crate::recorder::RecorderError;
+use crate::recorder::{Damage, RecorderError};
 use crate::session::printable;
 
 /// Most of a message from AWS that is kept, characters.
@@ -49,6 +49,9 @@ pub enum ShipperError {
     /// The recording cannot be put together from what is there.
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
+    /// The recording that was put together is not what was signed.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
     /// The spool cannot be read.
     #[error(transparent)]
     Spool(#[from] RecorderError),
@@ -169,7 +172,7 @@ impl ShipperError {
         let other = |error: &RebuildError| matches!(error, RebuildError::Nothing | RebuildError::Io(_));
         match self {
             Self::Rebuild(error) => !other(error),
-            Self::Spool(RecorderError::Failed(_)) => true,
+            Self::Damaged(_) | Self::Spool(RecorderError::Failed(_)) => true,
             _ => false,
         }
     }

@@ -8,6 +8,7 @@
 
 mod batch;
 mod carrier;
+mod chosen;
 mod client;
 mod config;
 mod connections;

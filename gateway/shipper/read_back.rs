@@ -1,7 +1,7 @@
 //! Reads a session back from its log stream alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufWriter, Seek, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use super::client::Logs;
 use super::pace::Backoff;
-use super::rebuild::{Rebuild, Rebuilt};
-use super::{ShipperConfig, ShipperError, Trouble, copies};
+use super::rebuild::Rebuild;
+use super::{ShipperConfig, ShipperError, Trouble, chosen, copies};
 use crate::broker::BrokerConfig;
-use crate::recorder::{self, Checkpoint};
+use crate::recorder::{Checkpoint, PublicKey, RECORDING_SUFFIX};
 use crate::session::SessionId;
 
 /// Attempts to read a page: some ten seconds.
@@ -50,6 +50,10 @@ pub struct Copy {
     pub sealed: bool,
     /// How many lines it holds, the header counted.
     pub lines: u64,
+    /// What is proved of one that is not sealed; none: nothing is.
+    pub proved: Option<Checkpoint>,
+    /// What else is in the log stream that no gateway put there, in words.
+    pub others: Vec<String>,
 }
 
 impl Drop for Copy {
@@ -85,8 +89,11 @@ impl Reader {
     /// Makes the recording of a session again, as far as it was shipped.
     ///
     /// Every line is checked against the hash chain; a sealed recording is
-    /// the same file, byte for byte, that the gateway sealed.
-    pub async fn recording(&self, id: &SessionId) -> Result<Copy, ShipperError> {
+    /// the same file, byte for byte, that the gateway sealed. What one of
+    /// these keys signed of this session is found among whatever else is in
+    /// the log stream. Nothing but that a checkpoint says, or nothing at
+    /// all, is proved of a copy that is not sealed.
+    pub async fn recording(&self, id: &SessionId, trusted: &[PublicKey]) -> Result<Copy, ShipperError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
         made.map_err(ShipperError::io(format!("make {}", self.dir.display())))?;
         let dir = self.dir.clone();
@@ -103,9 +110,13 @@ impl Reader {
             }
             token = next;
         }
-        let (rebuilt, dir, id) = (rebuild.finish()?, self.dir.clone(), id.clone());
-        let written = tokio::task::spawn_blocking(move || write(rebuilt, &dir, &id)).await;
-        written.map_err(|_| ShipperError::Config("the thread that wrote the copy ended".to_owned()))?
+        let (all, dir, id, trusted) = (rebuild.finish(), self.dir.clone(), id.clone(), trusted.to_vec());
+        let chosen = tokio::task::spawn_blocking(move || {
+            let write =
+                |rebuilt, checkpoint| chosen::write(rebuilt, checkpoint, create(&dir, &file_name(&id)));
+            chosen::choose(all, write, (&id, &trusted))
+        });
+        chosen.await.map_err(|_| ShipperError::Config("the thread that wrote the copy ended".to_owned()))?
     }
 
     /// A page; AWS gives ten a second to all readers of an account.
@@ -131,28 +142,8 @@ impl Reader {
     }
 }
 
-/// Writes the copy that has the recording's name.
-fn write(mut rebuilt: Rebuilt, dir: &Path, id: &SessionId) -> Result<Copy, ShipperError> {
-    let (mut file, path) = create(dir, &format!("{id}{}", recorder::RECORDING_SUFFIX))
-        .map_err(ShipperError::io(format!("make a copy in {}", dir.display())))?;
-    let copy = Copy { path, sealed: rebuilt.evidence.is_some(), lines: rebuilt.lines };
-    rebuilt.file.rewind().map_err(ShipperError::io("read a copy"))?;
-    match &rebuilt.evidence {
-        Some(evidence) => {
-            let mut out = BufWriter::new(&mut file);
-            recorder::restore(&mut rebuilt.file, evidence, &mut out)?;
-            out.flush().map_err(ShipperError::io(format!("write {}", copy.path.display())))?;
-        }
-        None => {
-            let copied = io::copy(&mut rebuilt.file, &mut file);
-            copied.map_err(ShipperError::io(format!("write {}", copy.path.display())))?;
-            if let Some(checkpoint) = &rebuilt.checkpoint {
-                let written = checkpoint.write(&copy.path, false);
-                written.map_err(ShipperError::io(format!("write beside {}", copy.path.display())))?;
-            }
-        }
-    }
-    Ok(copy)
+fn file_name(id: &SessionId) -> String {
+    format!("{id}{RECORDING_SUFFIX}")
 }
 
 /// A file for lines on their way, which is gone with its last handle.

@@ -16,6 +16,8 @@ use crate::recorder::{Checkpoint, Links, is_sealed_frame};
 const WAITING_MAX: usize = 256 << 20;
 /// Largest segment that is read, decompressed, bytes.
 const SEGMENT_MAX: usize = 64 << 20;
+/// Runs in one log stream; a gateway begins another one very rarely.
+const RUNS_MAX: usize = 64;
 
 /// Why a recording cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +64,16 @@ pub struct Rebuilt {
     pub lines: u64,
     /// The evidence's JSON, if the session was sealed.
     pub evidence: Option<Vec<u8>>,
-    /// What was signed last of these lines.
-    pub checkpoint: Option<Checkpoint>,
+}
+
+/// Everything that a log stream holds of a session.
+pub(super) struct Rebuilds {
+    /// Its runs, the likeliest first: sealed ones, then those with most lines.
+    pub runs: Vec<Result<Rebuilt, RebuildError>>,
+    /// The first event that belongs to no run of the session.
+    pub strange: Option<RebuildError>,
+    /// What says that it was signed.
+    pub checkpoints: Vec<Checkpoint>,
 }
 
 /// Takes the events of one log stream, in the order they are read.
@@ -72,6 +82,7 @@ pub(super) struct Rebuild<F> {
     make: F,
     runs: BTreeMap<u64, Run>,
     waiting: usize,
+    strange: Option<RebuildError>,
     checkpoints: Vec<Checkpoint>,
 }
 
@@ -82,6 +93,7 @@ struct Run {
     links: Links,
     evidence: Option<Vec<u8>>,
     waiting: BTreeMap<u64, Gathered>,
+    failed: Option<RebuildError>,
 }
 
 /// The parts of a segment that have come.
@@ -94,52 +106,91 @@ struct Gathered {
 impl<F: FnMut() -> io::Result<File>> Rebuild<F> {
     /// `make` opens the file that a run's lines are kept in.
     pub(super) fn new(session: &str, make: F) -> Self {
-        Self { session: session.to_owned(), make, runs: BTreeMap::new(), waiting: 0, checkpoints: Vec::new() }
+        let (runs, checkpoints) = (BTreeMap::new(), Vec::new());
+        Self { session: session.to_owned(), make, runs, waiting: 0, strange: None, checkpoints }
     }
 
     /// Takes one event; those of the transcript are passed over.
+    ///
+    /// What is wrong with a run is told of it at the end: whoever can add
+    /// events to the stream must not keep others from reading what is right.
     pub(super) fn event(&mut self, message: &str) -> Result<(), RebuildError> {
         let Some(parsed) = RecordingEvent::parse(message) else {
             self.checkpoints.extend(segment::parse_checkpoint(message));
             return Ok(());
         };
-        let event = parsed.map_err(|error| RebuildError::Event(error.to_string()))?;
-        if event.session_id != self.session {
-            return Err(RebuildError::Foreign);
+        let event = match parsed {
+            Ok(event) if event.session_id == self.session => event,
+            Ok(_) => return self.is_strange(RebuildError::Foreign),
+            Err(error) => return self.is_strange(RebuildError::Event(error.to_string())),
+        };
+        if !self.runs.contains_key(&event.run) && self.runs.len() >= RUNS_MAX {
+            return self.is_strange(RebuildError::Event("more runs than any gateway begins".to_owned()));
         }
         let run = match self.runs.entry(event.run) {
             std::collections::btree_map::Entry::Occupied(run) => run.into_mut(),
             std::collections::btree_map::Entry::Vacant(place) => place.insert(Run::new((self.make)()?)),
         };
-        self.waiting += run.gather(&event)?;
+        let taken = run.take(&event, &mut self.waiting);
         if self.waiting > WAITING_MAX {
             return Err(RebuildError::OutOfOrder);
         }
-        while let Some(gathered) = run.ready() {
-            self.waiting -= gathered.size();
-            run.append(gathered)?;
+        match taken {
+            Err(RebuildError::Io(error)) => return Err(error.into()),
+            Err(error) => {
+                self.waiting -= run.waiting.values().map(Gathered::size).sum::<usize>();
+                run.waiting.clear();
+                run.failed = Some(error);
+            }
+            Ok(()) => {}
         }
         Ok(())
     }
 
-    /// The best run: a sealed one, else the one with the most lines.
-    pub(super) fn finish(self) -> Result<Rebuilt, RebuildError> {
-        let best = self.runs.into_values().max_by_key(|run| (run.evidence.is_some(), run.links.lines()));
-        let run = best.ok_or(RebuildError::Nothing)?;
-        // Of the next segment some parts may not be shipped yet.
-        if run.waiting.keys().any(|segment| *segment > run.segment) {
-            return Err(RebuildError::Missing { segment: run.segment, line: run.links.lines() + 1 });
-        }
-        let lines = run.links.lines();
-        let mine = self.checkpoints.into_iter().filter(|c| c.session == self.session && c.lines <= lines);
-        let checkpoint = mine.max_by_key(|checkpoint| checkpoint.lines);
-        Ok(Rebuilt { file: run.file, lines, evidence: run.evidence, checkpoint })
+    fn is_strange(&mut self, error: RebuildError) -> Result<(), RebuildError> {
+        self.strange.get_or_insert(error);
+        Ok(())
+    }
+
+    /// What became of every run.
+    pub(super) fn finish(self) -> Rebuilds {
+        let mut runs: Vec<Run> = self.runs.into_values().collect();
+        runs.sort_by_key(|run| std::cmp::Reverse((run.evidence.is_some(), run.links.lines())));
+        let mut checkpoints = self.checkpoints;
+        checkpoints.retain(|checkpoint| checkpoint.session == self.session);
+        Rebuilds { runs: runs.into_iter().map(Run::finish).collect(), strange: self.strange, checkpoints }
     }
 }
 
 impl Run {
     fn new(file: File) -> Self {
-        Self { file, segment: 0, links: Links::new(), evidence: None, waiting: BTreeMap::new() }
+        let (links, waiting) = (Links::new(), BTreeMap::new());
+        Self { file, segment: 0, links, evidence: None, waiting, failed: None }
+    }
+
+    /// Takes an event, and whatever can be added to the lines with it.
+    fn take(&mut self, event: &RecordingEvent<'_>, waiting: &mut usize) -> Result<(), RebuildError> {
+        if self.failed.is_some() {
+            return Ok(());
+        }
+        *waiting += self.gather(event)?;
+        while let Some(gathered) = self.ready() {
+            *waiting -= gathered.size();
+            self.append(gathered)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Rebuilt, RebuildError> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        let lines = self.links.lines();
+        // Of the next segment some parts may not be shipped yet.
+        if self.waiting.keys().any(|segment| *segment > self.segment) {
+            return Err(RebuildError::Missing { segment: self.segment, line: lines + 1 });
+        }
+        Ok(Rebuilt { file: self.file, lines, evidence: self.evidence })
     }
 
     /// Keeps a part that has not come before; says how large it is.
@@ -253,7 +304,9 @@ mod tests {
     fn rebuilt(messages: &[String]) -> Result<Rebuilt, RebuildError> {
         let mut rebuild = Rebuild::new("alice-1", tempfile::tempfile);
         messages.iter().try_for_each(|message| rebuild.event(message))?;
-        rebuild.finish()
+        let mut all = rebuild.finish();
+        let first = if all.runs.is_empty() { Err(RebuildError::Nothing) } else { all.runs.remove(0) };
+        first.map_err(|error| all.strange.unwrap_or(error))
     }
 
     /// Of each frame, whether it has a checksum as only sealed ones have.

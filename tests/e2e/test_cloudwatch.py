@@ -63,6 +63,52 @@ def test_a_session_is_shipped_found_and_read_back(shipping, logs, moto):
     assert "sealed and unaltered" in checked.stdout
 
 
+def test_without_a_gateway_only_what_was_signed_is_shown(shipping, logs, moto, tmp_path):
+    """CloudWatch and the public key are enough; what somebody else wrote into the stream is told."""
+    cloud = {**KEYS, "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": moto.url, "AWS_PROFILE": "default"}
+    key = shipping.state / "gateway" / "keys" / "recording.key.pub"
+
+    def recorded(words: str) -> str:
+        done = shipping.run("postern", "connect", "web-dev", profile="alice", input=f"{words}\nexit\n")
+        session = done.stderr.split("SessionId: ")[1].split()[0]
+        eventually(lambda: events(logs, session, "sessionEnd"), "the end in CloudWatch")
+        return session
+
+    own, other = recorded("echo mi''ne"), recorded("seq 1 2000; echo not-mi''ne")
+    sealed = shipping.recorded(own).read_bytes()
+    file = tmp_path / "own.cast.zst"
+    replay = ("postern", "replay", "--cloudwatch", GROUP, "--key", key)
+    played = shipping.run(*replay, own, env=cloud)
+    assert played.returncode == 0 and "mine" in played.stdout, played.stderr
+    assert shipping.run(*replay, own, "--output", file, env=cloud).returncode == 0
+    assert file.read_bytes() == sealed
+
+    # Somebody who may write there adds the other session's recording as this one's.
+    forged = [event | {"sessionId": own, "run": event["run"] + 1} for event in events(logs, other, "recording")]
+    batch = [{"timestamp": event["eventTimeMs"], "message": json.dumps(event)} for event in forged]
+    logs.put_log_events(logGroupName=GROUP, logStreamName=own, logEvents=batch)
+    verify = ("postern", "verify", "--cloudwatch", GROUP, "--key", key)
+    checked = shipping.run(*verify, own, env=cloud)
+    assert checked.returncode == 1, checked.stdout
+    assert f"session {own}" in checked.stdout and "put there by no gateway: damaged" in checked.stdout
+    assert f"recording of another session, {other}" in checked.stdout
+    played = shipping.run(*replay, own, env=cloud)
+    assert played.returncode == 0 and "mine" in played.stdout and "not-mine" not in played.stdout
+    assert "put there by no gateway" in played.stderr
+
+    # Where nothing else is there, there is nothing to show.
+    empty = f"{own[:-3]}aaa"
+    logs.create_log_stream(logGroupName=GROUP, logStreamName=empty)
+    for event in forged:
+        event["sessionId"] = empty
+    batch = [{"timestamp": event["eventTimeMs"], "message": json.dumps(event)} for event in forged]
+    logs.put_log_events(logGroupName=GROUP, logStreamName=empty, logEvents=batch)
+    for command in (verify, replay):
+        done = shipping.run(*command, empty, env=cloud)
+        assert done.returncode != 0 and "of another session" in done.stdout + done.stderr
+        assert "not-mine" not in done.stdout
+
+
 def test_what_went_through_a_port_is_told_connection_by_connection(shipping, logs):
     with server(echo) as behind:
         serving = Serving(shipping, "web-dev", f"0:{behind}")

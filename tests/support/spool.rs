@@ -100,8 +100,8 @@ impl Spool {
 
     pub async fn read_back(&self, id: &SessionId) -> Result<postern::shipper::Copy, ShipperError> {
         let (runtime, shipper) = self.shipper.as_ref().unwrap();
-        let (shipper, wanted) = (Arc::clone(shipper), id.clone());
-        runtime.spawn(async move { shipper.reader().recording(&wanted).await }).await.unwrap()
+        let (shipper, wanted, keys) = (Arc::clone(shipper), id.clone(), self.recorder.known_keys());
+        runtime.spawn(async move { shipper.reader().recording(&wanted, &keys).await }).await.unwrap()
     }
 
     /// Asserts that the stream alone gives the sealed file.

@@ -1,0 +1,167 @@
+//! `postern replay --follow`: a running session, over restarts of its gateway.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::recording::Fetched;
+use crate::client::{ClientError, Gateway, Profile};
+use crate::replay::ReplayError;
+use crate::session::SessionId;
+
+/// How long a gateway may be away, or give nothing new, once it broke off.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+/// How often it is asked then.
+const ASK: Duration = Duration::from_millis(500);
+
+/// Shows a running session until it ends or the person has seen enough.
+pub(super) async fn follow(session: &str, profile: Option<&str>) -> anyhow::Result<()> {
+    let id = SessionId::parse(session).context("only a session can be followed, by its id")?;
+    let gateway = Gateway::open(Profile::load(profile).await?).await?;
+    let lines = lines(&gateway, &id).await?;
+    let (copy, file) = Fetched::new(&id)?;
+    let (grew, grown) = sync_channel(1);
+    let (path, on_terminal) = (copy.path.clone(), std::io::stdout().is_terminal());
+    let mut shown = tokio::task::spawn_blocking(move || show(&path, &grown, on_terminal));
+    let mut fetching = Fetching { gateway, id, got: Got { file, bytes: 0, inside: false }, grew };
+    let broke_off = tokio::select! {
+        fetched = fetching.to_the_end(lines) => fetched.err(),
+        shown = &mut shown => return Ok(shown??),
+    };
+    drop(fetching);
+    shown.await??;
+    broke_off.map_or(Ok(()), Err)
+}
+
+fn show(path: &Path, grown: &Receiver<()>, on_terminal: bool) -> Result<(), ReplayError> {
+    match crate::replay::follow(path, grown, on_terminal) {
+        // `postern replay ID --follow | head` is no error.
+        Err(ReplayError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+async fn lines(gateway: &Gateway, id: &SessionId) -> Result<reqwest::Response, ClientError> {
+    gateway.get(&format!("/v1/sessions/{id}/recording?follow=true")).await
+}
+
+struct Fetching {
+    gateway: Gateway,
+    id: SessionId,
+    got: Got,
+    grew: SyncSender<()>,
+}
+
+impl Fetching {
+    /// Takes lines until the session is over, from whoever has it.
+    async fn to_the_end(&mut self, mut lines: reqwest::Response) -> anyhow::Result<()> {
+        let mut last_new = Instant::now();
+        loop {
+            if self.take(lines).await? {
+                last_new = Instant::now();
+            }
+            lines = loop {
+                match self.again().await {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(lines)) => break lines,
+                    Err(error) if error.is_passing() && last_new.elapsed() < AWAY_MAX => {}
+                    Err(error) => {
+                        return Err(error).context("the gateway broke off, and the session may go on");
+                    }
+                }
+                tokio::time::sleep(ASK).await;
+            };
+            if last_new.elapsed() >= AWAY_MAX {
+                bail!("the gateway broke off, and shows nothing more of the session, which goes on");
+            }
+            tokio::time::sleep(ASK).await;
+        }
+    }
+
+    /// Takes what comes; whether any of it was new.
+    async fn take(&mut self, mut lines: reqwest::Response) -> anyhow::Result<bool> {
+        let (mut skip, before) = (self.got.begin(), self.got.bytes);
+        // Whoever breaks off is asked again.
+        while let Ok(Some(piece)) = lines.chunk().await {
+            if self.got.take(&piece, &mut skip)? {
+                // Full: it will look anyway. Gone: the other branch tells why.
+                let _ = self.grew.try_send(());
+            }
+        }
+        Ok(self.got.bytes > before)
+    }
+
+    /// The lines once more, from the first one; none if the session is over.
+    async fn again(&self) -> Result<Option<reqwest::Response>, ClientError> {
+        let session: Value = self.gateway.get_json(&format!("/v1/sessions/{}", self.id)).await?;
+        let state = session.get("state").and_then(Value::as_str).unwrap_or_default();
+        match state {
+            "Terminated" | "Failed" => Ok(None),
+            _ => lines(&self.gateway, &self.id).await.map(Some),
+        }
+    }
+}
+
+/// What was taken of a recording's lines so far.
+struct Got {
+    file: File,
+    bytes: u64,
+    /// The last byte of a stream was inside a line.
+    inside: bool,
+}
+
+impl Got {
+    /// Another stream begins; so many bytes of it are known.
+    fn begin(&mut self) -> u64 {
+        self.inside = false;
+        self.bytes
+    }
+
+    /// Takes a piece of a stream; whether there was anything new in it.
+    ///
+    /// Blank lines are a sign of life of this stream, and not the recording's.
+    fn take(&mut self, piece: &[u8], skip: &mut u64) -> std::io::Result<bool> {
+        let mut new = Vec::with_capacity(piece.len());
+        for byte in piece {
+            let blank = *byte == b'\n' && !self.inside;
+            self.inside = *byte != b'\n';
+            match (blank, *skip) {
+                (true, _) => {}
+                (false, 0) => new.push(*byte),
+                (false, _) => *skip -= 1,
+            }
+        }
+        self.file.write_all(&new)?;
+        self.bytes += new.len() as u64;
+        Ok(!new.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use super::*;
+
+    #[test]
+    fn a_stream_that_begins_anew_goes_on_where_the_last_one_broke_off() {
+        let mut got = Got { file: tempfile::tempfile().unwrap(), bytes: 0, inside: false };
+        let mut skip = got.begin();
+        assert!(got.take(b"{}\n\n[1]\n", &mut skip).unwrap());
+        assert!(!got.take(b"\n\n", &mut skip).unwrap());
+        assert!(got.take(b"[2", &mut skip).unwrap());
+        let mut skip = got.begin();
+        assert!(!got.take(b"{}\n[1", &mut skip).unwrap());
+        assert!(got.take(b"]\n[2]\n\n", &mut skip).unwrap());
+        let mut all = String::new();
+        got.file.rewind().unwrap();
+        got.file.read_to_string(&mut all).unwrap();
+        assert_eq!((all.as_str(), got.bytes), ("{}\n[1]\n[2]\n", 11));
+    }
+}
