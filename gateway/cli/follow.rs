@@ -31,7 +31,7 @@ pub(super) async fn follow(session: &str, profile: Option<&str>) -> anyhow::Resu
     let mut shown = tokio::task::spawn_blocking(move || show(&path, &grown, on_terminal));
     let mut fetching = Fetching { gateway, id, got: Got { file, bytes: 0, inside: false }, grew };
     let broke_off = tokio::select! {
-        fetched = fetching.to_the_end(lines) => fetched.err(),
+        fetched = fetching.drain(lines) => fetched.err(),
         shown = &mut shown => return Ok(shown??),
     };
     drop(fetching);
@@ -60,7 +60,7 @@ struct Fetching {
 
 impl Fetching {
     /// Takes lines until the session is over, from whoever has it.
-    async fn to_the_end(&mut self, mut lines: reqwest::Response) -> anyhow::Result<()> {
+    async fn drain(&mut self, mut lines: reqwest::Response) -> anyhow::Result<()> {
         let mut last_new = Instant::now();
         loop {
             if self.take(lines).await? {

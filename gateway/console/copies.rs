@@ -80,7 +80,7 @@ pub(super) struct Copy {
 /// Whose file a copy is.
 pub(super) enum CopyFile {
     OfArchived(PathBuf),
-    ReadBack(shipper::Copy),
+    ReadBack(Box<shipper::Copy>),
 }
 
 impl Copy {

@@ -158,7 +158,7 @@ impl Console {
             RecordingFile::ReadBack(copy) => {
                 let bytes = std::fs::metadata(&copy.path).map_or(0, |about| about.len());
                 let space = self.replays.space(bytes)?;
-                (copy.path.clone(), copy.sealed, Some(Copy::new(CopyFile::ReadBack(copy), space)))
+                (copy.path.clone(), copy.sealed, Some(Copy::new(CopyFile::ReadBack(Box::new(copy)), space)))
             }
         };
         let opened = Arc::new(Opened { path, sealed, scenes: OnceCell::new(), copy });
