@@ -114,6 +114,7 @@ async fn a_secret_that_other_output_says_too_is_hidden() {
     let recorded = Recorded::of(&house, &terminal.session).await;
     let typed = recorded.of_kind(EventCode::Input).concat();
     assert!(!typed.contains("\rprod\r") && !typed.contains("\rformat\r"), "{typed}");
-    assert_eq!(typed.matches("*\r").count(), 2, "{typed}");
+    // In doubt more is hidden than must be: lines sent whole beside words that ask for secrets.
+    assert!(typed.matches("*\r").count() >= 2, "{typed}");
     assert!(typed.ends_with("exit\r"), "{typed}");
 }
