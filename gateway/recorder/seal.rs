@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use data_encoding::{BASE64, HEXLOWER};
 use ring::digest::{Context, SHA256, digest};
@@ -30,6 +31,8 @@ const FRAME_LINES: usize = 4 << 20;
 /// They take some 10 s of a core that nobody else wants, and whoever asks for
 /// ended sessions waits for it. Longer ones are mostly builds and floods.
 const BEST_LINES: u64 = 16 << 20;
+/// A seal that has taken so long goes on in a hurry: the machine is slow, or busy.
+const BEST_TIME: Duration = Duration::from_secs(5);
 
 /// A recording that is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,7 @@ pub(super) struct Seal<'a> {
     compressed: Context,
     written: u64,
     unhurried: bool,
+    begun: Instant,
 }
 
 impl<'a> Seal<'a> {
@@ -104,6 +108,7 @@ impl<'a> Seal<'a> {
             compressed: Context::new(&SHA256),
             written: 0,
             unhurried: false,
+            begun: Instant::now(),
         })
     }
 
@@ -198,7 +203,8 @@ impl<'a> Seal<'a> {
 
     fn effort(&self) -> Effort {
         let before: u64 = self.evidence.frames.iter().map(|(_, lines, _)| u64::from(*lines)).sum();
-        if self.unhurried && before < BEST_LINES && self.house.waiting_seals.load(Ordering::Relaxed) == 0 {
+        let early = before < BEST_LINES && self.begun.elapsed() < BEST_TIME;
+        if self.unhurried && early && self.house.waiting_seals.load(Ordering::Relaxed) == 0 {
             Effort::Best
         } else {
             Effort::Quick
