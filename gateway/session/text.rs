@@ -43,8 +43,15 @@ const BLANKS: &[(char, char)] = &[
 /// Anything a user wrote passes here before a terminal or a log sees it:
 /// C0, C1, DEL, and what hides or turns the characters around it.
 pub fn printable(text: &str) -> String {
-    let is_hidden = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_in(FORMATS, c);
     text.chars().filter(|c| !is_hidden(*c)).collect()
+}
+
+fn is_hidden(c: char) -> bool {
+    // Whole recordings pass here, and most of them is ASCII.
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_in(FORMATS, c)
 }
 
 /// Why somebody wants a session; `None` if nothing can be seen of it.
