@@ -9,7 +9,7 @@ use data_channel::PayloadType;
 use postern::recorder::{RECORDING_SUFFIX, is_sealed};
 use serde_json::{Value, json};
 
-use crate::support::{DEV, DISK, House, Recorded, Terminal, spool_holds, until};
+use crate::support::{DEV, DISK, House, Person, Recorded, Terminal, spool_holds, until};
 
 fn recording(house: &House, session: &str, suffix: &str) -> PathBuf {
     house.spool.join(format!("{session}{RECORDING_SUFFIX}{suffix}"))
@@ -23,6 +23,21 @@ fn forge(path: &Path, change: impl Fn(String) -> String) {
     frame.include_checksum(false).unwrap();
     frame.write_all(change(text).as_bytes()).unwrap();
     fs::write(path, frame.finish().unwrap()).unwrap();
+}
+
+/// The lines that are in an open file; it may end inside a frame.
+fn lines_so_far(path: &Path) -> Vec<u8> {
+    let (packed, mut lines) = (fs::read(path).unwrap(), Vec::new());
+    let _ = zstd::Decoder::new(packed.as_slice()).unwrap().read_to_end(&mut lines);
+    lines
+}
+
+/// A shell that has shown a word which somebody may want to be another.
+async fn shell(person: &Person) -> Terminal {
+    let mut terminal = Terminal::shell(person, DEV).await;
+    terminal.type_line("echo e''vil").await;
+    terminal.until("evil\r\n$ ").await;
+    terminal
 }
 
 fn lie(text: String) -> String {
@@ -45,9 +60,7 @@ async fn a_sealed_recording_that_was_forged_is_not_signed_by_the_next_start() {
     for (keeps_registry, keeps_begun) in [(true, true), (true, false), (false, false)] {
         let mut house = House::apart().await;
         let alice = house.alice().await;
-        let mut terminal = Terminal::shell(&alice, DEV).await;
-        terminal.type_line("echo e''vil").await;
-        terminal.until("evil\r\n$ ").await;
+        let mut terminal = shell(&alice).await;
         let path = recording(&house, &terminal.session, "");
         let begun = recording(&house, &terminal.session, ".begun");
         let kept = fs::read(&begun).unwrap();
@@ -79,18 +92,10 @@ async fn a_sealed_recording_that_was_forged_is_not_signed_by_the_next_start() {
 async fn a_recording_that_was_changed_while_no_gateway_ran_does_not_go_on_as_if_nothing_was() {
     let mut house = House::apart().await;
     let alice = house.alice().await;
-    let mut terminal = Terminal::shell(&alice, DEV).await;
-    terminal.type_line("echo e''vil").await;
-    terminal.until("evil\r\n$ ").await;
+    let mut terminal = shell(&alice).await;
     let path = recording(&house, &terminal.session, "");
     let checkpoint = recording(&house, &terminal.session, ".checkpoint");
-    until("the file to have it", || {
-        let packed = fs::read(&path).unwrap();
-        let mut text = Vec::new();
-        let _ = zstd::Decoder::new(packed.as_slice()).unwrap().read_to_end(&mut text);
-        text.windows(4).any(|four| four == b"evil")
-    })
-    .await;
+    until("the file to have it", || lines_so_far(&path).windows(4).any(|four| four == b"evil")).await;
     until("the checkpoint", || checkpoint.exists()).await;
     house.apart.take().unwrap().kill();
 
@@ -98,11 +103,8 @@ async fn a_recording_that_was_changed_while_no_gateway_ran_does_not_go_on_as_if_
     for segment in fs::read_dir(house.spool.join("journal")).unwrap() {
         fs::remove_file(segment.unwrap().path()).unwrap();
     }
-    // An open file may end inside a frame; what is whole is kept.
-    let packed = fs::read(&path).unwrap();
-    let mut text = Vec::new();
-    let _ = zstd::Decoder::new(packed.as_slice()).unwrap().read_to_end(&mut text);
-    fs::write(&path, zstd::encode_all(text.as_slice(), 1).unwrap()).unwrap();
+    // What is whole is kept.
+    fs::write(&path, zstd::encode_all(lines_so_far(&path).as_slice(), 1).unwrap()).unwrap();
     forge(&path, lie);
 
     house.again().await;
@@ -121,9 +123,7 @@ async fn a_recording_that_was_changed_while_no_gateway_ran_does_not_go_on_as_if_
 async fn a_restart_that_nobody_used_is_told_and_not_doubted() {
     let mut house = House::apart().await;
     let alice = house.alice().await;
-    let mut terminal = Terminal::shell(&alice, DEV).await;
-    terminal.type_line("echo e''vil").await;
-    terminal.until("evil\r\n$ ").await;
+    let mut terminal = shell(&alice).await;
     let checkpoint = recording(&house, &terminal.session, ".checkpoint");
     until("the checkpoint", || checkpoint.exists()).await;
     house.apart.take().unwrap().kill();

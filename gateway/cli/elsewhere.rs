@@ -11,7 +11,7 @@ use crate::archive::{Archive, ArchiveConfig};
 use crate::client::{Gateway, Profile};
 use crate::recorder::{Checkpoint, PublicKey};
 use crate::serve::archive_access;
-use crate::session::SessionId;
+use crate::session::{SessionId, printable};
 use crate::shipper::{Copy, Reader, ShipperError};
 
 /// The keys of these files; if there are none, those of the gateway.
@@ -80,6 +80,11 @@ pub(super) struct Known {
     pub others: Vec<String>,
 }
 
+/// What is said of something else in a log stream.
+pub(super) fn strange(other: &str) -> String {
+    format!("also in the log stream, put there by no gateway: {}", printable(other))
+}
+
 /// Copies a session's recording into a file, once it is proved.
 ///
 /// Of a recording that is not this session's, or not as it was signed,
@@ -99,7 +104,7 @@ pub(super) async fn fetch(
         Place::LogGroup(name) => {
             let group = LogGroup::open(name)?;
             let mut copy = group.recording(id, trusted).await?;
-            if !copy.sealed && copy.proved.is_none() {
+            if !copy.is_proved() {
                 bail!(
                     "{name} has the beginning of session {id}, and nothing of it is signed: it proves nothing"
                 );

@@ -12,7 +12,7 @@ use super::elsewhere::{self, Place};
 use super::replay::{ReplayArgs, run};
 use crate::client::{Gateway, Profile};
 use crate::replay::{FlowTable, Outline, Timeline, commands, flow_table};
-use crate::session::{SessionId, printable};
+use crate::session::SessionId;
 use crate::transcript::Command;
 
 /// The word for the session that ended last.
@@ -114,7 +114,7 @@ impl Fetched {
             eprintln!("postern: it is not sealed; proved are its first {lines} lines, up to {seconds:.3} s");
         }
         for other in known.others {
-            eprintln!("postern: also in the log stream, put there by no gateway: {}", printable(&other));
+            eprintln!("postern: {}", elsewhere::strange(&other));
         }
         Ok(copy)
     }

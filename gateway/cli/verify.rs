@@ -69,24 +69,41 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(super::block_on(checked)?));
     }
     let cloud = args.cloudwatch.as_deref().map(LogGroup::open).transpose()?;
-    let mut worst = 0;
-    let mut findings = Vec::new();
+    let mut told = Told { worst: 0, findings: Vec::new(), json: args.json };
     for file in &args.files {
         let (status, finding) = match &cloud {
             Some(cloud) => check_shipped(cloud, file, &trusted)?,
             None => check_file(file, &trusted)?,
         };
-        worst = worse(worst, status);
-        if !args.json {
-            print_line(&sentence(&finding))?;
-            notes(&finding).iter().try_for_each(|note| print_line(note))?;
-        }
-        findings.push(finding);
+        told.add(status, finding, |finding| [vec![sentence(finding)], notes(finding)].concat())?;
     }
     if args.json {
-        print_json(&findings)?;
+        print_json(&told.findings)?;
     }
-    Ok(ExitCode::from(worst))
+    Ok(ExitCode::from(told.worst))
+}
+
+/// What was found so far; in words it is printed as it is found.
+struct Told {
+    worst: u8,
+    findings: Vec<Value>,
+    json: bool,
+}
+
+impl Told {
+    fn add(
+        &mut self,
+        status: u8,
+        finding: Value,
+        words: impl FnOnce(&Value) -> Vec<String>,
+    ) -> anyhow::Result<()> {
+        self.worst = worse(self.worst, status);
+        if !self.json {
+            words(&finding).iter().try_for_each(|line| print_line(line))?;
+        }
+        self.findings.push(finding);
+        Ok(())
+    }
 }
 
 fn worse(one: u8, other: u8) -> u8 {
@@ -174,7 +191,7 @@ fn check(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
 }
 
 fn sentence(finding: &Value) -> String {
-    let text = |key: &str| finding.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
+    let text = |key: &str| text_of(finding, key);
     let file = text("file");
     match text("result").as_str() {
         "sealed" => format!(
@@ -196,13 +213,16 @@ fn sentence(finding: &Value) -> String {
     }
 }
 
+/// A field of a finding, safe to show.
+fn text_of(finding: &Value, key: &str) -> String {
+    finding.get(key).and_then(Value::as_str).map(printable).unwrap_or_default()
+}
+
 /// What there is to say besides.
 fn notes(finding: &Value) -> Vec<String> {
-    let text = |value: &Value| value.as_str().map(printable).unwrap_or_default();
     let others = finding.get("others").and_then(Value::as_array).into_iter().flatten();
-    let others =
-        others.map(|other| format!("  also in the log stream, put there by no gateway: {}", text(other)));
-    let note = finding.get("note").map(|note| format!("  note: {}", text(note)));
+    let others = others.filter_map(Value::as_str).map(|other| format!("  {}", elsewhere::strange(other)));
+    let note = finding.get("note").map(|_| format!("  note: {}", text_of(finding, "note")));
     others.chain(note).collect()
 }
 

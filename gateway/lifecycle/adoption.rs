@@ -127,10 +127,7 @@ impl Lifecycle {
         let Some((given, upstream_id)) = given.zip(record.upstream_id.clone()) else {
             return self.end_left(&record, State::Terminated, "gateway stopped").await;
         };
-        if record.recording_sha256.is_some() {
-            return self.end_left(&record, State::Terminated, "gateway stopped").await;
-        }
-        if record.state == State::Terminating {
+        if record.recording_sha256.is_some() || record.state == State::Terminating {
             return self.end_left(&record, State::Terminated, "gateway stopped").await;
         }
         let (recording, recovered) = match self.reopened(&record.id).await {

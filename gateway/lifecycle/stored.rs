@@ -105,7 +105,7 @@ impl Lifecycle {
         for other in &copy.others {
             tracing::warn!(session = %id, %other, "the log stream holds what no gateway put there");
         }
-        if !copy.sealed && copy.proved.is_none() {
+        if !copy.is_proved() {
             tracing::error!(session = %id, lines = copy.lines, "nothing of what was shipped is signed");
             let sentence = "CloudWatch Logs has the session's beginning, and nothing of it is signed yet, so it is \
                  not shown";

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use data_encoding::{BASE64, HEXLOWER};
-use ring::digest::{Context, SHA256, digest};
+use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA256};
 use zstd::bulk::Decompressor;
 
 use super::evidence::{Chain, Segment};
+use super::frames;
 use super::trailer::Trailer;
 use super::verify::{Bytes, Damage};
 
@@ -73,7 +74,7 @@ impl Check<'_> {
         let frame = self.bytes.read(place.start, u64::from(*size))?;
         let text = self.decoder.decompress(&frame, *lines as usize).ok();
         let text = text.filter(|text| text.len() == *lines as usize && text.ends_with(b"\n"));
-        let intact = BASE64.encode(digest(&SHA256, &frame).as_ref()) == *hash;
+        let intact = frames::hash(&frame) == *hash;
         match text {
             None => {
                 return Err(self.inside(place, &range, "a frame cannot be decompressed as it was sealed"));

@@ -90,7 +90,7 @@ impl Checkpoint {
         stand: Stand,
         takeovers: &[Takeover],
         key: &SigningKey,
-    ) -> serde_json::Result<Self> {
+    ) -> io::Result<Self> {
         let mut checkpoint = Self {
             format: "postern-checkpoint".into(),
             version: 1,

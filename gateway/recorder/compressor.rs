@@ -311,7 +311,7 @@ impl Active {
         let Some(stand) = self.unsigned.take_if(|_| due) else { return };
         self.signed = Some(Instant::now());
         let (id, path) = (self.lines.id(), house.spool.path(self.lines.id()));
-        let signed = Checkpoint::sign(id, stand, self.lines.takeovers(), &house.key).map_err(io::Error::from);
+        let signed = Checkpoint::sign(id, stand, self.lines.takeovers(), &house.key);
         let disk = self.lines.durability().on_disk();
         match signed.and_then(|checkpoint| checkpoint.write(&path, disk).map(|()| checkpoint)) {
             Ok(checkpoint) => {

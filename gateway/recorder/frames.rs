@@ -2,6 +2,8 @@
 
 use std::io;
 
+use data_encoding::BASE64;
+use ring::digest::{SHA256, digest};
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
 use zstd::zstd_safe::{
     CCtx, CParameter, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name,
@@ -127,6 +129,11 @@ impl SealEncoder {
         into.reserve(compress_bound(lines.len()));
         self.context.compress2(into, lines).map_err(named).map(drop)
     }
+}
+
+/// SHA-256 of a frame as the evidence has it, base64.
+pub(super) fn hash(frame: &[u8]) -> String {
+    BASE64.encode(digest(&SHA256, frame).as_ref())
 }
 
 /// Whether a zstd frame that begins so carries a content checksum.

@@ -323,7 +323,7 @@ impl Recorder {
     fn sign_begun(&self, id: &SessionId, header: usize, links: &Links) -> Result<(), RecorderError> {
         let path = self.house.spool.path(id);
         let stand = Stand { lines: links.lines(), bytes: header as u64, until_ms: 0, head: links.head() };
-        let begun = Checkpoint::sign(id, stand, &[], &self.house.key).map_err(io::Error::from);
+        let begun = Checkpoint::sign(id, stand, &[], &self.house.key);
         let written = begun.and_then(|begun| begun.write_begun(&path));
         written.map_err(|error| {
             let _ = std::fs::remove_file(&path);

@@ -114,7 +114,6 @@ fn take_over(
     });
     let path = house.spool.path(id);
     let written = Checkpoint::sign(id, stand, &takeovers, &house.key)
-        .map_err(io::Error::from)
         .and_then(|checkpoint| checkpoint.write(&path, true));
     written.map_err(RecorderError::io(format!("sign where {} goes on", path.display())))?;
     Ok(takeovers)

@@ -1,12 +1,9 @@
 //! Makes a sealed file again out of its lines and its evidence.
 
-use std::io::{Read, Write};
-
-use data_encoding::BASE64;
-use ring::digest::{SHA256, digest};
+use std::io::{self, Read, Write};
 
 use super::evidence::Evidence;
-use super::frames::{Effort, SealEncoder};
+use super::frames::{self, Effort, SealEncoder};
 use super::read::LineReader;
 use super::{RecorderError, seal, seek_table};
 
@@ -35,16 +32,8 @@ pub fn restore(lines: impl Read, evidence: &[u8], into: &mut impl Write) -> Resu
             let line = reader.next_line().map_err(|error| failed(&error.to_string()))?;
             text.extend_from_slice(line.ok_or_else(|| failed("lines are missing"))?);
         }
-        let mut same = false;
-        for effort in Effort::ALL {
-            encoder.frame(&text, effort, &mut packed).map_err(RecorderError::io("compress"))?;
-            same =
-                packed.len() == *size as usize && BASE64.encode(digest(&SHA256, &packed).as_ref()) == *hash;
-            if same {
-                break;
-            }
-        }
-        if !same {
+        let made = remake(&mut encoder, &text, (*size, hash), &mut packed);
+        if !made.map_err(RecorderError::io("compress"))? {
             return Err(failed("its lines are others, or were sealed by another release of zstd"));
         }
         write(&packed, into)?;
@@ -54,4 +43,20 @@ pub fn restore(lines: impl Read, evidence: &[u8], into: &mut impl Write) -> Resu
     }
     write(&frame, into)?;
     write(&seek_table::encode(&seal::entries(&parsed, frame.len())), into)
+}
+
+/// Makes a frame in every way until it is that one; false if it never is.
+fn remake(
+    encoder: &mut SealEncoder,
+    lines: &[u8],
+    (size, hash): (u32, &str),
+    into: &mut Vec<u8>,
+) -> io::Result<bool> {
+    for effort in Effort::ALL {
+        encoder.frame(lines, effort, into)?;
+        if into.len() == size as usize && frames::hash(into) == hash {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

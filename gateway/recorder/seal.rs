@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use data_encoding::{BASE64, HEXLOWER};
-use ring::digest::{Context, SHA256, digest};
+use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA256};
 
 use super::checkpoint::{Checkpoint, Takeover};
 use super::evidence::{Chain, Ending, Evidence};
-use super::frames::{Effort, SealEncoder};
+use super::frames::{self, Effort, SealEncoder};
 use super::shipment::Shipment;
 use super::{House, RecorderError, seek_table};
 use crate::asciicast::Header;
@@ -65,8 +65,8 @@ pub(super) struct Seal<'a> {
     evidence: Evidence,
     compressed: Context,
     written: u64,
-    unhurried: bool,
-    begun: Instant,
+    /// Until when it takes its time; not at all if it was not told to.
+    unhurried_until: Option<Instant>,
 }
 
 impl<'a> Seal<'a> {
@@ -107,14 +107,13 @@ impl<'a> Seal<'a> {
             evidence,
             compressed: Context::new(&SHA256),
             written: 0,
-            unhurried: false,
-            begun: Instant::now(),
+            unhurried_until: None,
         })
     }
 
     /// Takes its time as long as no other recording waits for its seal.
     pub(super) fn unhurried(self) -> Self {
-        Self { unhurried: true, ..self }
+        Self { unhurried_until: Some(Instant::now() + BEST_TIME), ..self }
     }
 
     /// Adds one line with its line feed.
@@ -192,7 +191,7 @@ impl<'a> Seal<'a> {
         self.file.write_all(&self.packed).map_err(&failed)?;
         self.compressed.update(&self.packed);
         self.written += self.packed.len() as u64;
-        let hash = BASE64.encode(digest(&SHA256, &self.packed).as_ref());
+        let hash = frames::hash(&self.packed);
         self.evidence.frames.push((self.packed.len() as u32, self.lines.len() as u32, hash));
         let (lines, head) = self.chain.stand();
         self.evidence.frame_heads.push((lines - self.framed, head));
@@ -203,8 +202,8 @@ impl<'a> Seal<'a> {
 
     fn effort(&self) -> Effort {
         let before: u64 = self.evidence.frames.iter().map(|(_, lines, _)| u64::from(*lines)).sum();
-        let early = before < BEST_LINES && self.begun.elapsed() < BEST_TIME;
-        if self.unhurried && early && self.house.waiting_seals.load(Ordering::Relaxed) == 0 {
+        let early = before < BEST_LINES && self.unhurried_until.is_some_and(|until| Instant::now() < until);
+        if early && self.house.waiting_seals.load(Ordering::Relaxed) == 0 {
             Effort::Best
         } else {
             Effort::Quick

@@ -9,15 +9,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use data_encoding::BASE64;
-use ring::digest::{SHA256, digest};
 
 use super::check::FRAME_MAX;
 use super::evidence::Evidence;
 use super::links::Head;
 use super::trailer::Trailer;
 use super::verify::Bytes as FileBytes;
-use super::{Damage, House, Links, RecorderError};
+use super::{Damage, House, Links, RecorderError, frames};
 use crate::session::SessionId;
 
 /// Where the frames of one sealed recording are; 0.2 KB each.
@@ -115,7 +113,7 @@ impl Frames {
         let mut bytes = Vec::with_capacity(frame.size as usize);
         file.seek(SeekFrom::Start(frame.at)).map_err(failed())?;
         file.take(u64::from(frame.size)).read_to_end(&mut bytes).map_err(failed())?;
-        if BASE64.encode(digest(&SHA256, &bytes).as_ref()) != frame.hash {
+        if frames::hash(&bytes) != frame.hash {
             let damage = Damage {
                 lines: Some(first_line + 1..frame.next_line + 1),
                 ..Damage::at(frame.at..frame.at + u64::from(frame.size), "a frame is not as it was sealed")

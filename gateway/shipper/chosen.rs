@@ -100,7 +100,7 @@ fn checked(mut copy: Copy, (id, trusted): (&SessionId, &[PublicKey])) -> Result<
 }
 
 fn rank(copy: &Copy) -> (bool, bool) {
-    (copy.sealed, copy.proved.is_some())
+    (copy.sealed, copy.is_proved())
 }
 
 /// Whether a recording has all lines of another one, from its beginning.

@@ -146,9 +146,8 @@ impl Maker {
     /// Of a frame the parts that are stored are not sent again.
     pub(super) fn given_up(&mut self, round: &Round) {
         self.cursor = round.plan.clone();
+        self.leave_place();
         self.stored = if round.plan.packed { round.stored } else { 0 };
-        (self.source, self.frames, self.readable) = (None, None, None);
-        self.looked = false;
     }
 
     /// Reads the header and, after a restart, what has been shipped.
@@ -185,9 +184,13 @@ impl Maker {
         let run = self.cursor.run;
         self.cursor = Cursor::fresh();
         self.cursor.run = self.cursor.run.max(run + 1);
-        self.stored = 0;
+        self.leave_place();
+    }
+
+    /// Forgets where it was in the spool, and what is known of that.
+    fn leave_place(&mut self) {
         (self.source, self.frames, self.readable) = (None, None, None);
-        self.looked = false;
+        (self.looked, self.stored) = (false, 0);
     }
 
     /// Finds the frames if the recording is sealed and no lines are needed.

@@ -56,6 +56,13 @@ pub struct Copy {
     pub others: Vec<String>,
 }
 
+impl Copy {
+    /// Whether a key that is trusted signed any of it.
+    pub fn is_proved(&self) -> bool {
+        self.sealed || self.proved.is_some()
+    }
+}
+
 impl Drop for Copy {
     fn drop(&mut self) {
         // What somebody else removed need not be removed.

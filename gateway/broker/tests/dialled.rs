@@ -140,6 +140,13 @@ fn authority() -> (String, TlsAcceptor) {
     (ca.pem(), TlsAcceptor::from(Arc::new(config)))
 }
 
+async fn broker_that_trusts(ca: &str, aws: &FakeAws) -> Broker {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ca.pem");
+    std::fs::write(&bundle, ca).unwrap();
+    broker(BrokerConfig { ca_bundle: Some(bundle), ..aws.config() }).await
+}
+
 /// A proxy that leads one CONNECT to a port of this machine; what it heard.
 async fn tunnel(to: u16) -> (Proxies, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -161,11 +168,8 @@ async fn tunnel(to: u16) -> (Proxies, JoinHandle<String>) {
 async fn a_dial_goes_through_the_proxy_of_the_environment() {
     let (ca, acceptor) = authority();
     let (port, server) = tls_server(acceptor).await;
-    let folder = tempfile::tempdir().unwrap();
-    let bundle = folder.path().join("ca.pem");
-    std::fs::write(&bundle, ca).unwrap();
     let aws = FakeAws::start().await;
-    let mut broker = broker(BrokerConfig { ca_bundle: Some(bundle), ..aws.config() }).await;
+    let mut broker = broker_that_trusts(&ca, &aws).await;
     let (proxies, heard) = tunnel(port).await;
     broker.proxies = proxies;
     let upstream = started(&aws, &broker, format!("wss://ssmmessages.test{PATH}")).await;
@@ -190,11 +194,8 @@ async fn tls_server(acceptor: TlsAcceptor) -> (u16, JoinHandle<Option<Seen>>) {
 async fn a_data_channel_behind_tls_is_trusted_by_the_bundle() {
     let (ca, acceptor) = authority();
     let (port, server) = tls_server(acceptor).await;
-    let folder = tempfile::tempdir().unwrap();
-    let bundle = folder.path().join("ca.pem");
-    std::fs::write(&bundle, ca).unwrap();
     let aws = FakeAws::start().await;
-    let broker = broker(BrokerConfig { ca_bundle: Some(bundle), ..aws.config() }).await;
+    let broker = broker_that_trusts(&ca, &aws).await;
     let upstream = started(&aws, &broker, format!("wss://localhost:{port}{PATH}")).await;
     let mut socket = broker.dial(&upstream, &client()).await.unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap().into_data().len(), 1200);

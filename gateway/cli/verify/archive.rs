@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{DAMAGED, UNPROVED};
+use super::{DAMAGED, Told, UNPROVED};
 use crate::archive::Finding;
 use crate::cli::output::{print_json, print_line};
 use crate::cli::{elsewhere, sessions};
 use crate::client::{Gateway, Profile};
 use crate::recorder::PublicKey;
-use crate::session::{SessionId, printable};
+use crate::session::SessionId;
 
 /// What is said where nobody knows what should be there.
 const NOT_COMPARED: &str = "what was removed together with its manifest is not seen; with --profile it is compared \
@@ -38,18 +38,18 @@ pub(super) async fn check(
         Some(gateway) => past(gateway).await.context("the gateway does not say what it has archived")?,
         None => Registered::new(),
     };
-    let mut report = Report { worst: 0, findings: Vec::new(), json };
+    let mut report = Told { worst: 0, findings: Vec::new(), json };
     for session in archive.sessions().await? {
         let found = archive.check(&session, trusted, &std::env::temp_dir()).await?;
         let sha256 = expected.remove(session.as_str()).flatten();
         let (status, finding) = told(&session, found, sha256.as_deref());
-        report.add(status, finding)?;
+        report.add(status, finding, words)?;
     }
     if let Some(gateway) = &gateway {
         for session in expected.into_keys() {
             let known: Value = gateway.get_json(&format!("/v1/sessions/{session}")).await?;
             if known.get("archived_ms").is_some() {
-                report.add(DAMAGED, json!({"session": session, "result": "missing"}))?;
+                report.add(DAMAGED, json!({"session": session, "result": "missing"}), words)?;
             }
         }
     }
@@ -62,23 +62,6 @@ pub(super) async fn check(
         }
     }
     Ok(report.worst)
-}
-
-struct Report {
-    worst: u8,
-    findings: Vec<Value>,
-    json: bool,
-}
-
-impl Report {
-    fn add(&mut self, status: u8, finding: Value) -> anyhow::Result<()> {
-        self.worst = super::worse(self.worst, status);
-        if !self.json {
-            print_line(&sentence(&finding))?;
-        }
-        self.findings.push(finding);
-        Ok(())
-    }
 }
 
 /// The sessions that are over and that the caller may see.
@@ -113,8 +96,12 @@ fn told(session: &SessionId, found: Finding, registered: Option<&str>) -> (u8, V
     }
 }
 
+fn words(finding: &Value) -> Vec<String> {
+    vec![sentence(finding)]
+}
+
 fn sentence(finding: &Value) -> String {
-    let text = |key: &str| finding.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
+    let text = |key: &str| super::text_of(finding, key);
     let session = text("session");
     match text("result").as_str() {
         "whole" => format!(
