@@ -1,12 +1,71 @@
-//! What terminals show: a long listing with colours, cut as the agent cuts.
+//! What terminals show, cut as the agent cuts.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
 
 /// Payload of one output message, bytes; the agent's size.
 pub const CHUNK: usize = 1024;
 /// Different messages before they come again; far beyond any zstd window.
 const MESSAGES: usize = 4096;
 
-/// The messages of a listing; the same in every run.
-pub fn messages() -> Vec<Vec<u8>> {
+/// What the agents of a run show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Corpus {
+    /// A long listing with colours, as `ls` writes it of this machine.
+    Listing,
+    /// A listing of random names and sizes: harder to compress than what people see.
+    Random,
+}
+
+impl Corpus {
+    /// Reads its name.
+    pub fn parse(name: &str) -> anyhow::Result<Self> {
+        match name {
+            "listing" => Ok(Self::Listing),
+            "random" => Ok(Self::Random),
+            _ => bail!("there is no corpus {name}: say listing or random"),
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Listing => "listing",
+            Self::Random => "random",
+        }
+    }
+
+    /// Its messages.
+    pub fn messages(self) -> anyhow::Result<Vec<Vec<u8>>> {
+        let text = match self {
+            Self::Listing => listing()?,
+            Self::Random => random(),
+        };
+        let messages: Vec<_> = text.chunks_exact(CHUNK).take(MESSAGES).map(<[u8]>::to_vec).collect();
+        if messages.len() < MESSAGES {
+            bail!("the {} corpus has {} messages, not {MESSAGES}", self.name(), messages.len());
+        }
+        Ok(messages)
+    }
+}
+
+/// What `ls` says of all folders that everybody may read.
+fn listing() -> anyhow::Result<Vec<u8>> {
+    let mut command = Command::new("ls");
+    command.args(["-lR", "--color=always", "/usr"]).stderr(Stdio::null());
+    let plain = command.output().context("cannot run ls")?.stdout;
+    let mut text = Vec::with_capacity(plain.len() + plain.len() / 32);
+    // As a terminal passes it on.
+    for line in plain.split(|byte| *byte == b'\n') {
+        text.extend_from_slice(line);
+        text.extend_from_slice(b"\r\n");
+    }
+    Ok(text)
+}
+
+/// The same in every run and on every machine.
+fn random() -> Vec<u8> {
     let mut text = Vec::new();
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     while text.len() < MESSAGES * CHUNK {
@@ -22,7 +81,7 @@ pub fn messages() -> Vec<Vec<u8>> {
         );
         text.extend_from_slice(line.as_bytes());
     }
-    text.chunks_exact(CHUNK).take(MESSAGES).map(<[u8]>::to_vec).collect()
+    text
 }
 
 /// One step of a xorshift generator.

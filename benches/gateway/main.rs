@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use self::corpus::Corpus;
 use self::options::Options;
 use self::proxies::Site;
 use self::rig::Rig;
@@ -36,10 +37,10 @@ use self::trust::Trust;
 
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, folder, port] = words.as_slice()
+    if let [role, folder, port, corpus] = words.as_slice()
         && role == "origin"
     {
-        return origin::main(Path::new(folder), port.parse()?);
+        return origin::main(Path::new(folder), port.parse()?, Corpus::parse(corpus)?);
     }
     let options = Options::read(words.into_iter())?;
     let limit = getrlimit(Resource::Nofile);
@@ -65,9 +66,11 @@ async fn run(options: Options, folder: &Path, state: &Path) -> anyhow::Result<()
         postern: options.postern.clone(),
         haproxy: options.haproxy.clone(),
         trust,
+        corpus: options.corpus,
     };
     let origin = site.origin()?;
-    println!("gateway {}, recordings and database in {}", site.postern.display(), state.display());
+    let (gateway, shown) = (site.postern.display(), site.corpus.name());
+    println!("gateway {gateway}, terminals show {shown}, recordings and database in {}", state.display());
     let rig = Rig { site, options, origin, tls };
     let wanted = |load: &str| {
         let wanted = rig.options.wants(load);

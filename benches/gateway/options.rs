@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use crate::corpus::Corpus;
+
 /// How to use it.
 const USAGE: &str = "\
 cargo bench --bench gateway -- [OPTIONS]
@@ -13,6 +15,7 @@ cargo bench --bench gateway -- [OPTIONS]
   --workers N        workers of the second gateway in burst and paced; 0: none (default 2)
   --postern FILE     the gateway's binary (default: the one built with this bench)
   --haproxy FILE     HAProxy's binary (default: /usr/sbin/haproxy)
+  --corpus NAME      what terminals show: listing (of this machine) or random (default: listing)
   --state DIR        where recordings and database go (default: the system's temporary folder)
   --quick            a tenth of everything, to see that it works
   --long             ten times as much of everything, for a profiler
@@ -27,6 +30,7 @@ pub struct Options {
     pub workers: usize,
     pub postern: PathBuf,
     pub haproxy: PathBuf,
+    pub corpus: Corpus,
     pub state: PathBuf,
     pub quick: bool,
     pub long: bool,
@@ -45,6 +49,7 @@ impl Options {
             postern: PathBuf::from(env!("CARGO_BIN_EXE_postern")),
             // Not on the path of everybody.
             haproxy: PathBuf::from("/usr/sbin/haproxy"),
+            corpus: Corpus::Listing,
             state: std::env::temp_dir(),
             quick: false,
             long: false,
@@ -60,6 +65,7 @@ impl Options {
                 "--workers" => options.workers = value()?.parse()?,
                 "--postern" => options.postern = value()?.into(),
                 "--haproxy" => options.haproxy = value()?.into(),
+                "--corpus" => options.corpus = Corpus::parse(&value()?)?,
                 "--state" => options.state = value()?.into(),
                 "--quick" => options.quick = true,
                 "--long" => options.long = true,

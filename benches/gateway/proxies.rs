@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::corpus::Corpus;
 use crate::trust::Trust;
 
 /// The account, the machine and the person of the demo's policies.
@@ -55,6 +56,8 @@ pub struct Site {
     pub haproxy: PathBuf,
     /// The certificates.
     pub trust: Trust,
+    /// What terminals show.
+    pub corpus: Corpus,
 }
 
 /// A process that listens; it is stopped when dropped.
@@ -71,7 +74,8 @@ impl Site {
     pub fn origin(&self) -> anyhow::Result<Running> {
         let port = free_port()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("origin").arg(&self.folder).arg(port.to_string()).stdin(Stdio::piped());
+        command.arg("origin").arg(&self.folder).args([&port.to_string(), self.corpus.name()]);
+        command.stdin(Stdio::piped());
         self.start(command, Kind::Direct, port, "origin")
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::Socket;
-use crate::corpus;
+use crate::corpus::Corpus;
 use crate::measure::now_ms;
 use crate::pacer::Pacer;
 use crate::script::{EXIT, Run};
@@ -26,8 +26,8 @@ pub struct Agents {
 
 impl Agents {
     /// Makes the corpus and starts the pacer.
-    pub fn new() -> Self {
-        Self { corpus: Arc::new(corpus::messages()), pacer: Pacer::start() }
+    pub fn new(corpus: Corpus) -> anyhow::Result<Self> {
+        Ok(Self { corpus: Arc::new(corpus.messages()?), pacer: Pacer::start() })
     }
 
     /// Plays one session until either side ends it.

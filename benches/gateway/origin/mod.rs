@@ -25,6 +25,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use self::agent::Agents;
+use crate::corpus::Corpus;
 use crate::trust::Trust;
 
 /// An agent's side of a data channel.
@@ -37,22 +38,24 @@ struct Origin {
 }
 
 /// Serves until its standard input ends, which it does with the parent.
-pub fn main(folder: &Path, port: u16) -> anyhow::Result<()> {
+pub fn main(folder: &Path, port: u16, corpus: Corpus) -> anyhow::Result<()> {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&Trust::at(folder), port))
+    runtime.block_on(serve(&Trust::at(folder), port, corpus))
 }
 
-async fn serve(trust: &Trust, port: u16) -> anyhow::Result<()> {
+async fn serve(trust: &Trust, port: u16, corpus: Corpus) -> anyhow::Result<()> {
+    // Before anybody may connect.
+    let agents = Agents::new(corpus)?;
     let acceptor = TlsAcceptor::from(trust.server()?);
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
     let listener: TcpListener = socket.listen(1024)?;
-    let origin = Arc::new(Origin { port, agents: Agents::new() });
+    let origin = Arc::new(Origin { port, agents });
     let router = Router::new().fallback(answer).with_state(origin);
     loop {
         let (stream, _) = listener.accept().await?;
