@@ -1,7 +1,6 @@
-//! What recording costs: one 1 KB message all told, and the seal.
+//! What recording costs: the line of a 1 KB message, and the seal.
 //!
-//! `append` counts CPU of the whole process (all recorder threads), so the
-//! journal's and the compression's share are in it. Target: 8 µs a message.
+//! What a message costs all told is in the `recording` bench.
 
 // A bench that cannot set itself up has nothing to report.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -11,16 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use postern::asciicast::{EventCode, Header, encode_event};
 use postern::metrics::Metrics;
-use postern::recorder::{End, Position, Recorder, RecorderConfig, Recording, SigningKey, Stream};
+use postern::recorder::{End, Recorder, RecorderConfig, Recording, SigningKey, Stream};
 use postern::session::{Durability, SessionId};
-
-/// Sessions that write at the same time, as in the relay's burst bench.
-const SESSIONS: usize = 10;
-/// Messages until the bench waits for the journal, as a window of acks does.
-const WINDOW: usize = 200;
 
 /// Terminal output of a long listing with colours, 1 KB a message.
 fn messages(count: usize) -> Vec<Vec<u8>> {
@@ -71,40 +65,20 @@ fn open(dir: &Path) -> Recorder {
 }
 
 /// Hands over `count` messages and waits until the journal has them.
-fn write(recordings: &mut [Recording], messages: &[Vec<u8>], count: u64, sequence: &mut i64) {
-    let sessions = recordings.len();
-    for number in 0..count as usize {
-        let recording = &mut recordings[number % sessions];
-        *sequence += 1;
-        let message = &messages[(*sequence as usize) % messages.len()];
+fn write(recording: &mut Recording, messages: &[Vec<u8>], count: usize) {
+    let mut position = recording.position();
+    for (sequence, message) in messages.iter().cycle().take(count).enumerate() {
         while !recording.has_room() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let at_ms = *sequence as u64 / 10;
-        let position = recording.output(at_ms, *sequence, Stream::Output, message).unwrap();
-        if number % WINDOW == WINDOW - 1 {
-            wait(recording, position);
-        }
+        position = recording.output(sequence as u64, sequence as i64, Stream::Output, message).unwrap();
     }
-}
-
-fn wait(recording: &Recording, position: Position) {
     while recording.recorded() < position {
         std::thread::sleep(Duration::from_micros(500));
     }
 }
 
-/// CPU time of this process, all threads, user and system.
-fn cpu() -> Duration {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let total: u64 = tasks
-        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
-        .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-        .sum();
-    Duration::from_nanos(total)
-}
-
-fn append(c: &mut Criterion) {
+fn encode(c: &mut Criterion) {
     let messages = messages(4096);
     let mut group = c.benchmark_group("recorder");
     group.sample_size(20).measurement_time(Duration::from_secs(8));
@@ -120,36 +94,23 @@ fn append(c: &mut Criterion) {
             black_box(&line);
         });
     });
-    for sessions in [SESSIONS, 200] {
-        let mut rig = Rig::new();
-        let mut recordings: Vec<_> = (0..sessions).map(|_| rig.begin()).collect();
-        let mut sequence = 0;
-        group.bench_function(BenchmarkId::new("append 1 KB, CPU of all threads", sessions), |b| {
-            b.iter_custom(|count| {
-                let before = cpu();
-                write(&mut recordings, &messages, count, &mut sequence);
-                cpu() - before
-            });
-        });
-    }
     group.finish();
 }
 
 fn seal(c: &mut Criterion) {
-    const MESSAGES: u64 = 8192;
+    const MESSAGES: usize = 8192;
     let messages = messages(4096);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut group = c.benchmark_group("recorder");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
-    group.throughput(Throughput::Bytes(MESSAGES * 1024));
+    group.throughput(Throughput::Bytes(MESSAGES as u64 * 1024));
     let mut rig = Rig::new();
     group.bench_function("seal 8 MB", |b| {
         b.iter_custom(|count| {
             let mut total = Duration::ZERO;
             for _ in 0..count {
-                let mut recordings = [rig.begin()];
-                write(&mut recordings, &messages, MESSAGES, &mut 0);
-                let [recording] = recordings;
+                let mut recording = rig.begin();
+                write(&mut recording, &messages, MESSAGES);
                 let start = Instant::now();
                 let sealed = runtime.block_on(recording.seal(1000, &End::new("done"))).unwrap();
                 total += start.elapsed();
@@ -163,5 +124,5 @@ fn seal(c: &mut Criterion) {
     drop(rig.dir);
 }
 
-criterion_group!(benches, append, seal);
+criterion_group!(benches, encode, seal);
 criterion_main!(benches);
