@@ -82,10 +82,10 @@ def gateways(demo, tmp_path):
     """Starts gateways of a test's own in front of the demo's machines."""
     started = []
 
-    def start(more: str = "") -> Apart:
+    def start(more: str = "", **options) -> Apart:
         folder = tmp_path / f"gateway {len(started)}"
         folder.mkdir()
-        started.append(Apart(demo, folder, more))
+        started.append(Apart(demo, folder, more, **options))
         sound.note(folder / "state/recordings", folder)
         return started[-1]
 
