@@ -1,5 +1,6 @@
 //! An archived recording on its way, held against its manifest as it comes.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -13,6 +14,9 @@ use ring::digest::{Context, SHA256};
 use super::place::Place;
 use super::{ArchiveError, Manifest};
 
+/// Bytes that are read before an answer begins: most recordings are shorter.
+const AHEAD_BYTES: usize = 256 * 1024;
+
 /// An archived recording that is being read.
 ///
 /// The last piece is given only once all of them are known to be what the
@@ -25,6 +29,7 @@ pub struct Reading {
     seen: Context,
     bytes: u64,
     held: Option<Bytes>,
+    ahead: VecDeque<Bytes>,
     over: bool,
 }
 
@@ -37,6 +42,7 @@ impl Reading {
             seen: Context::new(&SHA256),
             bytes: 0,
             held: None,
+            ahead: VecDeque::new(),
             over: false,
         }
     }
@@ -46,8 +52,34 @@ impl Reading {
         self.manifest.bytes
     }
 
+    /// Reads the beginning, so that damage there is found before an answer.
+    pub async fn begin(&mut self) -> Result<(), ArchiveError> {
+        let mut bytes = 0;
+        while bytes < AHEAD_BYTES {
+            match self.read().await {
+                Some(Ok(piece)) => {
+                    bytes += piece.len();
+                    self.ahead.push_back(piece);
+                }
+                Some(Err(error)) => {
+                    self.ahead.clear();
+                    return Err(error);
+                }
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
     /// The next bytes; `None` at the end, and after an error.
     pub async fn next(&mut self) -> Option<Result<Bytes, ArchiveError>> {
+        match self.ahead.pop_front() {
+            Some(piece) => Some(Ok(piece)),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&mut self) -> Option<Result<Bytes, ArchiveError>> {
         while !self.over {
             match self.stream.next().await {
                 Some(Ok(piece)) => {
@@ -88,7 +120,10 @@ impl Reading {
 
     fn altered(&mut self) -> ArchiveError {
         self.over = true;
-        let why = format!("its bytes are not the {} that its manifest has", self.manifest.bytes);
+        let why = format!(
+            "its bytes are not the {} that its manifest has (SHA-256 {})",
+            self.manifest.bytes, self.manifest.sha256
+        );
         ArchiveError::Unproved { session: self.manifest.session.clone(), why }
     }
 }

@@ -57,10 +57,7 @@ pub struct ProxyArgs {
 
 /// Becomes the SSH client.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (user, machine) = match args.target.split_once('@') {
-        Some((user, machine)) => (Some(user), machine),
-        None => (None, args.target.as_str()),
-    };
+    let (user, machine) = parts(&args.target)?;
     // A name is looked up here: a ProxyCommand can ask nobody which one.
     let Starter { target, .. } = args.through.to(machine).await?;
     let host = match user {
@@ -72,6 +69,19 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     command.arg(host).args(args.rest);
     let error = command.exec();
     Err(error).context("cannot run ssh; is an SSH client installed?")
+}
+
+/// The user, if one is named, and the machine.
+fn parts(target: &str) -> anyhow::Result<(Option<&str>, &str)> {
+    let Some((user, machine)) = target.split_once('@') else { return Ok((None, target)) };
+    // A variable of the shell that is not set leaves nothing; ssh would print all it can do.
+    if user.is_empty() {
+        bail!(
+            "no user stands before the @ of \"{}\": write USER@TARGET, or the target alone",
+            printable(target)
+        );
+    }
+    Ok((Some(user), machine))
 }
 
 /// The command line that ssh gives to a shell.
@@ -121,6 +131,14 @@ pub async fn proxy(args: ProxyArgs) -> anyhow::Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_without_a_name_is_refused_with_a_sentence() {
+        assert_eq!(parts("alice@web-dev").unwrap(), (Some("alice"), "web-dev"));
+        assert_eq!(parts("web-dev").unwrap(), (None, "web-dev"));
+        let error = parts("@web-dev").unwrap_err().to_string();
+        assert!(error.starts_with("no user stands before the @ of \"@web-dev\""), "{error}");
+    }
 
     #[test]
     fn ssh_s_proxy_command_keeps_every_word_whole() {

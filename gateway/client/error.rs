@@ -43,6 +43,14 @@ pub enum ClientError {
         /// What the network said.
         why: String,
     },
+    /// The connection ended before there was an answer, or in it.
+    #[error("the gateway at {url} broke off its answer: {why}; try again, its log says more")]
+    BrokeOff {
+        /// What was called.
+        url: String,
+        /// What the network said.
+        why: String,
+    },
     /// The gateway answered something that makes no sense.
     #[error("the gateway gave an answer that makes no sense: {0}")]
     Answer(String),
@@ -71,7 +79,7 @@ impl ClientError {
     /// Whether a later try may succeed: nobody said no.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Answer(_) => true,
+            Self::Unreachable { .. } | Self::BrokeOff { .. } | Self::Answer(_) => true,
             Self::Api { code, .. } => matches!(
                 code.as_str(),
                 "InternalServerError" | "ServiceUnavailableException" | "ThrottlingException"

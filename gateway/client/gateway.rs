@@ -322,7 +322,12 @@ pub(crate) async fn read_json<T: DeserializeOwned>(answer: Response) -> Result<T
 
 /// The network's error, with the address that was tried.
 pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> ClientError {
-    ClientError::unreachable(&url.origin().ascii_serialization(), with_causes(error))
+    let url = url.origin().ascii_serialization();
+    // Whoever was connected has reached it.
+    match error.is_connect() || error.is_timeout() {
+        true => ClientError::unreachable(&url, with_causes(error)),
+        false => ClientError::BrokeOff { url, why: with_causes(error) },
+    }
 }
 
 async fn read_body(mut answer: Response) -> Result<Vec<u8>, ClientError> {

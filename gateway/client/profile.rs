@@ -10,7 +10,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 use reqwest::Url;
 
 use crate::client::ClientError;
-use crate::client::error::shown;
+use crate::client::error::{shown, with_causes};
 
 /// Where the AWS CLI looks for a region before the profile.
 const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
@@ -112,7 +112,7 @@ impl Profile {
 pub async fn read(env: &Env, name: Option<&str>) -> Result<ProfileSet, ClientError> {
     let selected = name.map(|name| Cow::Owned(name.to_owned()));
     aws_config::profile::load(&Fs::real(), env, &EnvConfigFiles::default(), selected).await.map_err(|e| {
-        ClientError::Profile(format!("the AWS configuration cannot be read: {}", shown(&e.to_string())))
+        ClientError::Profile(format!("the AWS configuration cannot be read: {}", with_causes(&e)))
     })
 }
 

@@ -19,6 +19,17 @@ use crate::client::{ClientError, Trust, web_identity};
 
 /// The region of the STS that confirms, when nothing names one.
 const FALLBACK_REGION: &str = "us-east-1";
+/// What of a profile leads to keys.
+const WAYS: [&str; 8] = [
+    "aws_access_key_id",
+    "credential_process",
+    "credential_source",
+    "login_session",
+    "source_profile",
+    "sso_session",
+    "sso_start_url",
+    "web_identity_token_file",
+];
 /// Longest chain of `source_profile` that is followed.
 const CHAIN_MAX: usize = 10;
 
@@ -179,21 +190,42 @@ async fn source(who: &SignIn, trust: &Trust) -> Result<(SdkConfig, Credentials, 
             shown(&region)
         )));
     }
-    let advice = || match &name {
-        Some(name) => format!(
-            "sign in to AWS with profile {0} first (for example `aws sso login --profile {0}`)",
-            shown(name)
-        ),
-        None => "sign in to AWS first, or name a profile with --source-profile".to_owned(),
-    };
-    let provider = sdk.credentials_provider().ok_or_else(|| ClientError::Credentials(advice()))?;
+    let Some(provider) = sdk.credentials_provider() else { return Err(no_keys_of(name.as_deref()).await) };
     match provider.provide_credentials().await {
         Ok(credentials) => Ok((sdk, credentials, region)),
         Err(error) => {
             tracing::debug!(error = %with_causes(&error), "no AWS credentials");
-            Err(ClientError::Credentials(advice()))
+            Err(no_keys_of(name.as_deref()).await)
         }
     }
+}
+
+/// Why nobody has keys, and what to do: a profile without any cannot be signed in with.
+async fn no_keys_of(name: Option<&str>) -> ClientError {
+    let advice = match name {
+        Some(name) => {
+            let profiles = read(&Env::real(), Some(name)).await.ok();
+            let is_bare = profiles.is_some_and(|all| WAYS.iter().all(|way| all.get(way).is_none()));
+            match is_bare {
+                true => format!("profile {} has none and no way to get any: {}", shown(name), looked_at()),
+                false => format!(
+                    "sign in to AWS with profile {0} first (for example `aws sso login --profile {0}`)",
+                    shown(name)
+                ),
+            }
+        }
+        None => format!("sign in to AWS first, or name a profile with --source-profile; {}", looked_at()),
+    };
+    ClientError::Credentials(advice)
+}
+
+/// Which files were read, and which of them are not there.
+fn looked_at() -> String {
+    let files = [config_file(), credentials_file()].into_iter().flatten().map(|path| {
+        let there = if path.exists() { "" } else { " (which does not exist)" };
+        format!("{}{there}", shown(&path.display().to_string()))
+    });
+    format!("looked in {}", files.collect::<Vec<_>>().join(" and "))
 }
 
 /// The profile to take the identity from; never one that asks us again.
@@ -207,7 +239,8 @@ async fn source_profile(who: &SignIn) -> Result<Option<String>, ClientError> {
     if let Some(name) = &who.source_profile
         && profiles.get_profile(name).is_none()
     {
-        return Err(ClientError::Credentials(format!("there is no AWS profile {}", shown(name))));
+        let why = format!("there is no AWS profile {}: {}", shown(name), looked_at());
+        return Err(ClientError::Credentials(why));
     }
     if !asks_us(&profiles, &selected) {
         return Ok(who.source_profile.clone());

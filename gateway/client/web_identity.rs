@@ -37,7 +37,7 @@ pub(super) async fn ask(sdk: &SdkConfig, region: String, gateway: &Url) -> Resul
         Err(ClientError::Api { code, message }) => Err(ClientError::Credentials(format!(
             "AWS STS gives no token for the gateway: {message} ({code})"
         ))),
-        Err(ClientError::Unreachable { why, .. }) => {
+        Err(ClientError::Unreachable { why, .. } | ClientError::BrokeOff { why, .. }) => {
             Err(ClientError::Credentials(format!("AWS STS cannot be reached: {why}")))
         }
         Err(error) => Err(error),

@@ -19,7 +19,7 @@ use crate::archive::Reading;
 use crate::asciicast::EventCode;
 use crate::error::{ApiError, Code};
 use crate::front_door::noun;
-use crate::lifecycle::RecordingFile;
+use crate::lifecycle::{RecordingFile, refused};
 use crate::replay::{End, ReplayError, Scenes};
 use crate::session::SessionId;
 
@@ -152,7 +152,7 @@ impl Console {
         let (path, sealed, copy) = match self.lifecycle.stored(id).await? {
             RecordingFile::Here { path, sealed } => (path, sealed, None),
             RecordingFile::Archived(reading) => {
-                let copy = self.copy(reading).await?;
+                let copy = self.copy(id, reading).await?;
                 (copy.path().to_owned(), true, Some(copy))
             }
             RecordingFile::ReadBack(copy) => {
@@ -166,7 +166,7 @@ impl Console {
         Ok(opened)
     }
 
-    async fn copy(&self, reading: Reading) -> Result<Copy, ConsoleError> {
+    async fn copy(&self, id: &SessionId, reading: Reading) -> Result<Copy, ConsoleError> {
         let failed = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, "an archived recording could not be copied");
             ApiError::gateway("the gateway could not read the recording from its archive; try again")
@@ -175,7 +175,7 @@ impl Console {
         let path = self.replays.folder.join(format!("{}.cast.zst", uuid::Uuid::new_v4()));
         let mut file = private_file(&self.replays.folder, &path).map_err(|error| failed(&error))?;
         let copy = Copy::new(CopyFile::OfArchived(path), space);
-        reading.copy(&mut file).await.map_err(|error| failed(&error))?;
+        reading.copy(&mut file).await.map_err(|error| refused(id, &error))?;
         Ok(copy)
     }
 

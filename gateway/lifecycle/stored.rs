@@ -57,23 +57,19 @@ impl Lifecycle {
     /// The recording in the archive, if there is one.
     async fn archived(&self, id: &SessionId) -> Result<Option<Reading>, ApiError> {
         let Some(archive) = &self.rooms.archive else { return Ok(None) };
-        let reading = match archive.read(id, &self.rooms.recorder.known_keys()).await {
+        let mut reading = match archive.read(id, &self.rooms.recorder.known_keys()).await {
             Ok(Some(reading)) => reading,
             Ok(None) => return Ok(None),
-            Err(error @ (ArchiveError::Unproved { .. } | ArchiveError::Manifest { .. })) => {
-                return Err(unproved(id, &error));
-            }
-            Err(error) => {
-                tracing::error!(session = %id, %error, "the archive did not give the recording");
-                let sentence = "the gateway could not read the recording from its archive; try again";
-                return Err(ApiError::gateway(sentence));
-            }
+            Err(error) => return Err(refused(id, &error)),
         };
         if self.registered_digests(id).await?.iter().any(|known| *known != reading.manifest.sha256) {
             let why = "its manifest is not of the file that the registry knows".to_owned();
             return Err(unproved(id, &ArchiveError::Unproved { session: id.to_string(), why }));
         }
-        Ok(Some(reading))
+        match reading.begin().await {
+            Ok(()) => Ok(Some(reading)),
+            Err(error) => Err(refused(id, &error)),
+        }
     }
 
     /// What the registry says that the sealed file's SHA-256 is, in hex.
@@ -115,9 +111,22 @@ impl Lifecycle {
     }
 }
 
+/// What is told of an archive that does not give a recording out.
+pub fn refused(id: &SessionId, error: &ArchiveError) -> ApiError {
+    if matches!(error, ArchiveError::Unproved { .. } | ArchiveError::Manifest { .. }) {
+        return unproved(id, error);
+    }
+    tracing::error!(session = %id, %error, "the archive did not give the recording");
+    ApiError::gateway("the gateway could not read the recording from its archive; try again")
+}
+
 fn unproved(id: &SessionId, error: &ArchiveError) -> ApiError {
     tracing::error!(session = %id, %error, "the archive does not have what was archived");
-    let sentence = "what the archive has of the recording is not what was archived, or nothing proves that it is, so \
-         it is not shown; `postern verify --archive` says more";
-    ApiError::gateway(sentence)
+    let (ArchiveError::Unproved { why, .. } | ArchiveError::Manifest { why, .. }) = error else {
+        return ApiError::gateway("the gateway could not read the recording from its archive; try again");
+    };
+    ApiError::gateway(format!(
+        "what the archive has of the recording of {id} is not what was archived, or nothing proves that it is, so it \
+         is not shown: {why}. `postern verify --archive` says more; whoever runs the gateway can put the right file back"
+    ))
 }

@@ -3,7 +3,7 @@
 //! Names and types of the eight are those of AWS's streaming mode, so what
 //! reads those reads these. A JSON filter cannot look into `sessionData`;
 //! the scalars are there for it: `{ $.eventName = "command" && $.command =
-//! "sudo*" }`.
+//! "sudo *" }`.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -264,15 +264,36 @@ mod tests {
         assert_eq!((&event["eventName"], &event["command"]), (&json!("command"), &json!("sudo -i")));
     }
 
-    /// Whether a filter pattern such as `{ $.a = "x*" && $.b = "y" }` matches.
+    /// Whether a filter pattern such as `{ $.a = "x*" && $.b = %^y% }` matches.
+    ///
+    /// Panics at what CloudWatch would refuse.
     fn matches(pattern: &str, event: &Value) -> bool {
+        assert!(pattern.matches('%').count() <= 4, "two regexes at the most");
         let terms = pattern.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap();
         terms.split("&&").all(|term| {
             let (path, wanted) = term.trim().split_once(" = ").unwrap();
-            let wanted = wanted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
-            let value = event[path.strip_prefix("$.").unwrap()].as_str().unwrap_or_default();
-            wanted.strip_suffix('*').map_or(value == wanted, |start| value.starts_with(start))
+            let value = event[path.strip_prefix("$.").unwrap()].as_str();
+            value.is_some_and(|value| match wanted.strip_prefix('%') {
+                Some(regex) => regex_of(regex.strip_suffix('%').unwrap()).is_match(value),
+                None => glob(wanted).is_match(value),
+            })
         })
+    }
+
+    /// A regex of CloudWatch: no groups, no `\b`, few symbols.
+    fn regex_of(text: &str) -> regex::Regex {
+        let is_taken = |c: char| c.is_ascii_alphanumeric() || "_#=@/;,-:^$?[]{}|\\*+.".contains(c);
+        assert!(text.chars().all(is_taken), "{text}");
+        let escaped = text.split('\\').skip(1).filter_map(|rest| rest.chars().next());
+        assert!(escaped.into_iter().all(|c| "dDsSwW".contains(c) || c.is_ascii_punctuation()), "{text}");
+        regex::Regex::new(text).unwrap()
+    }
+
+    /// A quoted string, in which `*` is anything.
+    fn glob(quoted: &str) -> regex::Regex {
+        let text = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+        let parts: Vec<String> = text.split('*').map(regex::escape).collect();
+        regex::Regex::new(&format!("(?s)^{}$", parts.join(".*"))).unwrap()
     }
 
     #[test]
@@ -280,16 +301,36 @@ mod tests {
         let template = include_str!("../../deploy/alarms/sudo.yaml");
         let pattern = template.lines().find_map(|line| line.trim().strip_prefix("FilterPattern: '"));
         let pattern = pattern.and_then(|rest| rest.strip_suffix('\'')).unwrap();
+        let rules: toml::Value = toml::from_str(include_str!("../../policies/alerts.toml")).unwrap();
+        let rules = rules["alert"].as_array().unwrap();
+        let rule = rules.iter().find(|rule| rule["name"].as_str() == Some("sudo")).unwrap();
+        let rule = regex::Regex::new(rule["matches"].as_str().unwrap()).unwrap();
         for (what, raised) in [
             (What::Command("sudo -i".into(), "input"), true),
             (What::Command("sudo systemctl stop x".into(), "guess"), true),
+            (What::Command("sudo".into(), "input"), true),
+            (What::Command("  sudo -i".into(), "input"), true),
+            (What::Command("/usr/bin/sudo".into(), "input"), true),
+            (What::Command("/usr/local/bin/sudo\t-u root id".into(), "input"), true),
+            (What::Command("../bin/sudo id".into(), "input"), true),
+            (What::Command("sudoku".into(), "input"), false),
+            (What::Command("sudoku --level 3".into(), "input"), false),
+            (What::Command("/usr/games/sudoku".into(), "input"), false),
+            (What::Command("sudo-ldap".into(), "input"), false),
+            (What::Command("pseudo x".into(), "input"), false),
+            (What::Command("ls /etc/sudo x".into(), "input"), false),
             (What::Command("echo sudo".into(), "input"), false),
             (What::Output(vec!["sudo: 3 incorrect password attempts".into()]), false),
             (What::Start, false),
         ] {
+            let typed = if let What::Command(text, _) = &what { Some(text.to_string()) } else { None };
             let made = about().events(&[Happened { time_ms: 0, what }], 0).unwrap();
             let event: Value = serde_json::from_str(&made[0].message).unwrap();
             assert_eq!(matches(pattern, &event), raised, "{event}");
+            // The rule of alerts.toml that ships says the same.
+            if let Some(typed) = typed {
+                assert_eq!(rule.is_match(&typed), raised, "{typed}");
+            }
         }
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from support import sound
 from support.apart import Apart
 from support.demo import Demo
 from support.moto import Moto
@@ -35,10 +36,18 @@ def left_running() -> list[str]:
     return left
 
 
+@pytest.fixture(scope="session", autouse=True)
+def recordings_are_sound():
+    """Whatever a test has recorded is read by zstd and asciinema, once all tests are over."""
+    yield
+    print(f"\n{sound.check()} sealed recordings are sound")
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
     # People have folders with spaces.
     demo = Demo(tmp_path_factory.mktemp("e2e") / "state of the demo")
+    sound.note(demo.state / "recordings", demo.state)
     yield demo
     code = demo.stop()
     assert code == 0, demo.log.read_text()
@@ -52,6 +61,7 @@ def demos(tmp_path):
 
     def start(state: Path | None = None, **options) -> Demo:
         started.append(Demo(state or tmp_path / "state", **options))
+        sound.note(started[-1].state / "recordings", started[-1].state)
         return started[-1]
 
     yield start
@@ -72,10 +82,11 @@ def gateways(demo, tmp_path):
     """Starts gateways of a test's own in front of the demo's machines."""
     started = []
 
-    def start(more: str = "") -> Apart:
+    def start(more: str = "", **options) -> Apart:
         folder = tmp_path / f"gateway {len(started)}"
         folder.mkdir()
-        started.append(Apart(demo, folder, more))
+        started.append(Apart(demo, folder, more, **options))
+        sound.note(folder / "state/recordings", folder)
         return started[-1]
 
     yield start

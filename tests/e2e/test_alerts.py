@@ -12,7 +12,7 @@ RULES = """\
 [[alert]]
 name = "sudo"
 on = "command"
-matches = '^\\s*sudo\\b'
+matches = '^\\s*(?:\\S*/)?sudo(?:\\s|$)'
 publish = true
 
 [[alert]]

@@ -41,7 +41,27 @@ def verify(demo, location, *words, env=None):
     return demo.run("postern", "verify", "--archive", location, *words, env=env or {}, profile="carol")
 
 
-def test_every_recording_is_kept_in_a_directory_and_can_be_checked(demo):
+def flip(path, whole: bytes, at: int):
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+
+
+def test_damage_that_is_found_midway_is_told_as_what_it_is(demo):
+    # What does not compress: longer than what is read before the answer begins.
+    session = record(demo, "head -c 2000000 /dev/urandom | base64 -w 0; echo")
+    archived(demo, session)
+    kept = demo.state / "archive/recordings" / f"{session}.cast.zst"
+    demo.recorded(session).unlink()
+    whole = kept.read_bytes()
+    assert len(whole) > 1_000_000
+    flip(kept, whole, len(whole) // 2)
+    played = demo.run("postern", "replay", session, profile="alice")
+    assert (played.returncode, played.stdout) == (255, ""), played.stderr
+    assert "the recording broke off, so nothing of it is shown" in played.stderr, played.stderr
+    assert "cannot reach" not in played.stderr
+    kept.write_bytes(whole)
+
+
+def test_every_recording_is_kept_in_a_directory_and_can_be_checked(demo, tmp_path):
     session = record(demo, "echo ke''pt")
     archived(demo, session)
     folder = demo.state / "archive"
@@ -52,7 +72,17 @@ def test_every_recording_is_kept_in_a_directory_and_can_be_checked(demo):
     demo.recorded(session).unlink()
     played = demo.run("postern", "replay", session, profile="alice")
     assert played.returncode == 0 and "kept" in played.stdout
-    kept.write_bytes(kept.read_bytes()[:-1])
+    # One byte is not what it was: refused in a sentence that says which recording, what is wrong and what to do.
+    whole = kept.read_bytes()
+    flip(kept, whole, len(whole) // 2)
+    for words in (("replay", session), ("replay", session, "--output", tmp_path / "copy.cast.zst")):
+        played = demo.run("postern", *words, profile="alice")
+        assert (played.returncode, played.stdout) == (255, ""), played
+        (line,) = played.stderr.splitlines()
+        assert f"the recording of {session} is not what was archived" in line and "its bytes are not the" in line, line
+        assert "postern verify --archive" in line and "cannot reach" not in line, line
+        assert not (tmp_path / "copy.cast.zst").exists()
+    kept.write_bytes(whole[:-1])
     done = verify(demo, folder)
     assert done.returncode == 1 and f"{session}: its recording was altered" in done.stdout
     kept.unlink()

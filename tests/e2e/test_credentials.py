@@ -93,6 +93,33 @@ def test_unknown_keys_are_refused_in_a_sentence(demo, cache, tmp_path):
     assert listed.returncode != 0 and "postern: " in listed.stderr, listed.stderr
 
 
+@pytest.mark.parametrize("config", ["", "[profile me]\nregion = us-east-1\n", None])
+@pytest.mark.parametrize("keys", [None, "[other]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = hidden\n"])
+def test_without_keys_one_line_names_the_files(demo, cache, tmp_path, config, keys):
+    """The shared file is not there or has no such profile; the profile is in the other file or nowhere."""
+    files = {"AWS_CONFIG_FILE": (tmp_path / "config", config), "AWS_SHARED_CREDENTIALS_FILE": (tmp_path / "keys", keys)}
+    for path, text in files.values():
+        if text is not None:
+            path.write_text(text)
+    words = process(demo)
+    words[words.index("--source-profile") + 1] = "me"
+    done = demo.run(*words, env=cache | {name: str(path) for name, (path, _) in files.items()})
+    assert (done.returncode, done.stdout) == (255, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("postern: no AWS credentials to sign in with: ") and "hidden" not in line
+    assert ("there is no AWS profile me: " if not config else "profile me has none and no way to get any: ") in line
+    for path, text in files.values():
+        assert (f"{path} (which does not exist)" if text is None else f"{path}") in line
+        assert text is None or f"{path} (which" not in line
+
+
+def test_a_configuration_that_cannot_be_read_is_named(demo, cache, tmp_path):
+    (tmp_path / "config").write_text("[profile me\nregion")
+    done = demo.run(*process(demo), env=cache | {"AWS_CONFIG_FILE": str(tmp_path / "config")})
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (255, "", 1)
+    assert done.stderr.startswith("postern: the AWS configuration cannot be read: ") and str(tmp_path) in done.stderr
+
+
 @pytest.fixture
 def configured(demo, cache, tmp_path):
     """A fresh configuration file that `postern configure` has written to."""

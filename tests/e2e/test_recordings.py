@@ -7,6 +7,7 @@ import pexpect
 import pytest
 
 from support.demo import PATIENCE, eventually, program
+from support.sound import refused_by
 from support.terminal import Terminal
 
 MARK = "what was seen 🚀"
@@ -91,6 +92,17 @@ def test_every_recording_is_sound_zstd_and_asciicast(demo, recorded):
         assert header["version"] == 2 and header["width"] > 0
         times = [time for time, *_ in events]
         assert times == sorted(times), path
+
+
+def test_what_a_reader_refuses_is_noticed(recorded, tmp_path):
+    _, path = recorded
+    assert refused_by(path) is None
+    cut = tmp_path / "cut.cast.zst"
+    cut.write_bytes(path.read_bytes()[:-20])
+    assert "zstd -q -t" in refused_by(cut)
+    strange = tmp_path / "strange.cast.zst"
+    subprocess.run(["zstd", "-q", "-o", strange], input=b"no recording\n", check=True, timeout=PATIENCE)
+    assert "asciinema cat" in refused_by(strange)
 
 
 @pytest.mark.skipif(not program("asciinema"), reason="asciinema is not installed")

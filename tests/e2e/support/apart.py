@@ -12,8 +12,9 @@ CONFIG = """\
 state_directory = "{folder}/state"
 [listen]
 address = "127.0.0.1:{port}"
-certificate = "{tls}/server.pem"
-key = "{tls}/server.key"
+public_url = "{url}"
+certificate = "{certificate}"
+key = "{key}"
 [admin]
 address = "127.0.0.1:{admin}"
 [identity]
@@ -37,12 +38,18 @@ starts_per_second = 0
 
 
 class Apart(Demo):
-    """A gateway in a process of its own, used by the people of a demo; `more` is appended to its configuration."""
+    """A gateway in a process of its own, used by the people of a demo; `more` is appended to its configuration.
 
-    def __init__(self, demo: Demo, folder: Path, more: str = ""):
+    With another name it has the certificate that `certificate` makes for that.
+    """
+
+    def __init__(self, demo: Demo, folder: Path, more: str = "", name: str = "127.0.0.1", certificate=None):
         self.demo, self.folder = demo, folder
         port, admin = free_port(), free_port()
-        endpoint = f"https://127.0.0.1:{port}"
+        self.port = port
+        endpoint = f"https://{name}:{port}"
+        tls = demo.state / "tls"
+        pem, key = certificate(demo, folder, [name]) if certificate else (tls / "server.pem", tls / "server.key")
         recordings = folder / "state/recordings"
         self.facts = demo.facts | {
             "endpoint": endpoint,
@@ -54,7 +61,10 @@ class Apart(Demo):
             folder=folder,
             port=port,
             admin=admin,
-            tls=demo.state / "tls",
+            tls=tls,
+            url=endpoint,
+            certificate=pem,
+            key=key,
             account=demo.facts["identities"][0]["arn"].split(":")[4],
             region=demo.facts["region"],
             aws=demo.facts["aws_endpoint"],
