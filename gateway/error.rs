@@ -45,6 +45,8 @@ pub enum Code {
     DoesNotExist,
     /// A filter names an unknown key.
     InvalidFilterKey,
+    /// A filter of machines has a value that no machine can have.
+    InvalidInstanceInformationFilterValue,
     /// A page token is not one of ours.
     InvalidNextToken,
     /// Too many calls.
@@ -85,6 +87,7 @@ impl Code {
             Self::TargetNotConnected => ("TargetNotConnected", 400),
             Self::DoesNotExist => ("DoesNotExistException", 400),
             Self::InvalidFilterKey => ("InvalidFilterKey", 400),
+            Self::InvalidInstanceInformationFilterValue => ("InvalidInstanceInformationFilterValue", 400),
             Self::InvalidNextToken => ("InvalidNextToken", 400),
             Self::Throttling => ("ThrottlingException", 400),
             Self::InvalidSignature => ("InvalidSignatureException", 403),
