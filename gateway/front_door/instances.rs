@@ -70,18 +70,12 @@ struct OldInstanceFilter {
 pub(super) async fn describe(front: &Front, call: &Call) -> Result<Value, ApiError> {
     let input: DescribeInstances = parse(&call.body)?;
     let limit = page_size(input.max_results, PAGE, PAGE_USUAL)?;
-    let after = input.next_token.clone();
+    let token = input.next_token.clone();
     let filters = filters(input)?;
-    let mut instances = front.lifecycle.instances(&call.asker).await?;
-    instances.retain(|instance| filters.iter().all(|wanted| wanted.fits(instance)));
-    instances.sort_by(|a, b| a.target.cmp(&b.target));
-    let rest = instances.iter().filter(|i| after.as_deref().is_none_or(|after| i.target.as_str() > after));
-    let mut page: Vec<&Instance> = rest.take(limit + 1).collect();
-    let more = page.len() > limit;
-    page.truncate(limit);
-    let next = page.last().filter(|_| more).map(|last| last.target.to_string());
-    let list: Vec<Value> = page.into_iter().map(instance_json).collect();
-    Ok(with_token(json!({"InstanceInformationList": list}), next))
+    let fits = |instance: &Instance| filters.iter().all(|wanted| wanted.fits(instance));
+    let page = front.lifecycle.instances_page(&call.asker, fits, (limit, token.as_deref())).await?;
+    let list: Vec<Value> = page.rows.iter().map(instance_json).collect();
+    Ok(with_token(json!({"InstanceInformationList": list}), page.next))
 }
 
 /// The filters of either list, each one checked.
