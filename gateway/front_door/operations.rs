@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use ring::digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -148,13 +149,60 @@ pub(super) fn with_token(mut answer: Value, next: Option<String>) -> Value {
 /// Reads a call's JSON; the error says what is wrong where.
 pub fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}".as_slice() } else { body };
+    let unreadable = |sentence: String| ApiError::client(Code::Serialization, sentence);
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => {}
+        Some(b'[') => {
+            return Err(unreadable("the request's body must be a JSON object, not a list".to_owned()));
+        }
+        _ => return Err(unreadable("the request's body must be a JSON object, {...}".to_owned())),
+    }
     serde_json::from_slice(body).map_err(|error| {
-        ApiError::client(Code::Validation, format!("the request's JSON is not valid: {error}"))
+        let told = in_words_of_json(&error.to_string());
+        match error.classify() {
+            // What is not there is found wrong later than what cannot be read.
+            Category::Data if told.starts_with("missing field") => {
+                ApiError::client(Code::Validation, format!("the request is not complete: {told}"))
+            }
+            Category::Data => unreadable(format!("the request's JSON does not fit: {told}")),
+            _ => unreadable(format!("the request's body is not JSON: {told}")),
+        }
     })
+}
+
+/// An error of serde without the names of our types.
+fn in_words_of_json(error: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    let mut all = error.split(' ').peekable();
+    while let Some(word) = all.next() {
+        match word {
+            "struct" | "enum" => {
+                all.next();
+                words.push("an object");
+            }
+            "a" if all.next_if(|next| *next == "map").is_some() => words.push("an object"),
+            "a" if all.next_if(|next| *next == "sequence").is_some() => words.push("a list"),
+            word => words.push(word),
+        }
+    }
+    words.join(" ")
 }
 
 fn body_digest(body: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, body).as_ref());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_json_names_no_type_of_ours() {
+        let told =
+            in_words_of_json("invalid type: map, expected struct SessionFilter with 2 elements at line 1");
+        assert_eq!(told, "invalid type: map, expected an object with 2 elements at line 1");
+        assert_eq!(in_words_of_json("expected a sequence or a map"), "expected a list or an object");
+    }
 }
