@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::Lifecycle;
 use super::admission::Asker;
-use super::audit::unknown;
 use super::listing::LOOKED_AT_MAX;
 use crate::error::{ApiError, Code};
 use crate::policy::{Action, Resource};
