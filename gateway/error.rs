@@ -43,8 +43,12 @@ pub enum Code {
     TargetNotConnected,
     /// The session does not exist.
     DoesNotExist,
+    /// The body is not what the operation reads.
+    Serialization,
     /// A filter names an unknown key.
     InvalidFilterKey,
+    /// A filter of machines has a value that no machine can have.
+    InvalidInstanceInformationFilterValue,
     /// A page token is not one of ours.
     InvalidNextToken,
     /// Too many calls.
@@ -84,7 +88,9 @@ impl Code {
             Self::InvalidParameters => ("InvalidParameters", 400),
             Self::TargetNotConnected => ("TargetNotConnected", 400),
             Self::DoesNotExist => ("DoesNotExistException", 400),
+            Self::Serialization => ("SerializationException", 400),
             Self::InvalidFilterKey => ("InvalidFilterKey", 400),
+            Self::InvalidInstanceInformationFilterValue => ("InvalidInstanceInformationFilterValue", 400),
             Self::InvalidNextToken => ("InvalidNextToken", 400),
             Self::Throttling => ("ThrottlingException", 400),
             Self::InvalidSignature => ("InvalidSignatureException", 403),

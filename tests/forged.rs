@@ -155,3 +155,33 @@ async fn one_large_message_of_control_bytes_leaves_the_recording_readable() {
     assert!(input.as_bytes() == bytes, "{} bytes of input", input.len());
     assert_eq!(verify(&house, &recording(&house, &terminal.session, "")).0, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_any_key_a_recording_is_whole_but_not_proved() {
+    let house = House::apart().await;
+    let alice = house.alice().await;
+    let mut terminal = shell(&alice).await;
+    let path = recording(&house, &terminal.session, "");
+    terminal.type_line("exit").await;
+    terminal.closed().await;
+    until("the seal", || is_sealed(&path).unwrap_or(false)).await;
+    let empty = house.folder.path().join("nobody");
+    fs::create_dir(&empty).unwrap();
+    let keyless = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.env_clear().env("HOME", &empty).arg("verify").arg(&path);
+        let told = command.output().unwrap();
+        let text = [told.stdout, told.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        (told.status.code(), text)
+    };
+    let (status, told) = keyless();
+    assert_eq!(status, Some(4), "{told}");
+    for words in ["NOT PROVED", "hash chain", "whose key that is", "--key FILE", "--profile NAME"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (status, told) = keyless();
+    assert_eq!(status, Some(1), "{told}");
+}

@@ -81,7 +81,7 @@ async fn a_decision_is_kept_with_all_that_was_asked_and_told_to_whom_it_concerns
     let path = format!("/v1/decisions/{id}");
     let own = get(&alice, &path).await;
     assert_eq!(own, get(&carol, &path).await);
-    bob.call(Call::get(&path)).await.refused("AccessDeniedException");
+    bob.call(Call::get(&path)).await.refused("DoesNotExistException");
     assert_eq!((&own["allowed"], &own["policies"]), (&json!(false), &json!(["closed-to-all"])));
     assert_eq!(own["request"]["action"], "startShell");
     assert_eq!(own["request"]["resource"]["instance"]["tags"]["env"], "closed");
@@ -138,7 +138,10 @@ async fn command_line_and_console_tell_everybody_of_the_same_decisions() {
     assert_eq!(reads.iter().filter(|row| row["action"] == "administer").count(), 1, "{reads:?}");
     // One by one the rule is the same.
     get(&alice, &format!("/v1/decisions/{started}")).await;
-    bob.call(Call::get(&format!("/v1/decisions/{hers}"))).await.refused("AccessDeniedException");
+    let hidden = bob.call(Call::get(&format!("/v1/decisions/{hers}"))).await.refused("DoesNotExistException");
+    let none = bob.call(Call::get("/v1/decisions/xx")).await.refused("DoesNotExistException");
+    assert_eq!(hidden, none.replace("xx", &hers), "nobody learns that it is there");
+    assert!(none.contains("postern decisions list"), "{none}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

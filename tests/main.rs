@@ -16,6 +16,7 @@ mod command_sign_in;
 mod connections;
 mod console;
 mod denials;
+mod describe;
 mod follow;
 mod forged;
 mod handshakes;

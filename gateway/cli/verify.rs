@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::elsewhere::{self, LogGroup};
 use super::output::{moment, print_json, print_line};
-use crate::recorder::{Checkpoint, PublicKey, RECORDING_SUFFIX, Report, Takeover, recorded_session, verify};
+use crate::recorder::{
+    Checkpoint, PublicKey, RECORDING_SUFFIX, Report, Takeover, recorded_session, verify, verify_without_key,
+};
 use crate::session::{SessionId, printable};
 
 /// What a damaged recording makes the command exit with.
@@ -19,8 +21,10 @@ const DAMAGED: u8 = 1;
 const UNPROVED: u8 = 2;
 /// What a sealed one of which not everything is proved makes it exit with.
 const DOUBTED: u8 = 3;
+/// What a recording whose signature was not checked makes it exit with.
+const KEYLESS: u8 = 4;
 /// The statuses, the worst last.
-const ORDER: [u8; 4] = [0, DOUBTED, UNPROVED, DAMAGED];
+const ORDER: [u8; 5] = [0, DOUBTED, UNPROVED, KEYLESS, DAMAGED];
 
 /// What `postern verify` can be told.
 #[derive(Debug, clap::Args)]
@@ -31,8 +35,9 @@ const ORDER: [u8; 4] = [0, DOUBTED, UNPROVED, DAMAGED];
     postern verify --archive s3://example-recordings/postern --key recording.key.pub\n\n\
     Exit status: 0 sealed and unaltered, 1 damaged, of another session, missing, or with something\n\
     else in its log stream, 2 not sealed (running or interrupted), or in an archive without manifest,\n\
-    3 sealed and unaltered, but lines were lost, or a crash left more unsigned than it should.\n\
-    Of several recordings the worst counts: 1, then 2, then 3.")]
+    3 sealed and unaltered, but lines were lost, or a crash left more unsigned than it should,\n\
+    4 whole as far as it says of itself, but there was no key to check its signature with.\n\
+    Of several recordings the worst counts: 1, then 4, then 2, then 3.")]
 pub struct Args {
     /// The recording, a .cast.zst file; with --cloudwatch, a session.
     #[arg(value_name = "FILE|SESSION", required_unless_present = "archive")]
@@ -62,7 +67,13 @@ pub struct Args {
 /// Checks each file; the worst finding is the exit status.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let profile = args.profile.as_deref();
-    let trusted = elsewhere::trusted(&args.keys, profile)?;
+    let trusted = match elsewhere::trusted(&args.keys, profile) {
+        // Files can be held against themselves, if no gateway was named.
+        Err(why) if args.keys.is_empty() && profile.is_none() && are_files(&args) => {
+            return without_key(&args, &why);
+        }
+        trusted => trusted?,
+    };
     if let Some(location) = &args.archive {
         let gateway = (args.keys.is_empty() || profile.is_some()).then_some(profile);
         let checked = archive::check(location, (&trusted, gateway), args.json);
@@ -73,7 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     for file in &args.files {
         let (status, finding) = match &cloud {
             Some(cloud) => check_shipped(cloud, file, &trusted)?,
-            None => check_file(file, &trusted)?,
+            None => check_file(file, Some(&trusted))?,
         };
         told.add(status, finding, |finding| [vec![sentence(finding)], notes(finding)].concat())?;
     }
@@ -81,6 +92,50 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         print_json(&told.findings)?;
     }
     Ok(ExitCode::from(told.worst))
+}
+
+fn are_files(args: &Args) -> bool {
+    args.archive.is_none() && args.cloudwatch.is_none()
+}
+
+/// Checks files as far as that goes without a key, and says how far.
+fn without_key(args: &Args, why: &anyhow::Error) -> anyhow::Result<ExitCode> {
+    let mut told = Told { worst: KEYLESS, findings: Vec::new(), json: args.json };
+    for file in &args.files {
+        let (status, mut finding) = check_file(file, None)?;
+        if let (true, Some(fields)) = (status != DAMAGED, finding.as_object_mut()) {
+            fields.insert("signature".to_owned(), "not checked".into());
+        }
+        told.add(worse(status, KEYLESS), finding, |finding| [keyless(finding), notes(finding)].concat())?;
+    }
+    if args.json {
+        print_json(&told.findings)?;
+    }
+    eprintln!("postern: the signature was not checked: {}", printable(&format!("{why:#}")));
+    Ok(ExitCode::from(told.worst))
+}
+
+/// What was checked and what not, a line each.
+fn keyless(finding: &Value) -> Vec<String> {
+    let file = text_of(finding, "file");
+    let (whole, by) = match text_of(finding, "result").as_str() {
+        "sealed" => ("whole in itself", text_of(finding, "key")),
+        "unsealed" => (
+            "not sealed: the session runs or was interrupted; what there is can be read",
+            finding.pointer("/proved/key_id").and_then(Value::as_str).map(printable).unwrap_or_default(),
+        ),
+        _ => return vec![sentence(finding)],
+    };
+    let by = if by.is_empty() { "no key".to_owned() } else { format!("key {by}") };
+    vec![
+        format!("{file}: {whole}, BUT NOT PROVED: there is no key to check its signature with"),
+        "  checked: its lines, frames and hash chain are those that the file itself tells of".to_owned(),
+        format!("  not checked: the signature, and whose key that is; the file names {by}"),
+        "  whoever can write the file could have made all of it anew".to_owned(),
+        "  to prove it: --key FILE with recording.key.pub of the gateway (state/keys), from somebody you trust,"
+            .to_owned(),
+        "  or --profile NAME of a gateway, which is then asked for its keys".to_owned(),
+    ]
 }
 
 /// What was found so far; in words it is printed as it is found.
@@ -117,7 +172,7 @@ fn whole(doubts: &[String]) -> u8 {
 }
 
 /// A file, and a note if its name says another session than it does.
-fn check_file(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
+fn check_file(file: &Path, trusted: Option<&[PublicKey]>) -> anyhow::Result<(u8, Value)> {
     let (status, mut finding) = check(file, trusted)?;
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let named = name.strip_suffix(RECORDING_SUFFIX).and_then(|stem| SessionId::parse(stem).ok());
@@ -141,7 +196,7 @@ fn check_shipped(group: &LogGroup, session: &Path, trusted: &[PublicKey]) -> any
     let file = format!("{}:{id}", group.name);
     match super::block_on(async { Ok(group.recording(&id, trusted).await) })? {
         Ok(copy) => {
-            let (status, mut finding) = check(&copy.path, trusted)?;
+            let (status, mut finding) = check(&copy.path, Some(trusted))?;
             if let Some(fields) = finding.as_object_mut() {
                 fields.insert("file".to_owned(), file.into());
                 if !copy.others.is_empty() {
@@ -158,11 +213,11 @@ fn check_shipped(group: &LogGroup, session: &Path, trusted: &[PublicKey]) -> any
     }
 }
 
-fn check(file: &Path, trusted: &[PublicKey]) -> anyhow::Result<(u8, Value)> {
+fn check(file: &Path, trusted: Option<&[PublicKey]>) -> anyhow::Result<(u8, Value)> {
     let name = file.display().to_string();
     // A file that cannot be read is no damaged recording.
     std::fs::metadata(file).with_context(|| name.clone())?;
-    Ok(match verify(file, trusted) {
+    Ok(match trusted.map_or_else(|| verify_without_key(file), |trusted| verify(file, trusted)) {
         Ok(Report::Sealed(evidence)) => {
             let doubts = evidence.doubts();
             let finding = json!({
@@ -282,7 +337,8 @@ mod tests {
         assert_eq!(worst(&[0, 0]), 0);
         assert_eq!(worst(&[0, DOUBTED, 0]), DOUBTED);
         assert_eq!(worst(&[DOUBTED, UNPROVED, DOUBTED]), UNPROVED);
-        assert_eq!(worst(&[UNPROVED, DAMAGED, DOUBTED]), DAMAGED);
+        assert_eq!(worst(&[UNPROVED, KEYLESS]), KEYLESS);
+        assert_eq!(worst(&[KEYLESS, UNPROVED, DAMAGED, DOUBTED]), DAMAGED);
     }
 
     #[test]

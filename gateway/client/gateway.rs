@@ -22,6 +22,8 @@ use crate::session::{Instance, SessionRequest, Target};
 
 /// Most bytes of an answer held in memory: a page of sessions is 1 MB.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
+/// Instances of one page; without it AWS and the gateway give ten.
+const PAGE: i32 = 50;
 /// Most pages of instances read: 50 pages of 50 are 2500 machines.
 const PAGES_MAX: usize = 50;
 /// How long a farewell may take.
@@ -181,7 +183,7 @@ impl Gateway {
         let mut found = Vec::new();
         let mut token = None;
         for _ in 0..PAGES_MAX {
-            let call = self.ssm.describe_instance_information().set_next_token(token);
+            let call = self.ssm.describe_instance_information().max_results(PAGE).set_next_token(token);
             let call = call.set_filters((!filters.is_empty()).then(|| filters.clone()));
             let page = call.send().await.map_err(|e| ClientError::from_sdk(self.url(), e))?;
             let list = page.instance_information_list.unwrap_or_default();

@@ -9,8 +9,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::call::{Call, json, refusal};
-use super::operations as ops;
-use super::{Front, Peer};
+use super::{Front, Peer, instances, operations as ops, sessions};
 use crate::error::{ApiError, Code};
 
 /// The prefix of every operation's `X-Amz-Target`.
@@ -95,9 +94,9 @@ async fn answer(
         Operation::StartSession => ops::start_session(front, &call).await,
         Operation::ResumeSession => ops::resume_session(front, &call).await,
         Operation::TerminateSession => ops::terminate_session(front, &call).await,
-        Operation::DescribeSessions => ops::describe_sessions(front, &call).await,
+        Operation::DescribeSessions => sessions::describe(front, &call).await,
         Operation::GetConnectionStatus => ops::get_connection_status(front, &call).await,
-        Operation::DescribeInstanceInformation => ops::describe_instances(front, &call).await,
+        Operation::DescribeInstanceInformation => instances::describe(front, &call).await,
         Operation::Unknown => Err(ApiError::client(
             Code::UnknownOperation,
             "this gateway answers StartSession, ResumeSession, TerminateSession, DescribeSessions, \

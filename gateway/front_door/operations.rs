@@ -1,22 +1,22 @@
 //! Each operation of the SSM API: its input parsed, its answer in AWS's words.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use axum::body::Bytes;
 use ring::digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::Front;
 use super::call::{Call, noun};
 use crate::error::{ApiError, Code};
 use crate::identity::Use;
-use crate::lifecycle::{Invocation, SessionQuery, Ticket};
-use crate::registry::{Filter, SessionRecord, Span, State};
-use crate::session::{Document, Instance, SessionId, SessionRequest, Target, reason};
+use crate::lifecycle::{Invocation, Ticket};
+use crate::session::{Document, SessionId, SessionRequest, Target, reason};
 
 /// The header by which SDKs mark repeats of one call.
 const INVOCATION: &str = "amz-sdk-invocation-id";
@@ -47,47 +47,6 @@ struct OneSession {
 #[serde(rename_all = "PascalCase")]
 struct OneTarget {
     target: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct DescribeSessions {
-    state: String,
-    max_results: Option<usize>,
-    next_token: Option<String>,
-    #[serde(default)]
-    filters: Vec<SessionFilter>,
-}
-
-#[derive(Deserialize)]
-struct SessionFilter {
-    key: String,
-    value: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct DescribeInstances {
-    max_results: Option<usize>,
-    next_token: Option<String>,
-    #[serde(default)]
-    filters: Vec<InstanceFilter>,
-    #[serde(default)]
-    instance_information_filter_list: Vec<OldInstanceFilter>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct InstanceFilter {
-    key: String,
-    values: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct OldInstanceFilter {
-    key: String,
-    value_set: Vec<String>,
 }
 
 pub(super) async fn start_session(front: &Front, call: &Call) -> Result<Value, ApiError> {
@@ -141,47 +100,6 @@ pub(super) async fn get_connection_status(front: &Front, call: &Call) -> Result<
     Ok(json!({"Target": target, "Status": if connected { "connected" } else { "notconnected" }}))
 }
 
-pub(super) async fn describe_sessions(front: &Front, call: &Call) -> Result<Value, ApiError> {
-    let input: DescribeSessions = parse(&call.body)?;
-    let span = match input.state.as_str() {
-        "Active" => Span::Active,
-        "History" => Span::History,
-        _ => return Err(ApiError::client(Code::Validation, "State must be Active or History")),
-    };
-    let mut filter = Filter { span: Some(span), ..Filter::default() };
-    for wanted in &input.filters {
-        narrow(&mut filter, wanted)?;
-    }
-    let limit = input.max_results.unwrap_or(50);
-    let page = front
-        .lifecycle
-        .sessions(&call.asker, SessionQuery { filter, limit, token: input.next_token })
-        .await?;
-    let sessions: Vec<Value> = page.rows.iter().map(session_json).collect();
-    Ok(with_token(json!({"Sessions": sessions}), page.next))
-}
-
-pub(super) async fn describe_instances(front: &Front, call: &Call) -> Result<Value, ApiError> {
-    let mut input: DescribeInstances = parse(&call.body)?;
-    let old = input.instance_information_filter_list.drain(..);
-    input.filters.extend(old.map(|old| InstanceFilter { key: old.key, values: old.value_set }));
-    let mut instances = front.lifecycle.instances(&call.asker).await?;
-    for wanted in &input.filters {
-        check_instance_filter(wanted)?;
-        instances.retain(|instance| matches_filter(instance, wanted));
-    }
-    instances.sort_by(|a, b| a.target.cmp(&b.target));
-    let limit = input.max_results.unwrap_or(50).clamp(1, 50);
-    let after = input.next_token;
-    let rest = instances.iter().filter(|i| after.as_deref().is_none_or(|after| i.target.as_str() > after));
-    let mut page: Vec<&Instance> = rest.take(limit + 1).collect();
-    let more = page.len() > limit;
-    page.truncate(limit);
-    let next = page.last().filter(|_| more).map(|last| last.target.to_string());
-    let list: Vec<Value> = page.into_iter().map(instance_json).collect();
-    Ok(with_token(json!({"InstanceInformationList": list}), next))
-}
-
 /// What a StartSession asks for, its nouns parsed and its size bounded.
 pub fn session_request(input: StartSession) -> Result<SessionRequest, ApiError> {
     let size: usize = input
@@ -203,97 +121,25 @@ pub fn session_request(input: StartSession) -> Result<SessionRequest, ApiError> 
     })
 }
 
-fn narrow(filter: &mut Filter, wanted: &SessionFilter) -> Result<(), ApiError> {
-    let value = wanted.value.as_str();
-    match wanted.key.as_str() {
-        "InvokedAfter" => filter.invoked_after_ms = Some(time_ms(value)?),
-        "InvokedBefore" => filter.invoked_before_ms = Some(time_ms(value)?),
-        "Target" => filter.target = Some(noun(Target::parse(value))?),
-        "Owner" => filter.owner = Some(value.to_owned()),
-        "SessionId" => filter.id = Some(noun(SessionId::parse(value))?),
-        "Status" => {
-            let state = State::parse(value);
-            filter.state = Some(
-                state.ok_or_else(|| ApiError::client(Code::Validation, "the Status is not one of SSM's"))?,
-            );
-        }
-        key => {
-            let sentence = format!(
-                "there is no filter {key}; known are InvokedAfter, InvokedBefore, Target, Owner, Status, SessionId"
-            );
-            return Err(ApiError::client(Code::InvalidFilterKey, sentence));
-        }
-    }
-    Ok(())
-}
-
-fn check_instance_filter(wanted: &InstanceFilter) -> Result<(), ApiError> {
-    let known = ["InstanceIds", "PingStatus", "PlatformTypes"];
-    if known.contains(&wanted.key.as_str()) || wanted.key.starts_with("tag:") || wanted.key == "tag-key" {
-        return Ok(());
-    }
-    let sentence = format!(
-        "there is no filter {}; known are InstanceIds, PingStatus, PlatformTypes, tag-key and tag:NAME",
-        wanted.key
-    );
-    Err(ApiError::client(Code::InvalidFilterKey, sentence))
-}
-
-fn matches_filter(instance: &Instance, wanted: &InstanceFilter) -> bool {
-    let is = |value: &str| wanted.values.iter().any(|wanted| wanted == value);
-    match wanted.key.as_str() {
-        "InstanceIds" => is(instance.target.as_str()),
-        "PingStatus" => is(ping_status(instance)),
-        "PlatformTypes" => instance.platform.as_deref().is_some_and(is),
-        "tag-key" => instance.tags.keys().any(|key| is(key)),
-        key => key.strip_prefix("tag:").and_then(|key| instance.tags.get(key)).is_some_and(|value| is(value)),
-    }
-}
-
 fn ticket_json(ticket: &Ticket) -> Value {
     json!({"SessionId": ticket.session, "TokenValue": ticket.token, "StreamUrl": ticket.stream_url})
 }
 
-fn session_json(record: &SessionRecord) -> Value {
-    let mut session = json!({
-        "SessionId": record.id,
-        "Target": record.target,
-        "Status": record.state.as_str(),
-        "StartDate": seconds(record.started_ms),
-        "DocumentName": record.document,
-        "Owner": record.principal.arn,
-        "AccessType": "Standard",
-    });
-    let optional = [
-        ("Reason", record.reason.clone().map(Value::from)),
-        ("EndDate", record.ended_ms.map(|ms| Value::from(seconds(ms)))),
-        ("Details", record.end_reason.clone().map(Value::from)),
-    ];
-    for (key, value) in optional {
-        if let (Some(object), Some(value)) = (session.as_object_mut(), value) {
-            object.insert(key.to_owned(), value);
-        }
-    }
-    session
-}
-
-fn instance_json(instance: &Instance) -> Value {
-    json!({
-        "InstanceId": instance.target,
-        "PingStatus": ping_status(instance),
-        "PlatformType": instance.platform.as_deref().unwrap_or("Linux"),
-        "AgentVersion": instance.agent_version.as_deref().unwrap_or(""),
-        "ComputerName": instance.name.as_deref().unwrap_or(""),
-        "Name": instance.name.as_deref().unwrap_or(""),
-        "ResourceType": if instance.target.as_str().starts_with("mi-") { "ManagedInstance" } else { "EC2Instance" },
+/// How many rows a page has; outside of what AWS takes is an error.
+pub(super) fn page_size(
+    asked: Option<i64>,
+    fits: RangeInclusive<usize>,
+    usual: usize,
+) -> Result<usize, ApiError> {
+    let Some(asked) = asked else { return Ok(usual) };
+    usize::try_from(asked).ok().filter(|size| fits.contains(size)).ok_or_else(|| {
+        let sentence = format!("MaxResults is {asked}; it must be {} to {}", fits.start(), fits.end());
+        ApiError::client(Code::Validation, sentence)
     })
 }
 
-fn ping_status(instance: &Instance) -> &'static str {
-    if instance.online { "Online" } else { "ConnectionLost" }
-}
-
-fn with_token(mut answer: Value, next: Option<String>) -> Value {
+/// The answer with the token of the next page, if there is one.
+pub(super) fn with_token(mut answer: Value, next: Option<String>) -> Value {
     if let (Some(object), Some(next)) = (answer.as_object_mut(), next) {
         object.insert("NextToken".to_owned(), next.into());
     }
@@ -303,9 +149,43 @@ fn with_token(mut answer: Value, next: Option<String>) -> Value {
 /// Reads a call's JSON; the error says what is wrong where.
 pub fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}".as_slice() } else { body };
+    let unreadable = |sentence: String| ApiError::client(Code::Serialization, sentence);
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => {}
+        Some(b'[') => {
+            return Err(unreadable("the request's body must be a JSON object, not a list".to_owned()));
+        }
+        _ => return Err(unreadable("the request's body must be a JSON object, {...}".to_owned())),
+    }
     serde_json::from_slice(body).map_err(|error| {
-        ApiError::client(Code::Validation, format!("the request's JSON is not valid: {error}"))
+        let told = in_words_of_json(&error.to_string());
+        match error.classify() {
+            // What is not there is found wrong later than what cannot be read.
+            Category::Data if told.starts_with("missing field") => {
+                ApiError::client(Code::Validation, format!("the request is not complete: {told}"))
+            }
+            Category::Data => unreadable(format!("the request's JSON does not fit: {told}")),
+            _ => unreadable(format!("the request's body is not JSON: {told}")),
+        }
     })
+}
+
+/// An error of serde without the names of our types.
+fn in_words_of_json(error: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    let mut all = error.split(' ').peekable();
+    while let Some(word) = all.next() {
+        match word {
+            "struct" | "enum" => {
+                all.next();
+                words.push("an object");
+            }
+            "a" if all.next_if(|next| *next == "map").is_some() => words.push("an object"),
+            "a" if all.next_if(|next| *next == "sequence").is_some() => words.push("a list"),
+            word => words.push(word),
+        }
+    }
+    words.join(" ")
 }
 
 fn body_digest(body: &[u8]) -> [u8; 32] {
@@ -314,13 +194,15 @@ fn body_digest(body: &[u8]) -> [u8; 32] {
     out
 }
 
-fn time_ms(text: &str) -> Result<u64, ApiError> {
-    let parsed = OffsetDateTime::parse(text, &Rfc3339).ok();
-    let ms = parsed.and_then(|time| u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok());
-    ms.ok_or_else(|| ApiError::client(Code::Validation, "a time must look like 2026-11-22T08:00:00Z"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Times of the SSM API are seconds with a fraction.
-fn seconds(ms: u64) -> f64 {
-    ms as f64 / 1000.0
+    #[test]
+    fn an_error_of_json_names_no_type_of_ours() {
+        let told =
+            in_words_of_json("invalid type: map, expected struct SessionFilter with 2 elements at line 1");
+        assert_eq!(told, "invalid type: map, expected an object with 2 elements at line 1");
+        assert_eq!(in_words_of_json("expected a sequence or a map"), "expected a list or an object");
+    }
 }

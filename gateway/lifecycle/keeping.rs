@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -299,6 +300,12 @@ impl Worker {
                     this.keep_no_longer(&id).await;
                 }
                 Step::Done
+            }
+            Err(error) if this.draining.load(Ordering::Acquire) => {
+                // The stop closes what archiving needs; nothing is lost by it.
+                tracing::debug!(session = %id, %error, "cut off by the stop");
+                tracing::info!(session = %id, "the gateway stops; the recording stays in the spool and is archived after its next start");
+                Step::Over
             }
             Err(error) if error.passes() => {
                 this.rooms.metrics.archived.with_label_values(&["retried"]).inc();

@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::Lifecycle;
 use super::admission::Asker;
-use super::audit::unknown;
 use super::listing::LOOKED_AT_MAX;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::policy::{Action, Resource};
 use crate::registry::{DecisionFilter, DecisionRecord, Page, SessionRecord};
-use crate::session::SessionId;
+use crate::session::{SessionId, printable};
 
 /// The list that page tokens of decisions are for.
 const KNOWN: &str = "decisions";
@@ -86,10 +85,12 @@ impl Lifecycle {
             Some(row) => self.may_know(asker, row, &mut HashMap::new()).await?,
             None => false,
         };
-        if !known {
-            self.admit_on_gateway(Action::Administer, asker).await?;
+        if !known && let Err(refused) = self.admit_on_gateway(Action::Administer, asker).await {
+            // Whether there is one, those who may not know of it are not told.
+            let hidden = refused.code == Code::AccessDenied;
+            return Err(if hidden { no_decision(id, false) } else { refused });
         }
-        found.ok_or_else(|| unknown("decision", id))
+        found.ok_or_else(|| no_decision(id, true))
     }
 
     /// The decision that let a session begin; for who may see the session.
@@ -122,6 +123,20 @@ impl Lifecycle {
         visible.insert(id.clone(), may);
         Ok(may)
     }
+}
+
+/// That there is none, or none for this caller, and what to do.
+fn no_decision(id: &str, administers: bool) -> ApiError {
+    let id = printable(id);
+    let sentence = if administers {
+        format!("there is no decision {id}; `postern decisions list` shows the ids of all")
+    } else {
+        format!(
+            "there is no decision {id} that you may know of; `postern decisions list` shows the ids of those \
+             you may, and whoever administers the gateway is told of all"
+        )
+    };
+    ApiError::client(Code::DoesNotExist, sentence)
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use crate::session::{Instance, SessionId, Target, now_ms};
 /// Rows looked at for one page that policy thins out.
 pub(super) const LOOKED_AT_MAX: usize = 1000;
 
-/// The list that page tokens of sessions are for.
+/// The lists that page tokens are for.
 const SESSIONS: &str = "sessions";
+const INSTANCES: &str = "instances";
 
 /// Which sessions, how many, and after which.
 #[derive(Debug, Clone, Default)]
@@ -147,6 +148,24 @@ impl Lifecycle {
     pub async fn instances(&self, asker: &Asker) -> Result<Vec<Instance>, ApiError> {
         let instances = self.rooms.broker.instances().await?;
         Ok(instances.iter().filter(|instance| self.may_list(asker, instance)).cloned().collect())
+    }
+
+    /// A page of those of them that fit, in the order of their ids.
+    pub async fn instances_page(
+        &self,
+        asker: &Asker,
+        fits: impl Fn(&Instance) -> bool,
+        (limit, token): (usize, Option<&str>),
+    ) -> Result<Page<Instance>, ApiError> {
+        let after = self.opened_page(asker, INSTANCES, token)?;
+        let mut rows = self.instances(asker).await?;
+        let is_later = |row: &Instance| after.as_deref().is_none_or(|after| row.target.as_str() > after);
+        rows.retain(|row| is_later(row) && fits(row));
+        rows.sort_by(|a, b| a.target.cmp(&b.target));
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| more).map(|last| last.target.to_string());
+        Ok(Page { rows, next: self.sealed_page(asker, INSTANCES, next) })
     }
 
     /// Whether a machine that the caller may see answers.

@@ -41,13 +41,19 @@ impl Trailer {
         }
     }
 
+    /// Whether it is of a version that this program knows.
+    pub(super) fn check_version(&self) -> Result<(), Damage> {
+        if self.evidence.format != "postern-evidence" || self.evidence.version != 1 {
+            return Err(Damage::at(self.place.clone(), "its evidence is of an unknown version"));
+        }
+        Ok(())
+    }
+
     /// Whether a trusted key signed it.
     pub(super) fn check_signature(&self, trusted: &[PublicKey]) -> Result<(), Damage> {
+        self.check_version()?;
         let evidence = &self.evidence;
         let wrong = |what: String| Err(Damage::at(self.place.clone(), what));
-        if evidence.format != "postern-evidence" || evidence.version != 1 {
-            return wrong("its evidence is of an unknown version".into());
-        }
         let Some(key) = trusted.iter().find(|key| key.id() == evidence.key_id) else {
             return wrong(format!("it is signed by key {:?}, which is not trusted", evidence.key_id));
         };

@@ -55,6 +55,19 @@ def test_lists_the_instances_that_one_may_see(demo):
     assert ids("--max-items", "1", profile="alice") == [dev]
 
 
+def test_the_older_filters_and_a_wrong_value_are_answered_as_by_aws(demo):
+    dev, words = demo.target("web-dev"), ("describe-instance-information", "--instance-information-filter-list")
+    answer = demo.aws_json(*words, f"key=InstanceIds,valueSet={dev}")
+    assert [row["InstanceId"] for row in answer["InstanceInformationList"]] == [dev]
+    assert answer["InstanceInformationList"][0]["SourceType"] == "AWS::SSM::ManagedInstance"
+    both = demo.aws(*words, f"key=InstanceIds,valueSet={dev}", "--filters", "Key=tag-key,Values=env")
+    assert_refused(both, "ValidationException", "DescribeInstanceInformation", "not both")
+    done = demo.aws("describe-instance-information", "--filters", "Key=ResourceType,Values=Document")
+    assert_refused(
+        done, "InvalidInstanceInformationFilterValue", "DescribeInstanceInformation", "EC2Instance, ManagedInstance"
+    )
+
+
 def test_an_unknown_filter_is_named(demo):
     done = demo.aws("describe-instance-information", "--filters", "Key=Colour,Values=red")
     assert_refused(done, "InvalidFilterKey", "DescribeInstanceInformation", "there is no filter Colour")

@@ -93,6 +93,13 @@ def test_other_calls_are_refused_with_a_code(client):
     assert refusal(alice.terminate_session, SessionId="alice-0123456789abcdef0")[0] == "DoesNotExistException"
     bad = [{"key": "SessionId", "value": "../x"}]
     assert refusal(alice.describe_sessions, State="Active", Filters=bad)[0] == "ValidationException"
+    for call, words in (
+        (alice.describe_instance_information, {"MaxResults": 51}),
+        (alice.describe_sessions, {"State": "Active", "MaxResults": 201}),
+    ):
+        assert refusal(call, **words)[0] == "ValidationException"
+        words["MaxResults"] = 50
+        assert refusal(call, NextToken="mi-0d0e0000000000001", **words)[0] == "InvalidNextToken"
     code, message, _ = refusal(alice.describe_parameters)
     assert code in ("UnknownOperationException", "AccessDeniedException")
     assert "this gateway answers StartSession" in message

@@ -57,7 +57,11 @@ def test_stopping_ends_sessions_with_a_sentence_and_seals(demos, number):
     assert f"SessionId: {shell.id} : the gateway is stopping" in shell.text
     assert not os.path.exists(f"/proc/{shells}"), "the shell outlives its gateway"
     subprocess.run(["zstd", "-q", "-t", demo.recorded(shell.id)], check=True)
+    said = demo.log.read_text()
+    assert "is not archived yet" not in said and "closed pool" not in said, said
     again = demos(demo.state)
+    archived = again.state / "archive/recordings" / f"{shell.id}.json"
+    eventually(archived.exists, "what the stop cut off is archived after the next start")
     assert again.ended(shell.id)["state"] == "Terminated"
     checked = again.run("postern", "verify", again.recorded(shell.id), profile="alice")
     assert checked.returncode == 0, checked.stdout

@@ -1,0 +1,200 @@
+//! `DescribeInstanceInformation`: its filters checked, its rows in AWS's words.
+
+use std::ops::RangeInclusive;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Front;
+use super::call::Call;
+use super::operations::{page_size, parse, with_token};
+use crate::error::{ApiError, Code};
+use crate::session::{Instance, Target};
+
+/// Fewest and most rows of one page, as in AWS.
+const PAGE: RangeInclusive<usize> = 5..=50;
+/// Rows of one page, if the caller does not say, as in AWS.
+const PAGE_USUAL: usize = 10;
+/// Most values of a filter, as in AWS.
+const VALUES_MAX: usize = 100;
+/// Most filters of one call; AWS has fewer keys.
+const FILTERS_MAX: usize = 50;
+
+/// Keys of both lists of filters, and the values that AWS knows, if few.
+const KEYS: [(&str, &[&str]); 12] = [
+    ("InstanceIds", &[]),
+    ("AgentVersion", &[]),
+    ("PingStatus", &["Online", "ConnectionLost", "Inactive"]),
+    ("PlatformType", &["Windows", "Linux", "MacOS"]),
+    ("PlatformTypes", &["Windows", "Linux", "MacOS"]),
+    ("ResourceType", &["EC2Instance", "ManagedInstance"]),
+    ("SourceTypes", &["AWS::EC2::Instance", "AWS::SSM::ManagedInstance", "AWS::IoT::Thing"]),
+    ("tag-key", &[]),
+    // Of these the gateway keeps nothing, and says so.
+    ("ActivationIds", &[]),
+    ("AssociationStatus", &[]),
+    ("IamRole", &[]),
+    ("SourceIds", &[]),
+];
+/// Keys that AWS knows and the gateway cannot answer.
+const NOT_HERE: [&str; 4] = ["ActivationIds", "AssociationStatus", "IamRole", "SourceIds"];
+/// Keys that only the newer list of filters has.
+const NEWER: [&str; 4] = ["PlatformType", "SourceTypes", "SourceIds", "tag-key"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DescribeInstances {
+    max_results: Option<i64>,
+    next_token: Option<String>,
+    #[serde(default)]
+    filters: Vec<InstanceFilter>,
+    #[serde(default)]
+    instance_information_filter_list: Vec<OldInstanceFilter>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InstanceFilter {
+    key: String,
+    values: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OldInstanceFilter {
+    key: String,
+    value_set: Vec<String>,
+}
+
+/// Answers one call; policy leaves out what the caller may not see.
+pub(super) async fn describe(front: &Front, call: &Call) -> Result<Value, ApiError> {
+    let input: DescribeInstances = parse(&call.body)?;
+    let limit = page_size(input.max_results, PAGE, PAGE_USUAL)?;
+    let token = input.next_token.clone();
+    let filters = filters(input)?;
+    let fits = |instance: &Instance| filters.iter().all(|wanted| wanted.fits(instance));
+    let page = front.lifecycle.instances_page(&call.asker, fits, (limit, token.as_deref())).await?;
+    let list: Vec<Value> = page.rows.iter().map(instance_json).collect();
+    Ok(with_token(json!({"InstanceInformationList": list}), page.next))
+}
+
+/// The filters of either list, each one checked.
+fn filters(input: DescribeInstances) -> Result<Vec<InstanceFilter>, ApiError> {
+    let older = input.instance_information_filter_list;
+    if !older.is_empty() && !input.filters.is_empty() {
+        return Err(invalid("give Filters or InstanceInformationFilterList, not both"));
+    }
+    if let Some(wrong) = older.iter().find(|old| !is_older(&old.key)) {
+        let key = &wrong.key;
+        return Err(invalid(format!(
+            "InstanceInformationFilterList has no key {key}; Filters has more keys"
+        )));
+    }
+    let older = older.into_iter().map(|old| InstanceFilter { key: old.key, values: old.value_set });
+    let all: Vec<InstanceFilter> = input.filters.into_iter().chain(older).collect();
+    if all.len() > FILTERS_MAX {
+        return Err(invalid(format!("there are {} filters; at most {FILTERS_MAX} are looked at", all.len())));
+    }
+    all.iter().try_for_each(InstanceFilter::check)?;
+    Ok(all)
+}
+
+fn is_older(key: &str) -> bool {
+    KEYS.iter().any(|(known, _)| *known == key) && !NEWER.contains(&key)
+}
+
+impl InstanceFilter {
+    fn check(&self) -> Result<(), ApiError> {
+        let key = self.key.as_str();
+        if self.values.is_empty()
+            || self.values.len() > VALUES_MAX
+            || self.values.iter().any(String::is_empty)
+        {
+            return Err(invalid(format!(
+                "the filter {key} must have 1 to {VALUES_MAX} values, none of them empty"
+            )));
+        }
+        if NOT_HERE.contains(&key) {
+            let sentence = format!("the gateway keeps no {key} of machines, so it cannot filter by it");
+            return Err(ApiError::client(Code::InvalidFilterKey, sentence));
+        }
+        if key.strip_prefix("tag:").is_some_and(|name| !name.is_empty()) {
+            return Ok(());
+        }
+        let Some((_, known)) = KEYS.iter().find(|(known, _)| *known == key) else {
+            let sentence = format!(
+                "there is no filter {key}; known are InstanceIds, PingStatus, PlatformTypes, AgentVersion, \
+                 ResourceType, SourceTypes, tag-key and tag:NAME"
+            );
+            return Err(ApiError::client(Code::InvalidFilterKey, sentence));
+        };
+        let is_id = |id: &str| Target::parse(id).is_ok();
+        let fits = |value: &str| known.is_empty() || known.contains(&value);
+        let wrong = self.values.iter().find(|value| !fits(value) || (key == "InstanceIds" && !is_id(value)));
+        let Some(wrong) = wrong else { return Ok(()) };
+        let valid = if known.is_empty() { "ids of machines".to_owned() } else { known.join(", ") };
+        let sentence = format!("{key} is never {wrong}; valid values are {valid}");
+        Err(ApiError::client(Code::InvalidInstanceInformationFilterValue, sentence))
+    }
+
+    fn fits(&self, instance: &Instance) -> bool {
+        let is = |value: &str| self.values.iter().any(|wanted| wanted == value);
+        match self.key.as_str() {
+            "InstanceIds" => is(instance.target.as_str()),
+            "PingStatus" => is(ping_status(instance)),
+            "PlatformType" | "PlatformTypes" => instance.platform.as_deref().is_some_and(is),
+            "AgentVersion" => instance.agent_version.as_deref().is_some_and(is),
+            "ResourceType" => is(resource_type(instance)),
+            "SourceTypes" => is(source_type(instance)),
+            "tag-key" => instance.tags.keys().any(|key| is(key)),
+            key => {
+                let tag = key.strip_prefix("tag:").and_then(|key| instance.tags.get(key));
+                tag.is_some_and(|value| is(value))
+            }
+        }
+    }
+}
+
+/// A row; what is not known of a machine is not there, as in AWS.
+fn instance_json(instance: &Instance) -> Value {
+    let mut row = json!({
+        "InstanceId": instance.target,
+        "PingStatus": ping_status(instance),
+        "ResourceType": resource_type(instance),
+        "SourceId": instance.target,
+        "SourceType": source_type(instance),
+    });
+    let name = instance.name.as_deref();
+    let optional = [
+        ("PlatformType", instance.platform.as_deref()),
+        ("AgentVersion", instance.agent_version.as_deref()),
+        ("ComputerName", name),
+        ("Name", name),
+    ];
+    for (key, value) in optional {
+        if let (Some(object), Some(value)) = (row.as_object_mut(), value.filter(|value| !value.is_empty())) {
+            object.insert(key.to_owned(), value.into());
+        }
+    }
+    row
+}
+
+fn ping_status(instance: &Instance) -> &'static str {
+    if instance.online { "Online" } else { "ConnectionLost" }
+}
+
+fn is_managed(instance: &Instance) -> bool {
+    instance.target.as_str().starts_with("mi-")
+}
+
+fn resource_type(instance: &Instance) -> &'static str {
+    if is_managed(instance) { "ManagedInstance" } else { "EC2Instance" }
+}
+
+fn source_type(instance: &Instance) -> &'static str {
+    if is_managed(instance) { "AWS::SSM::ManagedInstance" } else { "AWS::EC2::Instance" }
+}
+
+fn invalid(sentence: impl AsRef<str>) -> ApiError {
+    ApiError::client(Code::Validation, sentence)
+}
