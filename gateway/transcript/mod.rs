@@ -7,6 +7,8 @@
 //! recording says: a program can print marks and prompts like a shell's.
 
 mod commands;
+mod looks;
+
 mod rows;
 mod screen;
 mod text;
