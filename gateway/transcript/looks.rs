@@ -6,12 +6,11 @@
 //! however often a program shows it again.
 
 use std::collections::{HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use avt::Terminal;
 
-use super::Line;
+use super::{Line, hash};
 use crate::session::printable;
 
 /// Time between two looks; what stands for a shorter time nobody reads.
@@ -70,7 +69,7 @@ impl Looks {
             .visible_lines()
             .enumerate()
             .map(|(index, row)| Row {
-                text: printable(row.text().trim_end()),
+                text: seen(row),
                 wrapped: row.is_wrapped(),
                 stood: (self.changed.get(index).copied().unwrap_or_default(), None),
             })
@@ -85,7 +84,7 @@ impl Looks {
         }
         if !lost.is_empty() {
             // What a longer row begins with is still there to be read.
-            lost.retain(|old| !self.left.contains(&hash(&old.text)));
+            lost.retain(|old| !self.left.contains(&hash(old.text.trim_end())));
             lost.retain(|old| !rows.iter().any(|row| row.text.starts_with(&old.text)));
             lost.retain(|row| row.stood.1.unwrap_or(now_ms).saturating_sub(row.stood.0) >= LOOK_MS);
             self.give(lost, now_ms, lines);
@@ -125,9 +124,8 @@ impl Looks {
         if self.rows.is_empty() && self.replaced.is_empty() {
             return;
         }
-        let text = text.trim_end();
         if self.left.len() < LEFT_MAX {
-            self.left.insert(hash(text));
+            self.left.insert(hash(text.trim_end()));
         }
         self.replaced.extend(self.rows.pop_front().filter(|old| !text.starts_with(&old.text)));
     }
@@ -160,7 +158,8 @@ impl Looks {
         }
     }
 
-    fn line(&mut self, row: Row, now_ms: u64, lines: &mut Vec<Line>) {
+    fn line(&mut self, mut row: Row, now_ms: u64, lines: &mut Vec<Line>) {
+        row.text.truncate(row.text.trim_end().len());
         if row.text.is_empty() || self.given >= LOST_MAX.saturating_add(now_ms / 1000) {
             return;
         }
@@ -174,12 +173,12 @@ impl Looks {
     }
 }
 
-fn is_over(last_ms: Option<u64>, now_ms: u64) -> bool {
-    last_ms.is_none_or(|last| now_ms >= last.saturating_add(LOOK_MS))
+/// A row that goes on in the next one keeps the blanks at its end.
+fn seen(row: &avt::Line) -> String {
+    let text = row.text();
+    printable(if row.is_wrapped() { &text } else { text.trim_end() })
 }
 
-fn hash(text: &str) -> u64 {
-    let mut hash = DefaultHasher::new();
-    text.hash(&mut hash);
-    hash.finish()
+fn is_over(last_ms: Option<u64>, now_ms: u64) -> bool {
+    last_ms.is_none_or(|last| now_ms >= last.saturating_add(LOOK_MS))
 }
