@@ -283,29 +283,3 @@ fn no_control_character_gets_through() {
     );
     assert!(seen.lines.iter().all(|line| !line.text.chars().any(char::is_control)));
 }
-
-/// Figures of a recorded session: `GROWTH=FILE.cast cargo test growth -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints figures of the recording that GROWTH names"]
-fn growth_of_a_recording() {
-    let path = std::env::var("GROWTH").unwrap();
-    let text = std::fs::read_to_string(path).unwrap();
-    let mut all = text.lines();
-    let header = Header::parse(all.next().unwrap().as_bytes()).unwrap();
-    let events: Vec<Event> = all.map(|line| Event::parse(line.as_bytes()).unwrap()).collect();
-    let begun = std::time::Instant::now();
-    let mut transcript = Transcript::of(&header).unwrap();
-    let (mut lines, mut bytes, mut output) = (0, 0, 0);
-    let mut count = |seen: Seen| {
-        lines += seen.lines.len();
-        seen.lines.iter().for_each(|line| println!("{}", line.text));
-        bytes += seen.lines.iter().map(|line| line.text.len() + 1).sum::<usize>();
-    };
-    for event in &events {
-        output += event.data.len();
-        transcript.event(event);
-        count(transcript.take());
-    }
-    count(transcript.finish());
-    println!("{output} bytes of output, {lines} lines, {bytes} bytes, {:?}", begun.elapsed());
-}
