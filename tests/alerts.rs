@@ -106,7 +106,8 @@ async fn a_command_and_a_line_raise_alerts_and_mark_the_recording() {
     terminal.closed().await;
     let recorded = Recorded::of(&house, &terminal.session).await;
     let marks = recorded.of_kind(EventCode::Marker);
-    assert_eq!(marks, ["alert shadow: echo /etc/shadow | wc -c", "alert secret: BEGIN SECRET"]);
+    let alerts: Vec<_> = marks.iter().filter(|mark| mark.starts_with("alert ")).collect();
+    assert_eq!(alerts, [&"alert shadow: echo /etc/shadow | wc -c", &"alert secret: BEGIN SECRET"]);
     assert_eq!(house.metric("postern_alerts_published_total{result=\"published\"}").await, 1.0);
     assert_eq!(house.metric("postern_alerts_total{rule=\"never\"}").await, 0.0);
 }

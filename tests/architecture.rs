@@ -39,7 +39,7 @@ const TABLE: &[(&str, &str)] = &[
     ("replay", "nouns, asciicast, transcript, recorder, store"),
     ("catalogue", "nouns, asciicast, transcript, replay"),
     ("alerts", "nouns, asciicast, transcript, broker, recorder"),
-    ("relay", "nouns, data_channel, recorder"),
+    ("relay", "nouns, data_channel, transcript, recorder"),
     ("lifecycle", "everything above"),
     ("front_door", "everything above"),
     ("console", "everything above"),

@@ -26,6 +26,7 @@ mod keys;
 mod kms;
 mod ledger;
 mod lost_acknowledge;
+mod marks;
 mod oidc;
 mod operations;
 mod pastes;

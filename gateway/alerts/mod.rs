@@ -51,6 +51,15 @@ impl Raised {
     }
 }
 
+/// What was seen in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// A rule was met.
+    Alert(Raised),
+    /// A command was sent off: its label, for a marker in the recording.
+    Command(SessionId, String),
+}
+
 /// Follows every recording from now on, until the recorder is closed.
 ///
 /// With no rules nothing is followed, and the receiver ends at once.
@@ -59,7 +68,7 @@ pub fn watch(
     feed: Feed,
     publisher: Option<Publisher>,
     metrics: Arc<Metrics>,
-) -> std::io::Result<mpsc::Receiver<Raised>> {
+) -> std::io::Result<mpsc::Receiver<Watched>> {
     let (raised, receiver) = mpsc::channel(RAISED_MAX);
     if rules.is_empty() {
         return Ok(receiver);
@@ -71,7 +80,7 @@ pub fn watch(
         while let Some(shipment) = runtime.block_on(follower.next()) {
             for (rule, alert) in sessions.follow(shipment) {
                 if alert.marked {
-                    let _ = raised.blocking_send(alert);
+                    let _ = raised.blocking_send(Watched::Alert(alert));
                     continue;
                 }
                 metrics.watch.alerts.with_label_values(&[&rule.name]).inc();
@@ -82,7 +91,10 @@ pub fn watch(
                     publisher.say_alert(&alert, sessions.about(&alert.session).as_deref());
                 }
                 // Nobody takes it: the gateway is going down.
-                let _ = raised.blocking_send(alert);
+                let _ = raised.blocking_send(Watched::Alert(alert));
+            }
+            for (session, label) in sessions.commands() {
+                let _ = raised.blocking_send(Watched::Command(session, label));
             }
         }
     })?;

@@ -8,18 +8,25 @@ use super::{MARK, Raised};
 use crate::asciicast::{Event, EventCode, Header};
 use crate::recorder::{Batch, Feed, RecorderError, Shipment};
 use crate::session::{SessionId, printable};
-use crate::transcript::{Text, Transcript};
+use crate::transcript::{Source, Text, Transcript, is_label};
 
 /// Longest text of an alert, in characters.
 const TEXT_MAX: usize = 200;
 /// Bytes of lines read at a time to catch up.
 const AT_ONCE: usize = 1 << 20;
 
+/// A command that was sent off so long ago is marked no more.
+const LATE_MS: u64 = 10_000;
+/// Commands of one shipment that are marked; a paste has fewer.
+const LABELS_MAX: usize = 256;
+
 /// The sessions that are followed.
 pub(super) struct Sessions {
     rules: Rules,
     feed: Feed,
     followed: HashMap<SessionId, Followed>,
+    /// Commands whose markers nobody has asked for yet.
+    commands: Vec<(SessionId, String)>,
 }
 
 /// One session, as far as its lines went.
@@ -32,6 +39,8 @@ struct Followed {
     last_ms: u64,
     /// None if no rule looks at commands, or there is no usable terminal.
     transcript: Option<Transcript>,
+    /// Labels of commands that the shell did not mark.
+    labels: Vec<String>,
 }
 
 /// Something that met a rule.
@@ -39,12 +48,19 @@ pub(super) type Met = (Rule, Raised);
 
 impl Sessions {
     pub(super) fn new(rules: Rules, feed: Feed) -> Self {
-        Self { rules, feed, followed: HashMap::new() }
+        Self { rules, feed, followed: HashMap::new(), commands: Vec::new() }
     }
 
     /// The header of a session that is followed.
     pub(super) fn about(&self, session: &SessionId) -> Option<Arc<Header>> {
         self.followed.get(session).map(|followed| Arc::clone(&followed.header))
+    }
+
+    /// The commands that were found since, as labels for the recording.
+    ///
+    /// The relay marks those of the shell's own marks by itself.
+    pub(super) fn commands(&mut self) -> Vec<(SessionId, String)> {
+        std::mem::take(&mut self.commands)
     }
 
     /// Takes a shipment; gives what met a rule.
@@ -54,7 +70,7 @@ impl Sessions {
         match shipment {
             Shipment::Begun { header, .. } => {
                 let followed = Followed::new(header, self.rules.look_at(On::Command));
-                self.followed.insert(session, followed);
+                self.followed.insert(session.clone(), followed);
             }
             Shipment::Lines { batch, .. } => {
                 let Some(followed) = self.followed.get_mut(&session) else { return met };
@@ -74,6 +90,10 @@ impl Sessions {
                     followed.finish(&session, &self.rules, &mut met);
                 }
             }
+        }
+        if let Some(followed) = self.followed.get_mut(&session) {
+            let labels = std::mem::take(&mut followed.labels).into_iter();
+            self.commands.extend(labels.map(|label| (session.clone(), label)));
         }
         met
     }
@@ -95,6 +115,10 @@ impl Sessions {
         if let Err(error) = read() {
             tracing::error!(%session, %error, "lines could not be looked at for alerts");
         }
+        if first {
+            // An earlier process has marked them, or it is too late.
+            followed.labels.clear();
+        }
         for (_, alert) in met.iter_mut().skip(before).filter(|_| first) {
             let mark = alert.mark();
             let place = marked.iter().position(|marked| *marked == mark);
@@ -106,7 +130,7 @@ impl Sessions {
 impl Followed {
     fn new(header: Arc<Header>, commands: bool) -> Self {
         let transcript = commands.then(|| Transcript::of(&header).ok()).flatten();
-        Self { header, done: 0, last_ms: 0, text: Text::default(), transcript }
+        Self { header, done: 0, last_ms: 0, text: Text::default(), transcript, labels: Vec::new() }
     }
 
     fn batch(&mut self, session: &SessionId, batch: &Batch, rules: &Rules, met: &mut Vec<Met>) {
@@ -130,6 +154,10 @@ impl Followed {
         let Some(transcript) = &mut self.transcript else { return };
         transcript.event(event);
         for command in transcript.take().commands {
+            let late = command.time_ms.saturating_add(LATE_MS) < event.time_ms;
+            if command.source != Source::Shell && !late && self.labels.len() < LABELS_MAX {
+                self.labels.push(command.label());
+            }
             raise((session, command.time_ms), (On::Command, &command.text), rules, met);
         }
     }
@@ -163,6 +191,8 @@ fn marks_in(batch: &Batch, marked: &mut Vec<String>) {
         if let Ok(event) = Event::parse(line)
             && event.code == EventCode::Marker
             && event.data.starts_with(MARK)
+            // A command may look like an alert.
+            && !is_label(&event.data)
         {
             marked.push(event.data);
         }

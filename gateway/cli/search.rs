@@ -32,6 +32,8 @@ const PAGE: usize = 100;
     postern search --dir /var/lib/postern/recordings 'out of memory'\n\n\
     Newest recordings come first. How a command is known: `shell` marked it, it was typed and\n\
     shown (`input`), or it follows what looks like a prompt (`guess`).\n\n\
+    Lines are what a screen showed: also rows that were erased or overwritten, if they stood for a\n\
+    quarter of a second, each once; 20 000 of those, and one more for each second of a recording.\n\n\
     Exit status: 0 something was found, 1 nothing was, 2 a recording of the folder could not be read.")]
 pub struct Args {
     /// What to search for; case makes no difference.

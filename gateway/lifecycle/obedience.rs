@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use super::Lifecycle;
 use super::admission::{self, Asker};
 use super::live::Live;
-use crate::alerts::Raised;
+use crate::alerts::{Raised, Watched};
 use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Standing, Watch, apart};
 use crate::registry::DecisionRecord;
 use crate::relay::{Control, Ending};
@@ -206,8 +206,18 @@ impl Lifecycle {
     /// Marks recordings where a rule was met, and asks about the sessions.
     ///
     /// Ends when nobody raises alerts any more.
-    pub async fn heed(self: Arc<Self>, mut raised: mpsc::Receiver<Raised>) {
-        while let Some(alert) = raised.recv().await {
+    pub async fn heed(self: Arc<Self>, mut watched: mpsc::Receiver<Watched>) {
+        while let Some(seen) = watched.recv().await {
+            let alert: Raised = match seen {
+                Watched::Alert(alert) => alert,
+                Watched::Command(session, label) => {
+                    if let Some(live) = self.live.get(&session) {
+                        // Nothing is lost if there is no room: it can be found again.
+                        let _ = live.orders.try_send(Control::Mark(label));
+                    }
+                    continue;
+                }
+            };
             let Some(live) = self.live.get(&alert.session) else { continue };
             if !alert.marked {
                 self.order(&live, Control::Mark(alert.mark()));

@@ -53,7 +53,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::asciicast::{
     Direction, FlowConnection, FlowEvent, FlowNote, FlowStage, FlowState, FramePlace, Guess, INPUT_DIGEST,
-    Mode, Side, Stream,
+    Mode, Runes, Side, Stream,
 };
 pub use backlog::Backlog;
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! on where it was, and one that a later process will go on with is left so.
 
 mod acknowledge;
+mod commands;
 mod destination;
 mod downward;
 mod echo;

@@ -7,6 +7,7 @@ use data_channel::payload::{PayloadType, Size};
 use tokio::time::Instant;
 
 use super::InputKey;
+use super::commands::Commands;
 use super::echo::Echo;
 use super::noted::Noted;
 use super::typed::{Typed, TypedMessages};
@@ -29,6 +30,8 @@ pub(super) struct Tap {
     typed: TypedMessages,
     /// Input that is not recorded yet.
     echo: Echo,
+    /// What the shell marks as commands.
+    commands: Commands,
     /// The number of the last input event.
     last_input: Option<i64>,
     /// The notes of a port session, whose positions are counted by notes.
@@ -52,6 +55,7 @@ impl Tap {
             before,
             typed: TypedMessages::keyed(keys.unwrap_or_default()),
             echo: Echo::default(),
+            commands: Commands::default(),
             last_input: None,
             noted: keys.is_some().then(|| Noted::after(before)),
         }
@@ -204,8 +208,14 @@ impl Tap {
             self.record_input(now)?;
         }
         let at = self.elapsed_ms(now);
-        self.position = self.recording.output(at, message.sequence(), stream, message.payload())?;
-        Ok(self.position)
+        let position = self.recording.output(at, message.sequence(), stream, message.payload())?;
+        self.position = position;
+        if stream == Stream::Output {
+            for command in self.commands.output(at, message.payload()) {
+                self.position = self.recording.marker(at, &command.label())?;
+            }
+        }
+        Ok(position)
     }
 
     /// Records what the gateway says on the user's screen.
@@ -248,6 +258,7 @@ impl Tap {
         match message.payload_type() {
             PayloadType::Size => {
                 if let Ok(size) = Size::parse(message.payload()) {
+                    self.commands.resize(at, size.cols, size.rows);
                     self.position = self.recording.resize(at, size.cols, size.rows)?;
                 }
             }

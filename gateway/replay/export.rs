@@ -31,8 +31,8 @@ pub enum Format {
 
 /// Writes the whole recording; tells how it ended.
 ///
-/// v2 and v3 keep every event, time (ms) and byte, and have the commands of
-/// the gateway's recordings as markers. Text is what went
+/// v2 and v3 keep every event, time (ms) and byte, and have each command of
+/// the gateway's recordings as one marker, where it was sent off. Text is what went
 /// through the main screen; full-screen programs leave nothing in it. Of a
 /// port session it is the table of its connections.
 pub fn export(timeline: &mut Timeline, format: Format, out: &mut impl Write) -> Result<End, ReplayError> {
@@ -81,6 +81,9 @@ fn export_v2(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), Replay
         for marker in marking.iter_mut().flat_map(|marking| marking.before(&event)) {
             encode_event(&mut lines, marker.time_ms, marker.code, &marker.data);
         }
+        if marking.as_ref().is_some_and(|marking| marking.has_marked(&event)) {
+            continue;
+        }
         encode_event(&mut lines, event.time_ms, event.code, &event.data);
         flush_full(&mut lines, out)?;
     }
@@ -98,6 +101,9 @@ fn export_v3(timeline: &mut Timeline, out: &mut impl Write) -> Result<(), Replay
         for marker in marking.iter_mut().flat_map(|marking| marking.before(&event)) {
             version3::write_event(&marker, before_ms, &mut lines);
             before_ms = marker.time_ms;
+        }
+        if marking.as_ref().is_some_and(|marking| marking.has_marked(&event)) {
+            continue;
         }
         version3::write_event(&event, before_ms, &mut lines);
         before_ms = event.time_ms;

@@ -113,6 +113,7 @@ impl Outliner {
         match event.code {
             EventCode::Output => self.output += event.data.len(),
             EventCode::Resize => self.mark(event.time_ms, &format!("window {}", event.data)),
+            EventCode::Marker if transcript.has_told(event) => {}
             EventCode::Marker => self.mark(event.time_ms, &event.data),
             _ => {}
         }

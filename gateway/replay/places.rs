@@ -63,7 +63,11 @@ fn read(timeline: &mut Timeline, mut with: impl FnMut(&Event, Vec<Command>)) -> 
         return Ok(());
     }
     let mut transcript = transcript(timeline.header())?;
+    let marked = is_marked(timeline.header());
     while let Some(event) = timeline.next_event()? {
+        if !marked && transcript.has_told(&event) {
+            continue;
+        }
         transcript.event(&event);
         with(&event, transcript.take().commands);
     }
@@ -104,10 +108,15 @@ impl Marking {
         let markers = self.transcript.take().commands.into_iter().map(|command| Event {
             time_ms: command.time_ms.clamp(self.before_ms, event.time_ms),
             code: EventCode::Marker,
-            data: format!("{} [{}]", command.text, command.source.as_str()),
+            data: command.label(),
         });
         let markers = markers.collect();
         self.before_ms = event.time_ms;
         markers
+    }
+
+    /// Whether the event is a marker that says the same once more.
+    pub fn has_marked(&self, event: &Event) -> bool {
+        self.transcript.has_told(event)
     }
 }

@@ -332,6 +332,27 @@ fn an_export_of_our_recordings_marks_commands_once() {
 }
 
 #[test]
+fn what_is_marked_in_a_recording_is_not_marked_again_by_an_export() {
+    let mut events = COMMANDS.to_vec();
+    events.insert(3, (2005, 'm', "id [guess]"));
+    events.insert(4, (2006, 'm', "alert id: id"));
+    events.push((61_004, 'm', "pwd [guess]"));
+    let ours =
+        String::from_utf8(cast(&events)).unwrap().replacen("{", "{\"postern\":{\"session\":\"a-1\"},", 1);
+    for format in [Format::V2, Format::V3] {
+        let (marked, _) = self::events(&exported(ours.as_bytes(), format));
+        let markers: Vec<(u64, &str)> = marked
+            .iter()
+            .filter(|event| event.code == EventCode::Marker)
+            .map(|event| (event.time_ms, event.data.as_str()))
+            .collect();
+        assert_eq!(markers, [(2000, "id [guess]"), (2006, "alert id: id"), (61_000, "pwd [guess]")]);
+    }
+    let (_folder, path) = file(ours.as_bytes());
+    assert_eq!(super::places::places(&path).unwrap(), [2000, 2006, 61_000]);
+}
+
+#[test]
 fn the_player_jumps_between_commands() {
     let (_folder, path) = file(&cast(COMMANDS));
     let found = commands(&mut Timeline::open(&path).unwrap()).unwrap();

@@ -83,6 +83,8 @@ impl Following {
             EventCode::Resize => {
                 happened.push(Happened { time_ms, what: What::Resize(printable(&event.data)) });
             }
+            EventCode::Marker if self.commands.as_ref().is_some_and(|commands| commands.has_told(&event)) => {
+            }
             EventCode::Marker => {
                 happened.push(Happened { time_ms, what: What::Notice(printable(&event.data)) });
             }

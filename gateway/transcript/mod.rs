@@ -7,11 +7,16 @@
 //! recording says: a program can print marks and prompts like a shell's.
 
 mod commands;
+mod looks;
+
 mod rows;
 mod screen;
 mod text;
 #[cfg(test)]
 mod tests;
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use avt::Terminal;
 use avt::observer::ShellTracker;
@@ -28,6 +33,11 @@ use crate::session::SessionKind;
 
 /// LNM: a line feed also returns, as where no terminal adds the return.
 const LINE_FEED_RETURNS: &str = "\u{1b}[20h";
+
+/// Longest text in a label, bytes: markers are cut at 4 KB.
+const LABEL_MAX: usize = 4000;
+/// Commands whose markers may be still to come; a paste has so many.
+const LABELS_MAX: usize = 1024;
 
 /// A line that was on the screen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -94,19 +104,42 @@ pub struct Transcript {
     rows: Rows,
     commands: Commands,
     shell: ShellTracker,
+    /// Hashes of the labels of the last commands.
+    labels: VecDeque<u64>,
+}
+
+impl Command {
+    /// What its marker says: the text, and how it is known.
+    pub fn label(&self) -> String {
+        let text = self.text.get(..self.text.floor_char_boundary(LABEL_MAX)).unwrap_or_default();
+        format!("{text} [{}]", self.source.as_str())
+    }
+}
+
+/// Whether a marker's text may be the label of a command.
+pub fn is_label(text: &str) -> bool {
+    text.strip_suffix(']')
+        .and_then(|text| text.rsplit_once(" ["))
+        .is_some_and(|(_, word)| Source::parse(word).is_some())
 }
 
 impl Transcript {
+    /// A transcript of what a terminal of that size shows from now on.
+    pub fn sized((cols, rows): (u16, u16)) -> Result<Self, InvalidSize> {
+        let terminal = terminal(cols, rows)?;
+        let (rows, commands) = (Rows::default(), Commands::default());
+        Ok(Self { terminal, rows, commands, shell: ShellTracker::new(), labels: VecDeque::new() })
+    }
+
     /// A transcript of a recording with that header.
     pub fn of(header: &Header) -> Result<Self, InvalidSize> {
-        let mut terminal = terminal(header.width, header.height)?;
+        let mut transcript = Self::sized((header.width, header.height))?;
         let kind = header.postern.as_ref().and_then(|about| about.get("kind"));
         let kind = kind.and_then(|kind| serde_json::from_value(kind.clone()).ok());
         if kind == Some(SessionKind::NonInteractiveCommand) {
-            terminal.feed(LINE_FEED_RETURNS);
+            transcript.terminal.feed(LINE_FEED_RETURNS);
         }
-        let (rows, commands) = (Rows::default(), Commands::default());
-        Ok(Self { terminal, rows, commands, shell: ShellTracker::new() })
+        Ok(transcript)
     }
 
     /// Follows an event of any kind.
@@ -145,7 +178,21 @@ impl Transcript {
 
     /// What is certain by now; each line and command is given once.
     pub fn take(&mut self) -> Seen {
-        Seen { lines: self.rows.take(), commands: self.commands.take() }
+        let commands = self.commands.take();
+        for command in &commands {
+            if self.labels.len() >= LABELS_MAX {
+                self.labels.pop_front();
+            }
+            self.labels.push_back(hash(&command.label()));
+        }
+        Seen { lines: self.rows.take(), commands }
+    }
+
+    /// Whether it is the marker of a command that this transcript has told.
+    ///
+    /// The gateway marks some commands as it sees them.
+    pub fn has_told(&self, event: &Event) -> bool {
+        event.code == EventCode::Marker && is_label(&event.data) && self.labels.contains(&hash(&event.data))
     }
 
     /// The output that makes a new terminal look as this one does now.
@@ -164,4 +211,10 @@ impl Transcript {
         self.rows.finish(&self.terminal);
         self.take()
     }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hash = DefaultHasher::new();
+    text.hash(&mut hash);
+    hash.finish()
 }

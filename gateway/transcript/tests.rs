@@ -65,6 +65,99 @@ fn each_line_of_a_full_screen_program_is_taken_once() {
     assert_eq!(seen.lines.iter().filter(|line| !line.full_screen).count(), 2);
 }
 
+/// What each line said, of the main screen and of full-screen programs.
+fn texts(seen: &Seen, full_screen: bool) -> Vec<&str> {
+    let lines = seen.lines.iter().filter(|line| line.full_screen == full_screen);
+    lines.map(|line| line.text.as_str()).collect()
+}
+
+/// The same text again and again: time passes, and the screen stays.
+fn for_ms(ms: u64) -> Vec<(char, &'static str)> {
+    vec![('o', ""); (ms / 100) as usize]
+}
+
+#[test]
+fn what_was_erased_or_overwritten_after_it_stood_was_seen() {
+    for erase in [
+        "\r\u{1b}[K",
+        "\r\u{1b}[2K",
+        "\u{1b}[H\u{1b}[J",
+        "\u{1b}[1J",
+        "\u{1b}[H\u{1b}[M",
+        "\r\u{1b}[20P",
+        "\r\u{1b}[20X",
+        "\rmore than that, it is",
+        "\u{1b}[H\u{1b}[2J",
+        "\u{1b}c",
+    ] {
+        let mut events = vec![('o', "token 4711")];
+        events.extend(for_ms(300));
+        events.extend([('o', erase), ('o', "\r\ndone\r\n")]);
+        let seen = seen(&header(), &events);
+        let found: Vec<_> = lines(&seen).into_iter().filter(|line| line.1 == "token 4711").collect();
+        assert_eq!(found, [(0, "token 4711")], "{erase:?}: {seen:?}");
+    }
+}
+
+#[test]
+fn what_is_still_there_is_not_taken_twice() {
+    let mut events = vec![('o', "\u{1b}[2;20r\u{1b}[Hhead\r\none\r\ntwo\r\nhalf")];
+    events.extend(for_ms(300));
+    // Grown, moved by a line above it, scrolled within its region, cut anew.
+    events.push(('o', "-whole\u{1b}[2H\u{1b}[L"));
+    events.extend(for_ms(300));
+    events.extend([('o', "\u{1b}[20H\n"), ('r', "40x24")]);
+    events.extend(for_ms(300));
+    let seen = seen(&header(), &events);
+    assert_eq!(texts(&seen, false), ["head", "one", "two", "half-whole"]);
+}
+
+#[test]
+fn a_line_that_is_drawn_again_and_again_costs_what_could_be_read() {
+    let spinner: Vec<String> =
+        (0..600).map(|n| format!("\r{} working", ['|', '/', '-', '\\'][n % 4])).collect();
+    let mut events: Vec<(char, &str)> = spinner.iter().map(|text| ('o', text.as_str())).collect();
+    events.push(('o', "\r\u{1b}[Kdone\r\n"));
+    let fast = seen(&header(), &events);
+    assert!(fast.lines.len() <= 5, "{fast:?}");
+    // One that changes once in half a second can be read each time.
+    let progress: Vec<String> = (0..100).map(|n| format!("\r{n} %")).collect();
+    let mut events = Vec::new();
+    for text in &progress {
+        events.push(('o', text.as_str()));
+        events.extend(for_ms(400));
+    }
+    assert_eq!(seen(&header(), &events).lines.len(), 100);
+}
+
+#[test]
+fn lost_rows_are_bounded_and_begin_again_with_time() {
+    let mut transcript = Transcript::of(&header()).unwrap();
+    let mut lost = 0;
+    for n in 0..21_000u64 {
+        transcript.output(n * 300, &format!("\r{n}x"));
+        lost += transcript.take().lines.len() as u64;
+    }
+    // 6300 seconds would allow as many more, so none is missing.
+    assert!(lost >= 20_900, "{lost}");
+    for n in 0..30_000u64 {
+        transcript.output(6_300_000 + n * 251, &format!("\r{n}y\u{1b}[H\u{1b}[3;1H{n}z\u{1b}[H"));
+        lost += transcript.take().lines.len() as u64;
+    }
+    assert!(lost <= 20_000 + (6_300_000 + 30_000 * 251) / 1000 + 1, "{lost}");
+}
+
+#[test]
+fn a_row_that_a_full_screen_program_overwrites_was_seen() {
+    let mut events = vec![('o', "\u{1b}[?1049h\u{1b}[H"), ('o', "load 0.42")];
+    events.extend(for_ms(300));
+    // Two messages at once: the screen stands as the second one left it.
+    events.extend([('o', "\u{1b}[Hload 0.99"), ('o', "\u{1b}[K")]);
+    events.extend(for_ms(300));
+    events.extend([('o', "\u{1b}[Hload 0.42"), ('o', "\u{1b}[?1049l$ ")]);
+    assert_eq!(texts(&seen(&header(), &events), true), ["load 0.42", "load 0.99"]);
+}
+
 #[test]
 fn a_command_without_a_terminal_keeps_its_lines_apart() {
     let mut header = header();
