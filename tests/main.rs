@@ -19,6 +19,7 @@ mod denials;
 mod follow;
 mod forged;
 mod handshakes;
+mod held;
 mod hidden_input;
 mod identity_expiry;
 mod keys;
