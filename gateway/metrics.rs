@@ -131,7 +131,10 @@ pub struct WatchMetrics {
     pub sessions_asked_again: IntCounterVec,
     /// Alerts raised, by `rule`.
     pub alerts: IntCounterVec,
-    /// Alerts for SNS, by `result` (published, failed, dropped).
+    /// Alerts for SNS, by `result`.
+    ///
+    /// `published`; `retried` later; `dropped`, too many waited; `expired`,
+    /// waited too long.
     pub alerts_published: IntCounterVec,
     /// Sessions that run past the gateway now.
     pub shadow_sessions: IntGauge,

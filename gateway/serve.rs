@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::alerts::{self, PublishError, Publisher, Rules, RulesError};
+use crate::alerts::{self, Outbox, PublishError, Publisher, Rules, RulesError, Watch};
 use crate::archive::{Archive, ArchiveError};
 use crate::broker::{BrokerError, Fleet};
 use crate::catalogue::{Catalogue, CatalogueError, FILE_NAME};
@@ -108,6 +108,7 @@ pub struct Gateway {
     registry: Registry,
     catalogue: Catalogue,
     shipper: Option<Arc<Shipper>>,
+    alerts: Watch,
     on_stop: OnStop,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -145,10 +146,11 @@ impl Gateway {
         let public_url = config.listen.public_url.clone().unwrap_or_else(|| format!("https://{address}"));
 
         let identity = Identity::new(identity_config(&config, &public_url), Arc::clone(&keys))?;
-        let publisher = Publisher::for_rules(&rules, &config.alerts, &config.broker, &metrics).await?;
+        let outbox = Outbox { registry: registry.clone(), node: node.clone(), metrics: Arc::clone(&metrics) };
+        let publisher = Publisher::for_rules(&rules, &config.alerts, &config.broker, outbox).await?;
         let shadows = shadows((&broker, &registry), &metrics, &publisher);
-        let raised = alerts::watch(rules, recorder.feed(), publisher, Arc::clone(&metrics))
-            .map_err(ServeError::Thread)?;
+        let watched = alerts::watch(rules, recorder.feed(), publisher.clone(), Arc::clone(&metrics));
+        let (raised, alerts) = watched.map_err(ServeError::Thread)?;
         let rooms = Rooms {
             policy,
             broker,
@@ -181,6 +183,7 @@ impl Gateway {
         let admin_pages = Admin { metrics, lifecycle: Arc::clone(&lifecycle) };
         look_for_shadows(shadows, &config, &stopped);
         let mut tasks = beside(&lifecycle, &stopped);
+        tasks.extend(publisher.map(|publisher| tokio::spawn(publisher.run(stopped.clone()))));
         tasks.push(tokio::spawn(listener.serve(routes, stopped.clone())));
         tasks.push(tokio::spawn(serve_admin(admin, admin_pages, stopped)));
         tracing::info!(%public_url, %address, %admin_address, "listening");
@@ -192,6 +195,7 @@ impl Gateway {
             registry,
             catalogue,
             shipper,
+            alerts,
             on_stop: config.sessions.on_stop,
             stop,
             tasks,
@@ -217,6 +221,7 @@ impl Gateway {
         if let Some(shipper) = &self.shipper {
             shipper.stop().await;
         }
+        self.alerts.finish().await;
         self.stop.send_replace(true);
         for task in self.tasks {
             // One that panicked has been reported by the runtime.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::State;
@@ -47,6 +48,8 @@ async fn raised(house: &House, rule: &str, times: f64) {
 #[derive(Clone, Default)]
 struct FakeSns {
     calls: Arc<Mutex<Vec<BTreeMap<String, String>>>>,
+    /// It refuses every call.
+    down: Arc<AtomicBool>,
 }
 
 impl FakeSns {
@@ -62,7 +65,7 @@ impl FakeSns {
         let fields = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         let mut calls = sns.calls.lock().unwrap();
         calls.push(fields);
-        if calls.len() == 1 {
+        if calls.len() == 1 || sns.down.load(Ordering::Acquire) {
             return (
                 StatusCode::FORBIDDEN,
                 "<ErrorResponse><Error><Code>AuthorizationError</Code></Error></ErrorResponse>",
@@ -71,6 +74,11 @@ impl FakeSns {
         let published = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
              <MessageId>1</MessageId></PublishResult></PublishResponse>";
         (StatusCode::OK, published)
+    }
+
+    /// The messages that it was asked to publish.
+    fn told(&self) -> Vec<Value> {
+        self.calls().iter().map(|call| serde_json::from_str(&call["Message"]).unwrap()).collect()
     }
 
     fn calls(&self) -> Vec<BTreeMap<String, String>> {
@@ -173,4 +181,48 @@ async fn a_restart_raises_no_alert_again_and_goes_on_looking() {
     let mut marks = recorded.of_kind(EventCode::Marker);
     marks.retain(|mark| mark.starts_with("alert "));
     assert_eq!(marks, ["alert shadow: true /etc/shadow", "alert shadow: true /etc/gshadow"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_that_sns_did_not_take_is_published_after_a_kill() {
+    let (sns, address) = FakeSns::start().await;
+    sns.down.store(true, Ordering::Release);
+    let mut house = House::apart_with(
+        |_| {},
+        |config| {
+            with_rules(config);
+            config.alerts.sns_endpoint_url = Some(format!("http://{address}"));
+        },
+    )
+    .await;
+    let alice = house.alice().await;
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    terminal.type_line("true /etc/shadow").await;
+    raised(&house, "shadow", 1.0).await;
+    until("the mark", || crate::support::spool_holds(&house, &terminal.session, "alert shadow")).await;
+    until("a try", || !sns.calls().is_empty()).await;
+    house.apart.take().unwrap().kill();
+    let refused = sns.told();
+    sns.down.store(false, Ordering::Release);
+    house.again().await;
+    // Its mark is in the recording, so nobody raises it again: it was kept.
+    until("the alert at SNS", || sns.told().len() > refused.len()).await;
+    assert_eq!(house.metric("postern_alerts_total{rule=\"shadow\"}").await, 0.0);
+    let first = sns.told().pop().unwrap();
+    assert_eq!(first["text"], "true /etc/shadow");
+    assert_eq!(first["id"].as_str().map(str::len), Some(32));
+    assert!(refused.iter().all(|told| *told == first), "{refused:?}");
+    let published = "postern_alerts_published_total{result=\"published\"}";
+    until_some("one published", || async { (house.metric(published).await == 1.0).then_some(()) }).await;
+
+    // Once SNS has it, another kill brings it back no more.
+    house.apart.take().unwrap().kill();
+    house.again().await;
+    terminal.resume(&alice).await;
+    terminal.type_line("true /etc/gshadow").await;
+    until("the next alert", || sns.told().iter().any(|told| told["text"] == "true /etc/gshadow")).await;
+    let accepted = sns.told().split_off(refused.len());
+    let texts: Vec<&str> = accepted.iter().map(|told| told["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["true /etc/shadow", "true /etc/gshadow"]);
+    assert_ne!(accepted[0]["id"], accepted[1]["id"]);
 }

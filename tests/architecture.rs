@@ -38,7 +38,7 @@ const TABLE: &[(&str, &str)] = &[
     ("shipper", "nouns, asciicast, transcript, broker, recorder"),
     ("replay", "nouns, asciicast, transcript, recorder, store"),
     ("catalogue", "nouns, asciicast, transcript, replay"),
-    ("alerts", "nouns, asciicast, transcript, broker, recorder"),
+    ("alerts", "nouns, asciicast, transcript, broker, registry, recorder"),
     ("relay", "nouns, data_channel, transcript, recorder"),
     ("lifecycle", "everything above"),
     ("front_door", "everything above"),

@@ -20,6 +20,7 @@ mod describe;
 mod follow;
 mod forged;
 mod handshakes;
+mod held;
 mod hidden_input;
 mod identity_expiry;
 mod keys;

@@ -4,7 +4,7 @@ use postern::asciicast::EventCode;
 
 use serde_json::json;
 
-use crate::support::{DEV, DISK, Heard, House, PROD, Recorded, Terminal, until};
+use crate::support::{DEV, DISK, FakeLogs, GROUP, Heard, House, PROD, REMOTE, Recorded, Terminal, until};
 
 /// Lines of the burst, about 2.7 MB.
 const LINES: usize = 400_000;
@@ -48,7 +48,10 @@ async fn assert_exact(house: &House, terminal: &mut Terminal, upstream: &str) ->
 }
 
 async fn burst(target: &str, stop: Stop, silent: bool, drained: bool) {
-    let mut house = House::apart().await;
+    burst_in(House::apart().await, target, stop, silent, drained).await;
+}
+
+async fn burst_in(mut house: House, target: &str, stop: Stop, silent: bool, drained: bool) {
     let alice = house.alice().await;
     let mut terminal = Terminal::shell(&alice, target).await;
     terminal.silent_on_repeats = silent;
@@ -83,6 +86,20 @@ async fn burst(target: &str, stop: Stop, silent: bool, drained: bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_survives_kills_of_the_gateway() {
     burst(DEV, Stop::Kill, false, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_that_is_stored_elsewhere_survives_kills_of_the_gateway() {
+    let logs = FakeLogs::start().await;
+    logs.make_group(GROUP);
+    let (house, url) = (|_: &mut _| {}, logs.url.clone());
+    let house = House::apart_with(house, |config| {
+        config.shipper.log_group = GROUP.to_owned();
+        config.shipper.endpoint_url = Some(url);
+    })
+    .await;
+    burst_in(house, REMOTE, Stop::Kill, false, false).await;
+    logs.assert_kept_to_quotas();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,31 +1,41 @@
-//! Alerts to an SNS topic: in order, with patience, within bounds.
+//! Alerts to an SNS topic: kept in the registry until SNS has taken them.
+//!
+//! An alert is on disk before it is tried, so a stop or a crash loses none;
+//! it may be published twice, always with the same id. Readers drop what
+//! they have. When too many wait, what comes is counted and not published;
+//! when one has waited too long, it is counted and given up.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_sns::Client;
 use aws_sdk_sns::config::timeout::TimeoutConfig;
 use aws_sdk_sns::error::DisplayErrorContext;
-use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, watch};
 
-use super::{AlertsConfig, Raised, Rules};
-use crate::asciicast::Header;
+use super::telling::Telling;
+use super::{AlertsConfig, Rules};
 use crate::broker::{self, BrokerConfig, BrokerError};
 use crate::metrics::Metrics;
-use crate::session::printable;
+use crate::registry::{ALERTS_MAX, Registry, RegistryError, WaitingAlert};
+use crate::session::{now_ms, printable};
 
-/// Alerts that may wait for SNS; more are counted and not published.
-const WAITING_MAX: usize = 1000;
-/// How long an alert is tried again, and how long between two tries.
-const TRY_FOR: Duration = Duration::from_secs(15 * 60);
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Alerts that may wait in memory while the registry takes none.
+const UNKEPT_MAX: usize = 1000;
+/// How long an alert may wait for SNS.
+const AGE_MAX: Duration = Duration::from_secs(14 * 86_400);
+/// When an alert that another node has kept is published by this one.
+const LEFT: Duration = Duration::from_secs(600);
+/// How long between two tries, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often it is looked for alerts of nodes that are gone, and for old ones.
+const LOOK: Duration = Duration::from_secs(60);
+/// What a stop waits for the last alerts to go.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long a call may take.
 const CONNECT: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_secs(20);
-/// Longest subject that SNS takes, ASCII characters.
-const SUBJECT_MAX: usize = 100;
 
 /// Why nothing can be published.
 #[derive(Debug, thiserror::Error)]
@@ -38,16 +48,36 @@ pub enum PublishError {
     Aws(#[from] BrokerError),
 }
 
-/// Publishes alerts one after the other.
-#[derive(Clone)]
-pub struct Publisher {
-    waiting: mpsc::Sender<Message>,
-    metrics: Arc<Metrics>,
+/// Where alerts wait, by which node, and where that is counted.
+pub struct Outbox {
+    /// Keeps them.
+    pub registry: Registry,
+    /// Who raises them.
+    pub node: String,
+    /// Counts them.
+    pub metrics: Arc<Metrics>,
 }
 
-struct Message {
-    subject: String,
-    body: String,
+/// Publishes alerts one after the other; cheap to clone.
+#[derive(Clone)]
+pub struct Publisher(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    topic: String,
+    outbox: Outbox,
+    /// What the registry did not take.
+    unkept: Mutex<VecDeque<WaitingAlert>>,
+    news: Notify,
+}
+
+/// Why nothing goes just now.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("SNS took no alert: {0}; it is kept and tried again")]
+    Sns(String),
+    #[error("the alerts that wait cannot be read or noted: {0}")]
+    Registry(#[from] RegistryError),
 }
 
 impl Publisher {
@@ -57,7 +87,7 @@ impl Publisher {
         rules: &Rules,
         config: &AlertsConfig,
         broker: &BrokerConfig,
-        metrics: &Arc<Metrics>,
+        outbox: Outbox,
     ) -> Result<Option<Self>, PublishError> {
         let Some(topic) = config.topic_arn.clone() else {
             return match rules.all().find(|rule| rule.publish) {
@@ -72,72 +102,147 @@ impl Publisher {
         if let Some(url) = &config.sns_endpoint_url {
             settings = settings.endpoint_url(broker::endpoint(url)?);
         }
-        Ok(Some(Self::start(Client::from_conf(settings.build()), topic, Arc::clone(metrics))))
+        let client = Client::from_conf(settings.build());
+        let inner = Inner { client, topic, outbox, unkept: Mutex::default(), news: Notify::new() };
+        Ok(Some(Self(Arc::new(inner))))
     }
 
-    /// Begins to publish to that topic.
-    fn start(client: Client, topic: String, metrics: Arc<Metrics>) -> Self {
-        let (waiting, mut queue) = mpsc::channel::<Message>(WAITING_MAX);
-        let counts = Arc::clone(&metrics);
-        tokio::spawn(async move {
-            while let Some(message) = queue.recv().await {
-                let result = if publish(&client, &topic, &message).await { "published" } else { "failed" };
-                counts.watch.alerts_published.with_label_values(&[result]).inc();
-            }
-        });
-        Self { waiting, metrics }
-    }
-
-    /// Takes something to be told; never waits.
+    /// Keeps what is to be told; waits for the disk and not for SNS.
     ///
-    /// The subject loses what SNS does not take.
-    pub fn say(&self, subject: &str, body: &serde_json::Value) {
-        let subject: String = subject.chars().filter(char::is_ascii).take(SUBJECT_MAX).collect();
-        let message = Message { subject: subject.clone(), body: body.to_string() };
-        if self.waiting.try_send(message).is_err() {
-            tracing::error!(subject, "too many alerts wait for SNS; this one is not published");
-            self.metrics.watch.alerts_published.with_label_values(&["dropped"]).inc();
+    /// If the registry takes it not, it waits in memory and is tried too.
+    pub async fn say(&self, tellings: Vec<Telling>) {
+        let alerts: Vec<WaitingAlert> = tellings.into_iter().map(|telling| telling.0).collect();
+        if alerts.is_empty() {
+            return;
+        }
+        match self.keep(&alerts).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(
+                    %error, alerts = alerts.len(),
+                    "alerts are not in the registry: they wait in memory and a crash would lose them"
+                );
+                let mut unkept = self.unkept();
+                let room = UNKEPT_MAX.saturating_sub(unkept.len());
+                let refused = alerts.len().saturating_sub(room);
+                unkept.extend(alerts.into_iter().take(room));
+                drop(unkept);
+                self.refuse(refused, UNKEPT_MAX);
+            }
+        }
+        self.0.news.notify_one();
+    }
+
+    /// Publishes what waits and what comes, until the process stops.
+    pub async fn run(self, mut stopped: watch::Receiver<bool>) {
+        let mut pause = PAUSE.0;
+        loop {
+            let tried = tokio::select! {
+                tried = self.publish_next() => tried,
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+            };
+            let wait = match tried {
+                Ok(true) => {
+                    pause = PAUSE.0;
+                    continue;
+                }
+                Ok(false) => tokio::time::timeout(LOOK, self.0.news.notified()),
+                Err(trouble) => {
+                    tracing::warn!(why = %trouble, again_in = ?pause, "an alert is not published yet");
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        _ = stopped.wait_for(|stopped| *stopped) => break,
+                    }
+                    pause = (pause * 2).min(PAUSE.1);
+                    continue;
+                }
+            };
+            tokio::select! {
+                _ = wait => {}
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+            }
+        }
+        // What was raised last goes along, if it goes quickly; else it waits.
+        let last = async { while let Ok(true) = self.publish_next().await {} };
+        let _ = tokio::time::timeout(GRACE, last).await;
+    }
+
+    /// Publishes one alert; false if none waits.
+    async fn publish_next(&self) -> Result<bool, Trouble> {
+        let kept = self.next_kept().await;
+        // While the registry does not work, what waits in memory goes first.
+        let (alert, is_kept) = match self.unkept().front().cloned() {
+            Some(alert) => (alert, false),
+            None => match kept? {
+                Some(alert) => (alert, true),
+                None => return Ok(false),
+            },
+        };
+        let call = self.0.client.publish().topic_arn(&self.0.topic);
+        let sent = call.subject(&alert.subject).message(&alert.body).send().await;
+        if let Err(error) = sent {
+            self.count("retried", 1);
+            if is_kept {
+                self.0.outbox.registry.alert_tried(&alert.id).await?;
+            }
+            return Err(Trouble::Sns(printable(&DisplayErrorContext(&error).to_string())));
+        }
+        self.count("published", 1);
+        if is_kept {
+            self.0.outbox.registry.alert_published(&alert.id).await?;
+        } else {
+            self.unkept().retain(|unkept| unkept.id != alert.id);
+        }
+        Ok(true)
+    }
+
+    /// What the registry has to be published, without what is too old.
+    ///
+    /// What it did not take before is offered to it again.
+    async fn next_kept(&self) -> Result<Option<WaitingAlert>, RegistryError> {
+        let registry = &self.0.outbox.registry;
+        let unkept: Vec<WaitingAlert> = self.unkept().iter().cloned().collect();
+        if !unkept.is_empty() {
+            self.keep(&unkept).await?;
+            self.unkept().retain(|alert| !unkept.contains(alert));
+        }
+        let expired = registry.expire_alerts(ago(AGE_MAX)).await?;
+        if expired > 0 {
+            let days = AGE_MAX.as_secs() / 86_400;
+            tracing::error!(
+                expired,
+                days,
+                "alerts that SNS did not take for so many days are given up; their recordings are marked"
+            );
+            self.count("expired", expired);
+        }
+        let waiting = self.0.outbox.metrics.queue_depth.with_label_values(&["alerts"]);
+        waiting.set(i64::try_from(registry.alerts_waiting().await?).unwrap_or(i64::MAX));
+        registry.next_alert(&self.0.outbox.node, ago(LEFT)).await
+    }
+
+    async fn keep(&self, alerts: &[WaitingAlert]) -> Result<(), RegistryError> {
+        let refused = self.0.outbox.registry.keep_alerts(&self.0.outbox.node, alerts).await?;
+        self.refuse(refused, ALERTS_MAX as usize);
+        Ok(())
+    }
+
+    fn refuse(&self, refused: usize, most: usize) {
+        if refused > 0 {
+            tracing::error!(refused, most, "too many alerts wait for SNS; new ones are not published");
+            self.count("dropped", u64::try_from(refused).unwrap_or(u64::MAX));
         }
     }
 
-    /// Takes a session's alert; never waits.
-    pub(super) fn say_alert(&self, alert: &Raised, header: Option<&Header>) {
-        self.say(&format!("Postern alert {} in {}", alert.rule, alert.session), &body(alert, header));
+    fn count(&self, result: &str, many: u64) {
+        self.0.outbox.metrics.watch.alerts_published.with_label_values(&[result]).inc_by(many);
+    }
+
+    fn unkept(&self) -> MutexGuard<'_, VecDeque<WaitingAlert>> {
+        self.0.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn publish(client: &Client, topic: &str, message: &Message) -> bool {
-    let began = tokio::time::Instant::now();
-    let mut pause = PAUSE;
-    loop {
-        let call = client.publish().topic_arn(topic).subject(&message.subject).message(&message.body);
-        let Err(error) = call.send().await else { return true };
-        let why = printable(&DisplayErrorContext(&error).to_string());
-        if began.elapsed() >= TRY_FOR {
-            tracing::error!(why, "an alert could not be published");
-            return false;
-        }
-        tracing::warn!(why, "an alert is not published yet");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
-    }
-}
-
-/// What is said of an alert, and of the session by its header.
-fn body(alert: &Raised, header: Option<&Header>) -> serde_json::Value {
-    let said = |name| header.and_then(|header| header.said(name));
-    let at = header
-        .and_then(|header| u64::try_from(header.timestamp).ok())
-        .map(|began| began * 1000 + alert.time_ms);
-    json!({
-        "alert": &*alert.rule,
-        "text": alert.text,
-        "session": alert.session,
-        "principal": said("principal"),
-        "target": said("target"),
-        "node": said("node"),
-        "time_ms": at,
-        "offset_ms": alert.time_ms,
-        "replay": format!("postern replay {} --at {}s", alert.session, alert.time_ms / 1000),
-    })
+fn ago(time: Duration) -> u64 {
+    now_ms().saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use super::Lifecycle;
 use super::admission::{self, Asker};
 use super::live::Live;
-use crate::alerts::{Raised, Watched};
+use crate::alerts::{Raised, Seen};
 use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Standing, Watch, apart};
 use crate::registry::DecisionRecord;
 use crate::relay::{Control, Ending};
@@ -206,11 +206,11 @@ impl Lifecycle {
     /// Marks recordings where a rule was met, and asks about the sessions.
     ///
     /// Ends when nobody raises alerts any more.
-    pub async fn heed(self: Arc<Self>, mut watched: mpsc::Receiver<Watched>) {
-        while let Some(seen) = watched.recv().await {
+    pub async fn heed(self: Arc<Self>, mut all_seen: mpsc::Receiver<Seen>) {
+        while let Some(seen) = all_seen.recv().await {
             let alert: Raised = match seen {
-                Watched::Alert(alert) => alert,
-                Watched::Command(session, label) => {
+                Seen::Alert(alert) => alert,
+                Seen::Command(session, label) => {
                     if let Some(live) = self.live.get(&session) {
                         // Nothing is lost if there is no room: it can be found again.
                         let _ = live.orders.try_send(Control::Mark(label));

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use crate::alerts::Publisher;
+use crate::alerts::{Publisher, Telling};
 use crate::broker::{AtAws, Fleet};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -67,7 +67,7 @@ impl Shadows {
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
             match self.find(GRACE.min(every)).await {
-                Ok(sessions) => self.tell(sessions),
+                Ok(sessions) => self.tell(sessions).await,
                 // What was found before stays found: nothing says that it is over.
                 Err(why) => tracing::warn!(why, "sessions past the gateway could not be looked for"),
             }
@@ -88,8 +88,8 @@ impl Shadows {
     }
 
     /// Counts what was found, and tells of each session once.
-    fn tell(&self, sessions: Vec<AtAws>) {
-        let before = self.seen.load();
+    async fn tell(&self, sessions: Vec<AtAws>) {
+        let before = self.seen.load_full();
         let known: HashSet<&str> = before.sessions.iter().map(|session| session.id.as_str()).collect();
         for shadow in sessions.iter().filter(|session| !known.contains(session.id.as_str())) {
             self.metrics.watch.shadow_sessions_seen.inc();
@@ -99,7 +99,9 @@ impl Shadows {
             );
             if let Some(publisher) = &self.publisher {
                 let subject = format!("Postern: session past the gateway on {}", shadow.target);
-                publisher.say(&subject, &json!({ "alert": "shadow-session", "session": shadow }));
+                let (rule, what) = ("shadow-session", shadow.id.as_str());
+                let body = json!({ "alert": rule, "session": shadow });
+                publisher.say(vec![Telling::new(&subject, &[rule, what], body)]).await;
             }
         }
         self.metrics.watch.shadow_sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));

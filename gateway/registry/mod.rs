@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 };
 use tokio::sync::watch;
 
+mod alerts;
 mod decisions;
 mod error;
 mod keys;
@@ -30,6 +31,7 @@ mod sessions;
 mod tests;
 mod visits;
 
+pub use alerts::{ALERTS_MAX, WaitingAlert};
 pub use decisions::DecisionFilter;
 pub use error::RegistryError;
 pub use given::{Given, Unfinished};

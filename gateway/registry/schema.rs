@@ -7,7 +7,8 @@ use super::RegistryError;
 /// Each step is applied once, in order, in one transaction with the rest.
 ///
 /// A step that was released is never edited: add another one.
-const STEPS: &[&[&str]] = &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS, VISITS, LEDGER, PROOFS];
+const STEPS: &[&[&str]] =
+    &[FIRST, SESSION_KEYS, TAKING_OVER, ARCHIVED, REVOCATIONS, VISITS, LEDGER, PROOFS, ALERTS];
 
 /// Sessions and decisions.
 pub(super) const FIRST: &[&str] = &[
@@ -136,6 +137,19 @@ const PROOFS: &[&str] = &[
         principal TEXT NOT NULL,
         until_ms BIGINT NOT NULL)",
     "CREATE INDEX proofs_oldest ON proofs (until_ms)",
+];
+
+/// What is to be published, until it was.
+const ALERTS: &[&str] = &[
+    "CREATE TABLE waiting_alerts (
+        id TEXT PRIMARY KEY,
+        at_ms BIGINT NOT NULL,
+        node TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        body TEXT NOT NULL,
+        tries BIGINT NOT NULL)",
+    "CREATE INDEX waiting_alerts_next ON waiting_alerts (tries, at_ms, id)",
+    "CREATE INDEX waiting_alerts_oldest ON waiting_alerts (at_ms)",
 ];
 
 /// Applies the steps the file lacks; refuses a file from the future.

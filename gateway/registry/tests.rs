@@ -387,3 +387,42 @@ async fn only_a_file_url_is_taken() {
         assert!(matches!(answer, Err(RegistryError::Url)), "{bad:?} was accepted");
     }
 }
+
+fn alert(id: &str, at_ms: u64) -> WaitingAlert {
+    WaitingAlert { id: id.into(), at_ms, subject: "Postern alert".into(), body: "{}".into() }
+}
+
+#[tokio::test]
+async fn an_alert_waits_until_it_is_published_and_is_kept_once() {
+    let home = Home::new().await;
+    let (first, second) = (alert("a", 10), alert("b", 20));
+    assert_eq!(home.registry.keep_alerts("here", &[second.clone(), first.clone()]).await.unwrap(), 0);
+    assert_eq!(home.registry.keep_alerts("here", &[first.clone()]).await.unwrap(), 0);
+    assert_eq!(home.registry.alerts_waiting().await.unwrap(), 2);
+    // Another node leaves them alone until they were left.
+    assert_eq!(home.registry.next_alert("there", 10).await.unwrap(), None);
+    assert_eq!(home.registry.next_alert("there", 11).await.unwrap(), Some(first.clone()));
+    assert_eq!(home.registry.next_alert("here", 0).await.unwrap(), Some(first.clone()));
+    home.registry.alert_tried("a").await.unwrap();
+    assert_eq!(home.registry.next_alert("here", 0).await.unwrap(), Some(second));
+    home.registry.alert_published("b").await.unwrap();
+    let again = Registry::open(&config(&home.folder)).await.unwrap();
+    assert_eq!(again.next_alert("here", 0).await.unwrap(), Some(first));
+    assert_eq!(again.expire_alerts(10).await.unwrap(), 0);
+    assert_eq!(again.expire_alerts(11).await.unwrap(), 1);
+    assert_eq!(again.alerts_waiting().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn alerts_beyond_the_bound_are_refused_and_the_first_ones_stay() {
+    let home = Home::new().await;
+    let most = u64::from(ALERTS_MAX);
+    let many: Vec<WaitingAlert> = (0..most).map(|number| alert(&format!("a-{number}"), number)).collect();
+    assert_eq!(home.registry.keep_alerts("here", &many).await.unwrap(), 0);
+    let late = [alert("late-1", most), alert("late-2", most)];
+    assert_eq!(home.registry.keep_alerts("here", &late).await.unwrap(), 2);
+    assert_eq!(home.registry.alerts_waiting().await.unwrap(), most);
+    home.registry.alert_published("a-7").await.unwrap();
+    assert_eq!(home.registry.keep_alerts("here", &late).await.unwrap(), 1);
+    assert_eq!(home.registry.next_alert("here", 0).await.unwrap().unwrap().id, "a-0");
+}

@@ -1,13 +1,15 @@
 """Finding what was on a screen, and jumping there."""
 
 import json
+import re
 import shlex
+import signal
 import subprocess
 
 import pytest
 
 from support.demo import eventually
-from support.terminal import Shell, Terminal
+from support.terminal import CONTROLS, Shell, Terminal
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,42 @@ def test_a_running_session_is_followed_to_its_end(demo, open_shell):
     shown, _ = follower.communicate(timeout=60)
     assert follower.returncode == 0 and "followed" in shown
     assert watcher.leave() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_who_follows_sees_everything_once_over_restarts_of_the_gateway(gateways, number, tmp_path):
+    apart = gateways()
+    shell = Shell(apart, "postern", "connect", "web-dev")
+    command = ["postern", "replay", "--follow", shell.id, "--profile", "carol"]
+    output = tmp_path / "shown"
+    with output.open("wb") as file:
+        follower = subprocess.Popen(command, env=apart.env, stdout=file)
+    try:
+        eventually(lambda: output.stat().st_size, "something that the follower shows")
+        for part in range(3):
+            shell.ask(f"seq -f 'part-{part}-%g' 500")
+            # In the middle of what is shown, as far as the follower has come.
+            shell.line(f"seq -f 'over-{part}-%g' 3000")
+            shell.expect(f"over-{part}-100\r\n")
+            apart.end(number)
+            assert follower.poll() is None and shell.child.isalive(), "over before the restart"
+            apart.start()
+            shell.expect(f"over-{part}-3000\r\n")
+            shell.expect(shell.prompt)
+        assert shell.exit() == 0
+        assert follower.wait(timeout=60) == 0
+    finally:
+        follower.kill()
+        shell.close()
+    shown = output.read_bytes().decode()
+    found = re.findall(r"^(?:part|over)-\d-\d+", CONTROLS.sub("", shown).replace("\r", ""), re.MULTILINE)
+    counts = (("part", 500), ("over", 3000))
+    expected = [f"{name}-{part}-{n}" for part in range(3) for name, most in counts for n in range(1, most + 1)]
+    assert found == expected
+    # What was shown is what the recording has; Python reads each line's end as a line feed.
+    apart.ended(shell.id)
+    played = apart.run("postern", "replay", shell.id, profile="carol")
+    assert played.returncode == 0 and shown.replace("\r\n", "\n").replace("\r", "\n") == played.stdout
 
 
 def test_a_watcher_leaves_with_a_key(demo, open_shell):

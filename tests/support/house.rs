@@ -123,12 +123,21 @@ impl House {
 
     /// The same, with another AWS.
     pub async fn apart_with_aws(change_aws: impl FnOnce(&mut LocalConfig)) -> Self {
+        Self::apart_with(change_aws, |_| {}).await
+    }
+
+    /// The same, with something set differently that [`toml_of`] knows.
+    pub async fn apart_with(
+        change_aws: impl FnOnce(&mut LocalConfig),
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tls = certificate(folder.path());
         let mut aws = local_config(&tls);
         change_aws(&mut aws);
         let local = LocalSsm::start(aws).await.unwrap();
-        let config = configuration(folder.path(), &tls, local.url());
+        let mut config = configuration(folder.path(), &tls, local.url());
+        change(&mut config);
         let (apart, address, admin) = Apart::start(folder.path(), &config).await;
         Self { apart: Some(apart), ..Self::around(folder, local, config, (address, admin)) }
     }
@@ -301,6 +310,13 @@ pub fn toml_of(config: &Config) -> String {
     let (ca, local) =
         (config.listen.certificate.display(), config.broker.ssm_endpoint_url.as_deref().unwrap());
     let address = config.listen.address;
+    let alerts = config.alerts.topic_arn.as_ref().zip(config.alerts.sns_endpoint_url.as_ref());
+    let alerts = alerts
+        .map(|(topic, sns)| format!("[alerts]\ntopic_arn = \"{topic}\"\nsns_endpoint_url = \"{sns}\"\n"));
+    let logs = config.shipper.endpoint_url.as_ref().filter(|_| config.shipper.is_on());
+    let shipper = logs.map(|logs| {
+        format!("[shipper]\nlog_group = \"{}\"\nendpoint_url = \"{logs}\"\n", config.shipper.log_group)
+    });
     format!(
         "state_directory = \"{}\"\n\
          [listen]\naddress = \"{address}\"\ncertificate = \"{ca}\"\nkey = \"{}\"\n\
@@ -311,10 +327,12 @@ pub fn toml_of(config: &Config) -> String {
          [broker]\nregion = \"{REGION}\"\naccount = \"{ACCOUNT}\"\nrole_arn = \"{BROKER_ROLE}\"\n\
          ssm_endpoint_url = \"{local}\"\nsts_endpoint_url = \"{local}\"\nkms_endpoint_url = \"{local}\"\n\
          tagging_endpoint_url = \"{local}\"\nca_bundle = \"{ca}\"\n\
-         starts_per_second = 0\n",
+         starts_per_second = 0\n{}{}",
         config.state_directory.display(),
         config.listen.key.display(),
         config.policy.directory.display(),
+        alerts.unwrap_or_default(),
+        shipper.unwrap_or_default(),
     )
 }
 

@@ -29,7 +29,7 @@ pub use tunnel::{Tunnel, echo, silent_port};
 pub use web::{Answer, Call};
 
 /// Longest any test waits for one thing; reached only when it never comes.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a state that tells nobody of its changes is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
