@@ -137,12 +137,8 @@ impl Gateway {
         let broker = Arc::new(Fleet::new(config.broker.clone(), Arc::clone(&metrics)).await?);
         let shipper = shipper(&config, &recorder, &metrics).await?;
 
-        let (at, tls) = (&config.listen, config.tls().server_config()?);
-        let listener = Listener::bind((at.address, at.connections_per_source), tls, Arc::clone(&metrics))
-            .map_err(|why| ServeError::Listen { address: at.address, why })?;
+        let (listener, address) = bind(&config, &metrics)?;
         let (admin, admin_address) = bind_admin(config.admin.address).await?;
-        let address =
-            listener.address().map_err(|why| ServeError::Listen { address: config.listen.address, why })?;
         let public_url = config.listen.public_url.clone().unwrap_or_else(|| format!("https://{address}"));
 
         let identity = Identity::new(identity_config(&config, &public_url), Arc::clone(&keys))?;
@@ -339,6 +335,16 @@ async fn shipper(
     let (settings, feed, metrics) = (config.shipper.clone(), recorder.feed(), Arc::clone(metrics));
     let shipper = Shipper::start(settings, &config.broker, feed, &folders, metrics).await?;
     Ok(Some(Arc::new(shipper)))
+}
+
+/// Binds what clients connect to.
+fn bind(config: &Config, metrics: &Arc<Metrics>) -> Result<(Listener, SocketAddr), ServeError> {
+    let (at, tls) = (&config.listen, config.tls().server_config()?);
+    let failed = |why| ServeError::Listen { address: at.address, why };
+    let listener = Listener::bind((at.address, at.connections_per_source), tls, Arc::clone(metrics));
+    let listener = listener.map_err(failed)?;
+    let address = listener.address().map_err(failed)?;
+    Ok((listener, address))
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
