@@ -164,7 +164,13 @@ pub fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
             Category::Data if told.starts_with("missing field") => {
                 ApiError::client(Code::Validation, format!("the request is not complete: {told}"))
             }
-            Category::Data => unreadable(format!("the request's JSON does not fit: {told}")),
+            // As AWS tells them apart: the wrong kind of value, and a value that is none of those.
+            Category::Data if told.starts_with("invalid type") => {
+                unreadable(format!("the request's JSON does not fit: {told}"))
+            }
+            Category::Data => {
+                ApiError::client(Code::Validation, format!("the request's JSON does not fit: {told}"))
+            }
             _ => unreadable(format!("the request's body is not JSON: {told}")),
         }
     })
