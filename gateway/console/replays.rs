@@ -19,7 +19,7 @@ use crate::archive::Reading;
 use crate::asciicast::EventCode;
 use crate::error::{ApiError, Code};
 use crate::front_door::noun;
-use crate::lifecycle::{RecordingFile, refused};
+use crate::lifecycle::{RecordingFile, refused_by_archive};
 use crate::replay::{End, ReplayError, Scenes};
 use crate::session::SessionId;
 
@@ -167,15 +167,14 @@ impl Console {
     }
 
     async fn copy(&self, id: &SessionId, reading: Reading) -> Result<Copy, ConsoleError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            tracing::error!(%error, "an archived recording could not be copied");
-            ApiError::gateway("the gateway could not read the recording from its archive; try again")
-        };
         let space = self.replays.space(reading.bytes())?;
         let path = self.replays.folder.join(format!("{}.cast.zst", uuid::Uuid::new_v4()));
-        let mut file = private_file(&self.replays.folder, &path).map_err(|error| failed(&error))?;
+        let mut file = private_file(&self.replays.folder, &path).map_err(|error| {
+            tracing::error!(%error, "an archived recording could not be copied");
+            ApiError::gateway("the gateway could not read the recording from its archive; try again")
+        })?;
         let copy = Copy::new(CopyFile::OfArchived(path), space);
-        reading.copy(&mut file).await.map_err(|error| refused(id, &error))?;
+        reading.copy(&mut file).await.map_err(|error| refused_by_archive(id, &error))?;
         Ok(copy)
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Front;
 use super::call::Call;
-use super::operations::{page_size, parse, with_token};
+use super::operations::{invalid, page_size, parse, with_known, with_token};
 use crate::error::{ApiError, Code};
 use crate::session::{Instance, Target};
 
@@ -20,24 +20,35 @@ const VALUES_MAX: usize = 100;
 /// Most filters of one call; AWS has fewer keys.
 const FILTERS_MAX: usize = 50;
 
-/// Keys of both lists of filters, and the values that AWS knows, if few.
-const KEYS: [(&str, &[&str]); 12] = [
-    ("InstanceIds", &[]),
-    ("AgentVersion", &[]),
-    ("PingStatus", &["Online", "ConnectionLost", "Inactive"]),
-    ("PlatformType", &["Windows", "Linux", "MacOS"]),
-    ("PlatformTypes", &["Windows", "Linux", "MacOS"]),
-    ("ResourceType", &["EC2Instance", "ManagedInstance"]),
-    ("SourceTypes", &["AWS::EC2::Instance", "AWS::SSM::ManagedInstance", "AWS::IoT::Thing"]),
-    ("tag-key", &[]),
-    // Of these the gateway keeps nothing, and says so.
-    ("ActivationIds", &[]),
-    ("AssociationStatus", &[]),
-    ("IamRole", &[]),
-    ("SourceIds", &[]),
+/// The values of a key of filters.
+#[derive(Clone, Copy)]
+enum Takes {
+    /// Whatever somebody looks for.
+    Anything,
+    /// Ids of machines.
+    Ids,
+    /// One of those that AWS knows.
+    OneOf(&'static [&'static str]),
+    /// None: the gateway keeps nothing of it, and says so.
+    Nothing,
+}
+
+const PLATFORMS: Takes = Takes::OneOf(&["Windows", "Linux", "MacOS"]);
+/// Keys of both lists of filters.
+const KEYS: [(&str, Takes); 12] = [
+    ("InstanceIds", Takes::Ids),
+    ("AgentVersion", Takes::Anything),
+    ("PingStatus", Takes::OneOf(&["Online", "ConnectionLost", "Inactive"])),
+    ("PlatformType", PLATFORMS),
+    ("PlatformTypes", PLATFORMS),
+    ("ResourceType", Takes::OneOf(&["EC2Instance", "ManagedInstance"])),
+    ("SourceTypes", Takes::OneOf(&["AWS::EC2::Instance", "AWS::SSM::ManagedInstance", "AWS::IoT::Thing"])),
+    ("tag-key", Takes::Anything),
+    ("ActivationIds", Takes::Nothing),
+    ("AssociationStatus", Takes::Nothing),
+    ("IamRole", Takes::Nothing),
+    ("SourceIds", Takes::Nothing),
 ];
-/// Keys that AWS knows and the gateway cannot answer.
-const NOT_HERE: [&str; 4] = ["ActivationIds", "AssociationStatus", "IamRole", "SourceIds"];
 /// Keys that only the newer list of filters has.
 const NEWER: [&str; 4] = ["PlatformType", "SourceTypes", "SourceIds", "tag-key"];
 
@@ -114,25 +125,27 @@ impl InstanceFilter {
                 "the filter {key} must have 1 to {VALUES_MAX} values, none of them empty"
             )));
         }
-        if NOT_HERE.contains(&key) {
-            let sentence = format!("the gateway keeps no {key} of machines, so it cannot filter by it");
-            return Err(ApiError::client(Code::InvalidFilterKey, sentence));
-        }
         if key.strip_prefix("tag:").is_some_and(|name| !name.is_empty()) {
             return Ok(());
         }
-        let Some((_, known)) = KEYS.iter().find(|(known, _)| *known == key) else {
+        let Some((_, takes)) = KEYS.iter().find(|(known, _)| *known == key) else {
             let sentence = format!(
                 "there is no filter {key}; known are InstanceIds, PingStatus, PlatformTypes, AgentVersion, \
                  ResourceType, SourceTypes, tag-key and tag:NAME"
             );
             return Err(ApiError::client(Code::InvalidFilterKey, sentence));
         };
-        let is_id = |id: &str| Target::parse(id).is_ok();
-        let fits = |value: &str| known.is_empty() || known.contains(&value);
-        let wrong = self.values.iter().find(|value| !fits(value) || (key == "InstanceIds" && !is_id(value)));
+        let wrong = |fits: &dyn Fn(&str) -> bool| self.values.iter().find(|value| !fits(value));
+        let (wrong, valid) = match takes {
+            Takes::Anything => return Ok(()),
+            Takes::Ids => (wrong(&|id| Target::parse(id).is_ok()), "ids of machines".to_owned()),
+            Takes::OneOf(known) => (wrong(&|value| known.contains(&value)), known.join(", ")),
+            Takes::Nothing => {
+                let sentence = format!("the gateway keeps no {key} of machines, so it cannot filter by it");
+                return Err(ApiError::client(Code::InvalidFilterKey, sentence));
+            }
+        };
         let Some(wrong) = wrong else { return Ok(()) };
-        let valid = if known.is_empty() { "ids of machines".to_owned() } else { known.join(", ") };
         let sentence = format!("{key} is never {wrong}; valid values are {valid}");
         Err(ApiError::client(Code::InvalidInstanceInformationFilterValue, sentence))
     }
@@ -157,26 +170,21 @@ impl InstanceFilter {
 
 /// A row; what is not known of a machine is not there, as in AWS.
 fn instance_json(instance: &Instance) -> Value {
-    let mut row = json!({
+    let row = json!({
         "InstanceId": instance.target,
         "PingStatus": ping_status(instance),
         "ResourceType": resource_type(instance),
         "SourceId": instance.target,
         "SourceType": source_type(instance),
     });
-    let name = instance.name.as_deref();
+    let known = |text: &Option<String>| text.clone().filter(|text| !text.is_empty()).map(Value::from);
     let optional = [
-        ("PlatformType", instance.platform.as_deref()),
-        ("AgentVersion", instance.agent_version.as_deref()),
-        ("ComputerName", name),
-        ("Name", name),
+        ("PlatformType", known(&instance.platform)),
+        ("AgentVersion", known(&instance.agent_version)),
+        ("ComputerName", known(&instance.name)),
+        ("Name", known(&instance.name)),
     ];
-    for (key, value) in optional {
-        if let (Some(object), Some(value)) = (row.as_object_mut(), value.filter(|value| !value.is_empty())) {
-            object.insert(key.to_owned(), value.into());
-        }
-    }
-    row
+    with_known(row, optional)
 }
 
 fn ping_status(instance: &Instance) -> &'static str {
@@ -193,8 +201,4 @@ fn resource_type(instance: &Instance) -> &'static str {
 
 fn source_type(instance: &Instance) -> &'static str {
     if is_managed(instance) { "AWS::SSM::ManagedInstance" } else { "AWS::EC2::Instance" }
-}
-
-fn invalid(sentence: impl AsRef<str>) -> ApiError {
-    ApiError::client(Code::Validation, sentence)
 }

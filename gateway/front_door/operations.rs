@@ -133,17 +133,28 @@ pub(super) fn page_size(
 ) -> Result<usize, ApiError> {
     let Some(asked) = asked else { return Ok(usual) };
     usize::try_from(asked).ok().filter(|size| fits.contains(size)).ok_or_else(|| {
-        let sentence = format!("MaxResults is {asked}; it must be {} to {}", fits.start(), fits.end());
-        ApiError::client(Code::Validation, sentence)
+        invalid(format!("MaxResults is {asked}; it must be {} to {}", fits.start(), fits.end()))
     })
 }
 
+/// A value that the operation does not take.
+pub(super) fn invalid(sentence: impl AsRef<str>) -> ApiError {
+    ApiError::client(Code::Validation, sentence)
+}
+
 /// The answer with the token of the next page, if there is one.
-pub(super) fn with_token(mut answer: Value, next: Option<String>) -> Value {
-    if let (Some(object), Some(next)) = (answer.as_object_mut(), next) {
-        object.insert("NextToken".to_owned(), next.into());
+pub(super) fn with_token(answer: Value, next: Option<String>) -> Value {
+    with_known(answer, [("NextToken", next.map(Value::from))])
+}
+
+/// An object with those of the fields that are known, as in AWS.
+pub(super) fn with_known<const N: usize>(mut object: Value, fields: [(&str, Option<Value>); N]) -> Value {
+    for (key, value) in fields {
+        if let (Some(object), Some(value)) = (object.as_object_mut(), value) {
+            object.insert(key.to_owned(), value);
+        }
     }
-    answer
+    object
 }
 
 /// Reads a call's JSON; the error says what is wrong where.
@@ -159,20 +170,18 @@ pub fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     }
     serde_json::from_slice(body).map_err(|error| {
         let told = in_words_of_json(&error.to_string());
-        match error.classify() {
-            // What is not there is found wrong later than what cannot be read.
+        // As AWS tells them apart: what is no value of that kind, and a value that is none of those.
+        let (code, what) = match error.classify() {
             Category::Data if told.starts_with("missing field") => {
-                ApiError::client(Code::Validation, format!("the request is not complete: {told}"))
+                (Code::Validation, "the request is not complete")
             }
-            // As AWS tells them apart: the wrong kind of value, and a value that is none of those.
             Category::Data if told.starts_with("invalid type") => {
-                unreadable(format!("the request's JSON does not fit: {told}"))
+                (Code::Serialization, "the request's JSON does not fit")
             }
-            Category::Data => {
-                ApiError::client(Code::Validation, format!("the request's JSON does not fit: {told}"))
-            }
-            _ => unreadable(format!("the request's body is not JSON: {told}")),
-        }
+            Category::Data => (Code::Validation, "the request's JSON does not fit"),
+            _ => (Code::Serialization, "the request's body is not JSON"),
+        };
+        ApiError::client(code, format!("{what}: {told}"))
     })
 }
 

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Front;
 use super::call::{Call, noun};
-use super::operations::{page_size, parse, with_token};
+use super::operations::{invalid, page_size, parse, with_known, with_token};
 use crate::error::{ApiError, Code};
 use crate::lifecycle::SessionQuery;
 use crate::registry::{Filter, SessionRecord, Span, State};
@@ -113,7 +113,7 @@ impl Wanted {
 }
 
 fn session_json(record: &SessionRecord) -> Value {
-    let mut session = json!({
+    let session = json!({
         "SessionId": record.id,
         "Target": record.target,
         "Status": record.state.as_str(),
@@ -127,20 +127,11 @@ fn session_json(record: &SessionRecord) -> Value {
         ("EndDate", record.ended_ms.map(|ms| Value::from(seconds(ms)))),
         ("Details", record.end_reason.clone().map(Value::from)),
     ];
-    for (key, value) in optional {
-        if let (Some(object), Some(value)) = (session.as_object_mut(), value) {
-            object.insert(key.to_owned(), value);
-        }
-    }
-    session
+    with_known(session, optional)
 }
 
 fn not_a_status() -> ApiError {
     invalid("Status must be Connected, Connecting, Disconnected, Terminated, Terminating or Failed")
-}
-
-fn invalid(sentence: impl AsRef<str>) -> ApiError {
-    ApiError::client(Code::Validation, sentence)
 }
 
 fn time_ms(text: &str) -> Result<u64, ApiError> {

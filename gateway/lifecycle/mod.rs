@@ -78,7 +78,7 @@ pub use self::rooms::{Rooms, Settings};
 pub use self::searching::FoundHit;
 pub use self::seat::Seat;
 pub use self::shadows::{Seen, Shadows};
-pub use self::stored::{RecordingFile, refused};
+pub use self::stored::{RecordingFile, refused_by_archive};
 pub use self::turns::{Turn, Turns};
 pub use self::visits::known_as;
 

@@ -60,15 +60,15 @@ impl Lifecycle {
         let mut reading = match archive.read(id, &self.rooms.recorder.known_keys()).await {
             Ok(Some(reading)) => reading,
             Ok(None) => return Ok(None),
-            Err(error) => return Err(refused(id, &error)),
+            Err(error) => return Err(refused_by_archive(id, &error)),
         };
         if self.registered_digests(id).await?.iter().any(|known| *known != reading.manifest.sha256) {
             let why = "its manifest is not of the file that the registry knows".to_owned();
-            return Err(unproved(id, &ArchiveError::Unproved { session: id.to_string(), why }));
+            return Err(refused_by_archive(id, &ArchiveError::Unproved { session: id.to_string(), why }));
         }
         match reading.begin().await {
             Ok(()) => Ok(Some(reading)),
-            Err(error) => Err(refused(id, &error)),
+            Err(error) => Err(refused_by_archive(id, &error)),
         }
     }
 
@@ -112,19 +112,12 @@ impl Lifecycle {
 }
 
 /// What is told of an archive that does not give a recording out.
-pub fn refused(id: &SessionId, error: &ArchiveError) -> ApiError {
-    if matches!(error, ArchiveError::Unproved { .. } | ArchiveError::Manifest { .. }) {
-        return unproved(id, error);
-    }
-    tracing::error!(session = %id, %error, "the archive did not give the recording");
-    ApiError::gateway("the gateway could not read the recording from its archive; try again")
-}
-
-fn unproved(id: &SessionId, error: &ArchiveError) -> ApiError {
-    tracing::error!(session = %id, %error, "the archive does not have what was archived");
+pub fn refused_by_archive(id: &SessionId, error: &ArchiveError) -> ApiError {
     let (ArchiveError::Unproved { why, .. } | ArchiveError::Manifest { why, .. }) = error else {
+        tracing::error!(session = %id, %error, "the archive did not give the recording");
         return ApiError::gateway("the gateway could not read the recording from its archive; try again");
     };
+    tracing::error!(session = %id, %error, "the archive does not have what was archived");
     ApiError::gateway(format!(
         "what the archive has of the recording of {id} is not what was archived, or nothing proves that it is, so it \
          is not shown: {why}. `postern verify --archive` says more; whoever runs the gateway can put the right file back"
