@@ -34,9 +34,13 @@ matches = 'nothing says this'
 
 const TOPIC: &str = "arn:aws:sns:eu-west-1:111122223333:alerts";
 
-fn with_rules(config: &mut Config) {
-    std::fs::write(config.policy.directory.join("alerts.toml"), RULES).unwrap();
-    config.alerts.topic_arn = Some(TOPIC.to_owned());
+/// The rules, and where the SNS is.
+fn publishing_to(sns: SocketAddr) -> impl FnOnce(&mut Config) {
+    move |config| {
+        std::fs::write(config.policy.directory.join("alerts.toml"), RULES).unwrap();
+        config.alerts.topic_arn = Some(TOPIC.to_owned());
+        config.alerts.sns_endpoint_url = Some(format!("http://{sns}"));
+    }
 }
 
 async fn raised(house: &House, rule: &str, times: f64) {
@@ -89,11 +93,7 @@ impl FakeSns {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_and_a_line_raise_alerts_and_mark_the_recording() {
     let (sns, address) = FakeSns::start().await;
-    let house = House::with(|config| {
-        with_rules(config);
-        config.alerts.sns_endpoint_url = Some(format!("http://{address}"));
-    })
-    .await;
+    let house = House::with(publishing_to(address)).await;
     let alice = house.alice().await;
     let mut terminal = Terminal::shell(&alice, DEV).await;
     terminal.type_line("echo /etc/shadow | wc -c").await;
@@ -187,14 +187,7 @@ async fn a_restart_raises_no_alert_again_and_goes_on_looking() {
 async fn an_alert_that_sns_did_not_take_is_published_after_a_kill() {
     let (sns, address) = FakeSns::start().await;
     sns.down.store(true, Ordering::Release);
-    let mut house = House::apart_with(
-        |_| {},
-        |config| {
-            with_rules(config);
-            config.alerts.sns_endpoint_url = Some(format!("http://{address}"));
-        },
-    )
-    .await;
+    let mut house = House::apart_with(|_| {}, publishing_to(address)).await;
     let alice = house.alice().await;
     let mut terminal = Terminal::shell(&alice, DEV).await;
     terminal.type_line("true /etc/shadow").await;

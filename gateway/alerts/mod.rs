@@ -123,6 +123,7 @@ struct Watcher {
 impl Watcher {
     fn follow(&mut self, runtime: &Handle, mut next: impl AsyncFnMut() -> Option<Shipment>) {
         while let Some(shipment) = runtime.block_on(next()) {
+            let session = shipment.session().clone();
             let met = self.sessions.follow(shipment);
             let mut tellings = Vec::new();
             for (rule, alert) in met.iter().filter(|(_, alert)| !alert.marked) {
@@ -144,8 +145,8 @@ impl Watcher {
                 // Nobody takes it: the gateway is going down.
                 let _ = self.raised.blocking_send(Seen::Alert(alert));
             }
-            for (session, label) in self.sessions.commands() {
-                let _ = self.raised.blocking_send(Seen::Command(session, label));
+            for label in self.sessions.labels(&session) {
+                let _ = self.raised.blocking_send(Seen::Command(session.clone(), label));
             }
         }
     }

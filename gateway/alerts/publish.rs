@@ -115,20 +115,17 @@ impl Publisher {
         if alerts.is_empty() {
             return;
         }
-        match self.keep(&alerts).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::error!(
-                    %error, alerts = alerts.len(),
-                    "alerts are not in the registry: they wait in memory and a crash would lose them"
-                );
-                let mut unkept = self.unkept();
-                let room = UNKEPT_MAX.saturating_sub(unkept.len());
-                let refused = alerts.len().saturating_sub(room);
-                unkept.extend(alerts.into_iter().take(room));
-                drop(unkept);
-                self.refuse(refused, UNKEPT_MAX);
-            }
+        if let Err(error) = self.keep(&alerts).await {
+            tracing::error!(
+                %error, alerts = alerts.len(),
+                "alerts are not in the registry: they wait in memory and a crash would lose them"
+            );
+            let mut unkept = self.unkept();
+            let room = UNKEPT_MAX.saturating_sub(unkept.len());
+            let refused = alerts.len().saturating_sub(room);
+            unkept.extend(alerts.into_iter().take(room));
+            drop(unkept);
+            self.refuse(refused, UNKEPT_MAX);
         }
         self.0.news.notify_one();
     }
@@ -141,24 +138,22 @@ impl Publisher {
                 tried = self.publish_next() => tried,
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             };
-            let wait = match tried {
+            let (wait, for_news) = match tried {
                 Ok(true) => {
                     pause = PAUSE.0;
                     continue;
                 }
-                Ok(false) => tokio::time::timeout(LOOK, self.0.news.notified()),
+                Ok(false) => (LOOK, true),
                 Err(trouble) => {
                     tracing::warn!(why = %trouble, again_in = ?pause, "an alert is not published yet");
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        _ = stopped.wait_for(|stopped| *stopped) => break,
-                    }
+                    let wait = pause;
                     pause = (pause * 2).min(PAUSE.1);
-                    continue;
+                    (wait, false)
                 }
             };
             tokio::select! {
-                _ = wait => {}
+                () = tokio::time::sleep(wait) => {}
+                () = self.0.news.notified(), if for_news => {}
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             }
         }

@@ -25,8 +25,6 @@ pub(super) struct Sessions {
     rules: Rules,
     feed: Feed,
     followed: HashMap<SessionId, Followed>,
-    /// Commands whose markers nobody has asked for yet.
-    commands: Vec<(SessionId, String)>,
 }
 
 /// One session, as far as its lines went.
@@ -39,7 +37,7 @@ struct Followed {
     last_ms: u64,
     /// None if no rule looks at commands, or there is no usable terminal.
     transcript: Option<Transcript>,
-    /// Labels of commands that the shell did not mark.
+    /// Labels of commands that the shell did not mark, until they are asked for.
     labels: Vec<String>,
 }
 
@@ -48,7 +46,7 @@ pub(super) type Met = (Rule, Raised);
 
 impl Sessions {
     pub(super) fn new(rules: Rules, feed: Feed) -> Self {
-        Self { rules, feed, followed: HashMap::new(), commands: Vec::new() }
+        Self { rules, feed, followed: HashMap::new() }
     }
 
     /// The header of a session that is followed.
@@ -56,11 +54,14 @@ impl Sessions {
         self.followed.get(session).map(|followed| Arc::clone(&followed.header))
     }
 
-    /// The commands that were found since, as labels for the recording.
+    /// A session's commands that were found since, as labels for its recording.
     ///
     /// The relay marks those of the shell's own marks by itself.
-    pub(super) fn commands(&mut self) -> Vec<(SessionId, String)> {
-        std::mem::take(&mut self.commands)
+    pub(super) fn labels(&mut self, session: &SessionId) -> Vec<String> {
+        self.followed
+            .get_mut(session)
+            .map(|followed| std::mem::take(&mut followed.labels))
+            .unwrap_or_default()
     }
 
     /// Takes a shipment; gives what met a rule.
@@ -70,7 +71,7 @@ impl Sessions {
         match shipment {
             Shipment::Begun { header, .. } => {
                 let followed = Followed::new(header, self.rules.look_at(On::Command));
-                self.followed.insert(session.clone(), followed);
+                self.followed.insert(session, followed);
             }
             Shipment::Lines { batch, .. } => {
                 let Some(followed) = self.followed.get_mut(&session) else { return met };
@@ -90,10 +91,6 @@ impl Sessions {
                     followed.finish(&session, &self.rules, &mut met);
                 }
             }
-        }
-        if let Some(followed) = self.followed.get_mut(&session) {
-            let labels = std::mem::take(&mut followed.labels).into_iter();
-            self.commands.extend(labels.map(|label| (session.clone(), label)));
         }
         met
     }

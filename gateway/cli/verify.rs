@@ -88,10 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         told.add(status, finding, |finding| [vec![sentence(finding)], notes(finding)].concat())?;
     }
-    if args.json {
-        print_json(&told.findings)?;
-    }
-    Ok(ExitCode::from(told.worst))
+    Ok(ExitCode::from(told.status()?))
 }
 
 fn are_files(args: &Args) -> bool {
@@ -108,11 +105,9 @@ fn without_key(args: &Args, why: &anyhow::Error) -> anyhow::Result<ExitCode> {
         }
         told.add(worse(status, KEYLESS), finding, |finding| [keyless(finding), notes(finding)].concat())?;
     }
-    if args.json {
-        print_json(&told.findings)?;
-    }
+    let status = told.status()?;
     eprintln!("postern: the signature was not checked: {}", printable(&format!("{why:#}")));
-    Ok(ExitCode::from(told.worst))
+    Ok(ExitCode::from(status))
 }
 
 /// What was checked and what not, a line each.
@@ -158,6 +153,14 @@ impl Told {
         }
         self.findings.push(finding);
         Ok(())
+    }
+
+    /// The worst status; what is told in JSON is printed now.
+    fn status(self) -> anyhow::Result<u8> {
+        if self.json {
+            print_json(&self.findings)?;
+        }
+        Ok(self.worst)
     }
 }
 

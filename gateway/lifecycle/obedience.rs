@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use super::Lifecycle;
 use super::admission::{self, Asker};
 use super::live::Live;
-use crate::alerts::{Raised, Seen};
+use crate::alerts::Seen;
 use crate::policy::{Action, Asked, Decision, Obligations, Question, Resource, Standing, Watch, apart};
 use crate::registry::DecisionRecord;
 use crate::relay::{Control, Ending};
@@ -208,7 +208,7 @@ impl Lifecycle {
     /// Ends when nobody raises alerts any more.
     pub async fn heed(self: Arc<Self>, mut all_seen: mpsc::Receiver<Seen>) {
         while let Some(seen) = all_seen.recv().await {
-            let alert: Raised = match seen {
+            let alert = match seen {
                 Seen::Alert(alert) => alert,
                 Seen::Command(session, label) => {
                     if let Some(live) = self.live.get(&session) {

@@ -42,21 +42,20 @@ impl Commands {
     pub(super) fn resize(&mut self, at_ms: u64, cols: u16, rows: u16) {
         self.size = (cols, rows);
         if let Some(prompt) = &mut self.prompt {
-            prompt.transcript.resize(at_ms, &format!("{cols}x{rows}"));
+            prompt.transcript.resize(at_ms, self.size);
         }
     }
 
     /// The commands that are sent off with this output.
     pub(super) fn output(&mut self, at_ms: u64, bytes: &[u8]) -> Vec<Command> {
-        let first = memmem::find(bytes, MARK);
+        let mut from = 0;
         if self.prompt.is_none() {
-            let Some(first) = first else { return Vec::new() };
+            let Some(first) = memmem::find(bytes, MARK) else { return Vec::new() };
             // The mark begins with an escape, one byte before.
-            let bytes = bytes.get(first.saturating_sub(1)..).unwrap_or_default();
+            from = first.saturating_sub(1);
             self.prompt = Transcript::sized(self.size).ok().map(Prompt::of);
-            return self.follow(at_ms, bytes);
         }
-        self.follow(at_ms, bytes)
+        self.follow(at_ms, bytes.get(from..).unwrap_or_default())
     }
 
     fn follow(&mut self, at_ms: u64, bytes: &[u8]) -> Vec<Command> {

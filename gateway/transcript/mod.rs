@@ -8,7 +8,6 @@
 
 mod commands;
 mod looks;
-
 mod rows;
 mod screen;
 mod text;
@@ -147,7 +146,12 @@ impl Transcript {
         match event.code {
             EventCode::Output => self.output(event.time_ms, &event.data),
             EventCode::Input => self.input(event.time_ms, &event.data),
-            EventCode::Resize => self.resize(event.time_ms, &event.data),
+            EventCode::Resize => {
+                // Another text than `80x24` changes nothing.
+                if let Some(size) = parse_size(&event.data) {
+                    self.resize(event.time_ms, size);
+                }
+            }
             _ => {}
         }
     }
@@ -167,9 +171,8 @@ impl Transcript {
         self.commands.typed(text, &mut self.terminal);
     }
 
-    /// Follows a resize event: `80x24`; another text changes nothing.
-    pub fn resize(&mut self, time_ms: u64, size: &str) {
-        let Some((cols, rows)) = parse_size(size) else { return };
+    /// Follows a change of the window to so many columns and rows.
+    pub fn resize(&mut self, time_ms: u64, (cols, rows): (u16, u16)) {
         let (cols, rows) = sane_size(cols, rows);
         self.rows.now(time_ms);
         let observer = (&mut self.shell, &mut self.rows);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{DAMAGED, Told, UNPROVED};
 use crate::archive::Finding;
-use crate::cli::output::{print_json, print_line};
+use crate::cli::output::print_line;
 use crate::cli::{elsewhere, sessions};
 use crate::client::{Gateway, Profile};
 use crate::recorder::PublicKey;
@@ -53,15 +53,13 @@ pub(super) async fn check(
             }
         }
     }
-    if json {
-        print_json(&report.findings)?;
-    } else {
+    if !json {
         print_line(&format!("{} recordings looked at", report.findings.len()))?;
         if gateway.is_none() {
             print_line(NOT_COMPARED)?;
         }
     }
-    Ok(report.worst)
+    report.status()
 }
 
 /// The sessions that are over and that the caller may see.
