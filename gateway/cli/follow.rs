@@ -10,8 +10,9 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::recording::Fetched;
+use super::recording::{Fetched, download};
 use crate::client::{ClientError, Gateway, Profile};
+use crate::recorder::read::LineReader;
 use crate::replay::ReplayError;
 use crate::session::SessionId;
 
@@ -25,7 +26,7 @@ pub(super) async fn follow(session: &str, profile: Option<&str>) -> anyhow::Resu
     let id = SessionId::parse(session).context("only a session can be followed, by its id")?;
     let gateway = Gateway::open(Profile::load(profile).await?).await?;
     let lines = lines(&gateway, &id).await?;
-    let (copy, file) = Fetched::new(&id)?;
+    let (copy, file) = Fetched::new(&id, "")?;
     let (grew, grown) = sync_channel(1);
     let (path, on_terminal) = (copy.path.clone(), std::io::stdout().is_terminal());
     let mut shown = tokio::task::spawn_blocking(move || show(&path, &grown, on_terminal));
@@ -68,7 +69,7 @@ impl Fetching {
             }
             lines = loop {
                 match self.again().await {
-                    Ok(None) => return Ok(()),
+                    Ok(None) => return self.rest().await,
                     Ok(Some(lines)) => break lines,
                     Err(error) if error.is_passing() && last_new.elapsed() < AWAY_MAX => {}
                     Err(error) => {
@@ -89,12 +90,31 @@ impl Fetching {
         let (mut skip, before) = (self.got.begin(), self.got.bytes);
         // Whoever breaks off is asked again.
         while let Ok(Some(piece)) = lines.chunk().await {
-            if self.got.take(&piece, &mut skip)? {
-                // Full: it will look anyway. Gone: the other branch tells why.
-                let _ = self.grew.try_send(());
-            }
+            self.add(&piece, &mut skip)?;
         }
         Ok(self.got.bytes > before)
+    }
+
+    fn add(&mut self, piece: &[u8], skip: &mut u64) -> std::io::Result<()> {
+        if self.got.take(piece, skip)? {
+            // Full: it will look anyway. Gone: the other branch tells why.
+            let _ = self.grew.try_send(());
+        }
+        Ok(())
+    }
+
+    /// The lines that nobody sent before the session was over.
+    async fn rest(&mut self) -> anyhow::Result<()> {
+        let (whole, file) = Fetched::new(&self.id, "whole-")?;
+        let fetched = download(&self.id, &self.gateway, file).await;
+        fetched
+            .context("the session is over, but it may have shown more: its recording cannot be fetched")?;
+        let mut lines = LineReader::new(File::open(&whole.path)?);
+        let mut skip = self.got.begin();
+        while let Some(line) = lines.next_line()? {
+            self.add(line, &mut skip)?;
+        }
+        Ok(())
     }
 
     /// The lines once more, from the first one; none if the session is over.

@@ -98,7 +98,7 @@ pub(super) struct Fetched {
 impl Fetched {
     /// The recording, and its outline if somebody is there to go to and fro.
     fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<(Self, Option<Outline>)> {
-        let (copy, file) = Self::new(id)?;
+        let (copy, file) = Self::new(id, "")?;
         let outline = super::block_on(fetch(id, profile, file))?;
         Ok((copy, outline))
     }
@@ -107,7 +107,7 @@ impl Fetched {
     fn from(place: Place<'_>, args: &Args) -> anyhow::Result<Self> {
         let id = SessionId::parse(&args.replay.recording).context("a session is read back by its id")?;
         let trusted = elsewhere::trusted(&args.keys, args.profile.as_deref())?;
-        let (copy, file) = Self::new(&id)?;
+        let (copy, file) = Self::new(&id, "")?;
         let known = super::block_on(elsewhere::fetch(place, &id, (&trusted, file)))?;
         if let Some(proved) = known.proved {
             let (lines, seconds) = (proved.lines, proved.until_ms as f64 / 1000.0);
@@ -119,9 +119,10 @@ impl Fetched {
         Ok(copy)
     }
 
-    /// A file that is empty so far.
-    pub(super) fn new(id: &SessionId) -> anyhow::Result<(Self, File)> {
-        let path = std::env::temp_dir().join(format!("postern-{}-{id}.cast.zst", std::process::id()));
+    /// A file that is empty so far; `which` tells one session's copies apart.
+    pub(super) fn new(id: &SessionId, which: &str) -> anyhow::Result<(Self, File)> {
+        let name = format!("postern-{which}{}-{id}.cast.zst", std::process::id());
+        let path = std::env::temp_dir().join(name);
         let file = create(&path)?;
         Ok((Self { path }, file))
     }
@@ -141,7 +142,7 @@ fn create(path: &Path) -> anyhow::Result<File> {
 
 /// The connections of a port session, as far as its recording goes now.
 pub(super) async fn connections(gateway: &Gateway, id: &SessionId) -> anyhow::Result<FlowTable> {
-    let (copy, file) = Fetched::new(id)?;
+    let (copy, file) = Fetched::new(id, "")?;
     download(id, gateway, file).await?;
     let (table, _) = flow_table(&mut Timeline::open(&copy.path)?)?;
     Ok(table)
@@ -149,7 +150,7 @@ pub(super) async fn connections(gateway: &Gateway, id: &SessionId) -> anyhow::Re
 
 /// The commands of a session, as far as its recording goes now.
 pub(super) async fn typed(gateway: &Gateway, id: &SessionId) -> anyhow::Result<Vec<Command>> {
-    let (copy, file) = Fetched::new(id)?;
+    let (copy, file) = Fetched::new(id, "")?;
     download(id, gateway, file).await?;
     Ok(commands(&mut Timeline::open(&copy.path)?)?)
 }
@@ -173,7 +174,8 @@ async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Res
     Ok(Outline::unpack(&packed))
 }
 
-async fn download(id: &SessionId, gateway: &Gateway, mut file: File) -> anyhow::Result<()> {
+/// Takes the recording as it is now.
+pub(super) async fn download(id: &SessionId, gateway: &Gateway, mut file: File) -> anyhow::Result<()> {
     let broke_off = "the recording broke off, so nothing of it is shown: the gateway stopped sending it. Its log says \
          why; what is not as it was archived is not given out";
     let mut answer = gateway.get(&format!("/v1/sessions/{id}/recording")).await?;

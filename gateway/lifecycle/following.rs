@@ -1,6 +1,9 @@
 //! Watching a session by its recording while it is written.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,7 +38,7 @@ pub struct Following {
     lifecycle: Arc<Lifecycle>,
     asker: Asker,
     record: SessionRecord,
-    reader: Option<LineReader<File>>,
+    lines: Option<Growing>,
     /// When the watcher's own keys or visit end, ms since the Unix epoch.
     until_ms: u64,
     asked: Instant,
@@ -63,14 +66,13 @@ impl Lifecycle {
             self.admit_on_session(Action::WatchSession, asker, &live).await?;
         }
         let turn = self.watchers.take(&asker.principal.id, "watchers")?;
-        let file = File::open(&found.path).map_err(|error| {
+        let lines = Growing::open(found.path).map_err(|error| {
             tracing::error!(session = %id, %error, "the recording could not be opened");
             ApiError::gateway("the gateway could not open the recording")
         })?;
         let (asked, said) = (Instant::now(), Instant::now());
-        let reader = Some(LineReader::new(file));
         let (lifecycle, asker) = (Arc::clone(self), asker.clone());
-        Ok(Following { lifecycle, asker, record, reader, until_ms, asked, said, _turn: turn })
+        Ok(Following { lifecycle, asker, record, lines: Some(lines), until_ms, asked, said, _turn: turn })
     }
 }
 
@@ -140,15 +142,15 @@ impl Following {
 
     /// The whole lines that are there, up to a piece; `None`: it failed before.
     async fn read(&mut self) -> Option<Result<Vec<u8>, ReadError>> {
-        let mut reader = self.reader.take()?;
+        let mut lines = self.lines.take()?;
         let read = tokio::task::spawn_blocking(move || {
-            let lines = lines(&mut reader);
-            (reader, lines)
+            let piece = lines.piece();
+            (lines, piece)
         });
-        let lines = match read.await {
-            Ok((reader, Ok(lines))) => {
-                self.reader = Some(reader);
-                return Some(Ok(lines));
+        let piece = match read.await {
+            Ok((lines, Ok(piece))) => {
+                self.lines = Some(lines);
+                return Some(Ok(piece));
             }
             Ok((_, failed)) => failed,
             Err(error) => Err(ReadError::Io(error.into())),
@@ -156,17 +158,116 @@ impl Following {
         let failed = |error: &_| {
             tracing::error!(session = %self.record.id, %error, "a recording cannot be watched");
         };
-        Some(lines.inspect_err(failed))
+        Some(piece.inspect_err(failed))
     }
 }
 
-fn lines(reader: &mut LineReader<File>) -> Result<Vec<u8>, ReadError> {
-    let mut lines = Vec::new();
-    while lines.len() < PIECE {
-        match reader.next_line()? {
-            Some(line) => lines.extend_from_slice(line),
-            None => break,
+/// The lines of a file that grows, and that another may be put in place of.
+///
+/// Whoever goes on with a recording writes its lines anew, and so does the
+/// seal: the file that was opened then never grows again.
+struct Growing {
+    path: PathBuf,
+    is: (u64, u64),
+    reader: LineReader<File>,
+    /// Bytes of lines that were given.
+    given: u64,
+}
+
+impl Growing {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let file = File::open(&path)?;
+        let is = which(&file.metadata()?);
+        Ok(Self { path, is, reader: LineReader::new(file), given: 0 })
+    }
+
+    /// The whole lines that are there, up to a piece.
+    fn piece(&mut self) -> Result<Vec<u8>, ReadError> {
+        loop {
+            // Looked at first: the old file is read to its end before the new one.
+            let replaced = self.replaced()?;
+            let lines = self.lines()?;
+            match replaced {
+                Some(mut anew) if lines.is_empty() => {
+                    anew.skip(self.given)?;
+                    *self = anew;
+                }
+                _ => return Ok(lines),
+            }
         }
     }
-    Ok(lines)
+
+    fn lines(&mut self) -> Result<Vec<u8>, ReadError> {
+        let mut lines = Vec::new();
+        while lines.len() < PIECE {
+            match self.reader.next_line()? {
+                Some(line) => lines.extend_from_slice(line),
+                None => break,
+            }
+        }
+        self.given += lines.len() as u64;
+        Ok(lines)
+    }
+
+    /// What stands in the file's place now, if it is another one.
+    fn replaced(&self) -> io::Result<Option<Self>> {
+        match std::fs::metadata(&self.path) {
+            Ok(now) if which(&now) == self.is => Ok(None),
+            Ok(_) => match Self::open(self.path.clone()) {
+                Ok(anew) => Ok((anew.is != self.is).then_some(anew)),
+                Err(error) => missing(error),
+            },
+            Err(error) => missing(error),
+        }
+    }
+
+    /// Passes over lines that were given out of the file before.
+    fn skip(&mut self, bytes: u64) -> Result<(), ReadError> {
+        while self.given < bytes {
+            let Some(line) = self.reader.next_line()? else {
+                let why = "the file in its place lacks lines that were there";
+                return Err(ReadError::Io(io::Error::other(why)));
+            };
+            self.given += line.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+fn which(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+/// It has gone to the archive, say: what was opened has everything.
+fn missing<T>(error: io::Error) -> io::Result<Option<T>> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(None) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_written_anew_is_read_on_where_the_old_one_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, draft) = (folder.path().join("a.cast"), folder.path().join("a.draft"));
+        std::fs::write(&path, "{}\n[1]\n").unwrap();
+        let mut growing = Growing::open(path.clone()).unwrap();
+        assert_eq!(growing.piece().unwrap(), b"{}\n[1]\n");
+        assert_eq!(growing.piece().unwrap(), b"");
+        // Written by whoever stopped, and not read yet when the next one came.
+        let mut old = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        old.write_all(b"[2]\n").unwrap();
+        std::fs::write(&draft, zstd::encode_all(&b"{}\n[1]\n[2]\n[3]\n"[..], 3).unwrap()).unwrap();
+        std::fs::rename(&draft, &path).unwrap();
+        assert_eq!(growing.piece().unwrap(), b"[2]\n");
+        assert_eq!(growing.piece().unwrap(), b"[3]\n");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(growing.piece().unwrap(), b"");
+        // Nobody is shown something else in place of what is missing.
+        std::fs::write(&path, "{}\n").unwrap();
+        assert!(growing.piece().is_err());
+    }
 }

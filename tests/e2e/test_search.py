@@ -122,6 +122,32 @@ def test_who_follows_sees_everything_once_over_restarts_of_the_gateway(gateways,
     assert played.returncode == 0 and shown.replace("\r\n", "\n").replace("\r", "\n") == played.stdout
 
 
+def test_who_follows_sees_what_came_while_nobody_sent_it_and_the_session_ended(gateways, tmp_path):
+    apart = gateways()
+    shell = Shell(apart, "postern", "connect", "web-dev")
+    command = ["postern", "replay", "--follow", shell.id, "--profile", "carol"]
+    output = tmp_path / "shown"
+    with output.open("wb") as file:
+        follower = subprocess.Popen(command, env=apart.env, stdout=file)
+    try:
+        shell.ask("seq -f 'first-%g' 20")
+        eventually(lambda: b"first-20" in output.read_bytes(), "something that the follower shows")
+        follower.send_signal(signal.SIGSTOP)
+        apart.end(signal.SIGKILL)
+        apart.start()
+        shell.ask("seq -f 'last-%g' 2000")
+        assert shell.exit() == 0
+        apart.ended(shell.id)
+        follower.send_signal(signal.SIGCONT)
+        assert follower.wait(timeout=60) == 0
+    finally:
+        follower.kill()
+        shell.close()
+    played = apart.run("postern", "replay", shell.id, profile="carol")
+    assert "last-2000" in played.stdout
+    assert output.read_bytes().decode().replace("\r\n", "\n").replace("\r", "\n") == played.stdout
+
+
 def test_a_watcher_leaves_with_a_key(demo, open_shell):
     shell = open_shell()
     watcher = Terminal(demo, "postern", "replay", "--follow", shell.id, profile="carol")
