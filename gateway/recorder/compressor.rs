@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Stand};
-use super::frames::{LiveEncoder, Turn};
+use super::frames::{LIVE_WHOLE, LiveEncoder, Turn};
 use super::lines::{Finish, SharedLines};
 use super::sealer::ToSealer;
 use super::shipment::Shipment;
@@ -278,16 +278,20 @@ impl Active {
         if taken.is_empty() && (turn == Turn::Flush || self.encoder.is_none()) {
             return Ok(0);
         }
-        if self.encoder.is_none() {
+        let whole = taken.len() >= LIVE_WHOLE;
+        if self.encoder.is_none() && !whole {
             self.encoder = encoders.give()?;
         }
         match &mut self.encoder {
-            Some(encoder) => encoder.compress(&taken, turn, packed)?,
+            Some(encoder) => encoder.compress(&taken, if whole { Turn::End } else { turn }, packed)?,
             None => {
                 let mut borrowed = encoders.fresh()?;
                 borrowed.compress(&taken, Turn::End, packed)?;
                 encoders.put_away(borrowed);
             }
+        }
+        if whole {
+            encoders.take_back(self.encoder.take());
         }
         self.append(packed, bytes)?;
         self.lines.buffer().packed();

@@ -17,6 +17,17 @@ const LIVE_LEVEL: i32 = 1;
 /// two places for every match, which takes it half as long again, for bytes
 /// that a window later are out of reach anyway.
 const LIVE_FRAME: usize = 512 * 1024;
+/// Log of the places that the level remembers: 16 KB, half of a core's
+/// nearest cache. The 64 KB that level 1 would take cost 8 % more time for
+/// the same size.
+const LIVE_HASH_LOG: u32 = 12;
+/// From here on a session is compressed before its second is over, and that is
+/// a frame of its own, bytes.
+///
+/// Zstd then reads them where they are instead of copying them into a window
+/// that has to be fetched from far away at each turn. Frames of half the size
+/// would be 2 % larger.
+pub(super) const LIVE_WHOLE: usize = 128 * 1024;
 /// At seal, in a hurry: 2 % smaller than level 9, at 20 MB/s of a core.
 const QUICK_LEVEL: i32 = 12;
 /// At seal, with time: 10 % smaller again, at 1 to 2 MB/s.
@@ -63,7 +74,9 @@ impl LiveEncoder {
     /// An encoder at the start of a frame.
     pub(super) fn new() -> io::Result<Self> {
         let mut context = CCtx::create();
-        context.set_parameter(CParameter::CompressionLevel(LIVE_LEVEL)).map_err(named)?;
+        for parameter in [CParameter::CompressionLevel(LIVE_LEVEL), CParameter::HashLog(LIVE_HASH_LOG)] {
+            context.set_parameter(parameter).map_err(named)?;
+        }
         Ok(Self { context, begun: 0 })
     }
 
@@ -82,7 +95,9 @@ impl LiveEncoder {
         let mut input = InBuffer::around(lines);
         loop {
             let left = input.src.len() - input.pos();
-            into.reserve(compress_bound(left) / 4 + 512);
+            // Zstd copies nothing if there is room for all that can come.
+            let whole = directive == ZSTD_EndDirective::ZSTD_e_end;
+            into.reserve(if whole { compress_bound(left) } else { compress_bound(left) / 4 + 512 });
             let start = into.len();
             let mut output = OutBuffer::around_pos(into, start);
             let more = self.context.compress_stream2(&mut output, &mut input, directive).map_err(named)?;

@@ -17,7 +17,7 @@ use super::{Durability, RecorderError, Sealed};
 use crate::session::SessionId;
 
 /// Room that a session's lines get if it writes that much at a time, bytes.
-const ROOM: usize = 128 * 1024;
+const ROOM: usize = 192 * 1024;
 /// Lines of one session that may wait, bytes: seconds of a stuck disk.
 pub(super) const BACKLOG_MAX: usize = 4 << 20;
 /// Sweeps of which it is known which lines they ended with, for one session.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::compressor::ToCompressor;
 use super::flusher::ToFlusher;
+use super::frames::LIVE_WHOLE;
 use super::journal::{self, Journal};
 use super::lines::{Finish, Fresh, SharedLines};
 use super::shipment::{Batch, Shipment};
@@ -22,8 +23,6 @@ use super::{House, RecorderError};
 const SWEEP: Duration = Duration::from_millis(4);
 /// How often the journal is tidied, and a broken one tried again.
 const TIDY: Duration = Duration::from_secs(1);
-/// From here on a session is compressed before its second is over, bytes.
-const URGENT: usize = 64 * 1024;
 /// Records are written once they are this many bytes.
 const WRITE_MAX: usize = 1 << 20;
 
@@ -209,7 +208,7 @@ impl Writer {
             if let Some(since) = swept.since {
                 self.house.metrics.recorder_write_seconds.observe(since.elapsed().as_secs_f64());
             }
-            if swept.waiting >= URGENT && !lines.urgent.swap(true, Ordering::AcqRel) {
+            if swept.waiting >= LIVE_WHOLE && !lines.urgent.swap(true, Ordering::AcqRel) {
                 let _ = self.compressor.send(ToCompressor::Urgent(lines.clone()));
             } else if !lines.active.swap(true, Ordering::AcqRel) {
                 let _ = self.compressor.send(ToCompressor::Active(lines.clone()));
