@@ -4,7 +4,7 @@ import { ApiError, get, post, query, type Access, type Target } from "../api";
 import { Copy, Dialog, Empty, Failure, Link, Loading, ReasonDialog } from "../parts";
 import { BASE } from "../route";
 import { Advice, Why } from "../why";
-import { ago, clean, shellWord } from "../words";
+import { clean, heard, shellWord, system } from "../words";
 import { useLoad } from "../load";
 import type { Ticket } from "../channel/channel";
 
@@ -73,7 +73,7 @@ export function TargetsPage() {
                 {clean(target.name ?? target.id)}
               </h2>
               <p class="dim">
-                <code>{clean(target.id)}</code> · {state(target)}
+                <code>{clean(target.id)}</code> · {heard(target, Date.now())}
                 {system(target) !== "" && ` · ${system(target)}`}
                 {target.agent && ` · agent ${clean(target.agent)}`}
                 {target.region && ` · ${clean(target.region)}`}
@@ -134,18 +134,6 @@ export function TargetsPage() {
 function Helps({ target }: { target: Target }) {
   const { data } = useLoad(() => post<Access>("/access", { Target: target.id }), [target.id]);
   return data && !data.allowed ? <Advice hints={data.hints} /> : null;
-}
-
-/** Whether its agent answers; if not, since when. */
-function state(target: Target): string {
-  if (target.online) return "online";
-  return target.last_ping_ms === null ? "its agent does not answer" : `its agent was last heard of ${ago(target.last_ping_ms, Date.now())}`;
-}
-
-/** Its operating system, as exactly as it is known. */
-function system(target: Target): string {
-  if (target.platform_name === null) return clean(target.platform ?? "");
-  return clean([target.platform_name, target.platform_version ?? ""].join(" ").trim());
 }
 
 /** Every word has to be somewhere in it. */
