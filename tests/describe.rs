@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{DEV, House, PROD, Person};
+use crate::support::{Browser, DEV, House, PROD, Person};
 
 async fn machines(person: &Person, body: &Value) -> Vec<String> {
     let answer: Value = person.api("DescribeInstanceInformation", body).await.ok();
@@ -94,6 +94,12 @@ async fn a_machine_is_described_with_what_is_known_of_it_and_no_more() {
     for field in ["ActivationId", "IamRole", "RegistrationDate", "AssociationStatus", "AssociationOverview"] {
         assert!(row.get(field).is_none(), "{row}");
     }
+    let targets = Browser::of(&house, &alice).await.get("/targets").await.ok();
+    let shown = targets["targets"].as_array().unwrap().iter().find(|target| target["id"] == DEV).unwrap();
+    let last_ping = shown["last_ping_ms"].as_u64().unwrap() as f64;
+    assert!((last_ping / 1000.0 - row["LastPingDateTime"].as_f64().unwrap()).abs() < 1e-6, "{shown}");
+    assert_eq!(shown["platform_name"], row["PlatformName"], "{shown}");
+    assert!(shown.get("ip_address").is_none(), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
