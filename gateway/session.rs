@@ -7,8 +7,10 @@ use data_encoding::BASE32_NOPAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
+mod machine;
 mod text;
 
+pub use machine::{Associations, Details, Machine};
 pub use text::{clean_reason, printable, reason};
 
 /// Longest session id of the SSM API model, in characters.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{DEV, House, PROD, Person};
+use crate::support::{Browser, DEV, House, PROD, Person};
 
 async fn machines(person: &Person, body: &Value) -> Vec<String> {
     let answer: Value = person.api("DescribeInstanceInformation", body).await.ok();
@@ -28,13 +28,25 @@ async fn machines_are_filtered_and_refused_as_by_aws() {
     for (key, value) in [
         ("ResourceType", "ManagedInstance"),
         ("SourceTypes", "AWS::SSM::ManagedInstance"),
+        ("PlatformTypes", "Linux"),
         ("PingStatus", "Online"),
         ("tag-key", "env"),
     ] {
         assert_eq!(machines(&alice, &filter(key, &[value])).await, all, "{key}");
     }
     assert!(machines(&alice, &filter("InstanceIds", &["i-0123456789abcdef0"])).await.is_empty());
-    assert!(machines(&alice, &filter("AgentVersion", &["1.0.0.0"])).await.is_empty());
+    assert_eq!(machines(&alice, &filter("SourceIds", &[DEV])).await, [DEV]);
+    for (key, value) in [
+        ("AgentVersion", "1.0.0.0"),
+        ("IamRole", "service-role/Edge"),
+        ("ActivationIds", "0d0e0000-0000-4000-8000-000000000001"),
+        ("AssociationStatus", "Success"),
+    ] {
+        assert!(machines(&alice, &filter(key, &[value])).await.is_empty(), "{key}");
+    }
+    for (key, value) in [("IamRole", "x"), ("AssociationStatus", "Failed"), ("ActivationIds", "x")] {
+        assert!(machines(&alice, &older(key, &[value])).await.is_empty(), "{key}");
+    }
     let both = json!({"Filters": [{"Key": "PingStatus", "Values": ["Online"]}],
                       "InstanceInformationFilterList": [{"key": "PingStatus", "valueSet": ["Online"]}]});
     let many = vec!["x"; 101];
@@ -49,7 +61,9 @@ async fn machines_are_filtered_and_refused_as_by_aws() {
         (older("tag:env", &["dev"]), "ValidationException"),
         (filter("Colour", &["red"]), "InvalidFilterKey"),
         (filter("tag:", &["red"]), "InvalidFilterKey"),
-        (filter("IamRole", &["x"]), "InvalidFilterKey"),
+        (filter("iamRole", &["x"]), "InvalidFilterKey"),
+        (older("SourceIds", &[DEV]), "ValidationException"),
+        (filter("AssociationStatus", &["Sleepy"]), "InvalidInstanceInformationFilterValue"),
         (filter("PingStatus", &["Sleepy"]), "InvalidInstanceInformationFilterValue"),
         (filter("ResourceType", &["Document"]), "InvalidInstanceInformationFilterValue"),
         (filter("InstanceIds", &["../x"]), "InvalidInstanceInformationFilterValue"),
@@ -57,6 +71,35 @@ async fn machines_are_filtered_and_refused_as_by_aws() {
     ] {
         alice.api("DescribeInstanceInformation", &body).await.refused(code);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_is_described_with_what_is_known_of_it_and_no_more() {
+    let house = House::start().await;
+    let alice = house.alice().await;
+    let body = json!({"Filters": [{"Key": "InstanceIds", "Values": [DEV]}]});
+    let answer: Value = alice.api("DescribeInstanceInformation", &body).await.ok();
+    let row = &answer["InstanceInformationList"][0];
+    assert!(row["LastPingDateTime"].is_f64() && row["IsLatestVersion"] == true, "{row}");
+    for (field, value) in [
+        ("InstanceId", DEV),
+        ("PlatformType", "Linux"),
+        ("IPAddress", "127.0.0.1"),
+        ("ResourceType", "ManagedInstance"),
+        ("SourceId", DEV),
+        ("SourceType", "AWS::SSM::ManagedInstance"),
+    ] {
+        assert_eq!(row[field], value, "{row}");
+    }
+    for field in ["ActivationId", "IamRole", "RegistrationDate", "AssociationStatus", "AssociationOverview"] {
+        assert!(row.get(field).is_none(), "{row}");
+    }
+    let targets = Browser::of(&house, &alice).await.get("/targets").await.ok();
+    let shown = targets["targets"].as_array().unwrap().iter().find(|target| target["id"] == DEV).unwrap();
+    let last_ping = shown["last_ping_ms"].as_u64().unwrap() as f64;
+    assert!((last_ping / 1000.0 - row["LastPingDateTime"].as_f64().unwrap()).abs() < 1e-6, "{shown}");
+    assert_eq!(shown["platform_name"], row["PlatformName"], "{shown}");
+    assert!(shown.get("ip_address").is_none(), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

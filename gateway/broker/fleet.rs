@@ -7,8 +7,8 @@ use data_channel::encryption::DataKey;
 use data_channel::handshake::KmsAction;
 
 use super::{
-    AtAws, Broker, BrokerConfig, BrokerError, ClientIds, KeyRefusal, Plan, Scope, Upstream, UpstreamRef,
-    UpstreamSocket,
+    AtAws, Broker, BrokerConfig, BrokerError, ClientIds, KeyRefusal, Machines, Plan, Scope, Upstream,
+    UpstreamRef, UpstreamSocket,
 };
 use crate::metrics::Metrics;
 use crate::session::{Instance, Principal, SessionId, SessionRequest, Target};
@@ -61,13 +61,13 @@ impl Fleet {
     }
 
     /// All machines of all accounts; without those that cannot be asked.
-    pub async fn instances(&self) -> Result<Arc<Vec<Instance>>, BrokerError> {
+    pub async fn machines(&self) -> Result<Machines, BrokerError> {
         if let [only] = self.brokers.as_slice() {
-            return only.instances().await;
+            return only.machines().await;
         }
         let (mut found, mut failed) = (Vec::new(), None);
         for broker in &self.brokers {
-            match broker.instances().await {
+            match broker.machines().await {
                 Ok(some) => found.extend(some.iter().cloned()),
                 Err(error) => {
                     tracing::warn!(account = broker.account(), %error, "machines could not be listed");

@@ -12,11 +12,12 @@ use aws_sdk_ssm::types::{
     ConnectionStatus, InstanceInformation, InstanceInformationStringFilter, PingStatus,
 };
 
+use super::details::details;
 use super::fresh::Fresh;
 use super::ssm::with;
 use super::tags::Tags;
 use super::{Broker, BrokerError, Keys, Operation};
-use crate::session::{Instance, Target, printable};
+use crate::session::{Instance, Machine, Target, printable};
 
 /// How long "unknown" holds: a machine that just started is soon there.
 const UNKNOWN: Duration = Duration::from_secs(5);
@@ -29,11 +30,14 @@ const INSTANCES_MAX: usize = 10_000;
 /// Largest page that DescribeInstanceInformation gives.
 const PAGE: i32 = 50;
 
+/// Machines in a list, shared by all who look at it.
+pub type Machines = Arc<Vec<Arc<Machine>>>;
+
 /// What is known of the machines.
 pub(super) struct Inventory {
     /// How long what SSM said of a machine holds.
     known: Duration,
-    list: Fresh<Arc<Vec<Instance>>>,
+    list: Fresh<Machines>,
     one: Mutex<HashMap<Target, Arc<Fresh<Option<Instance>>>>>,
     tags: Mutex<HashMap<Target, (Instant, Tags)>>,
 }
@@ -52,7 +56,7 @@ impl Broker {
     }
 
     /// All machines, at most 10,000, at most 30 s old.
-    pub async fn instances(&self) -> Result<Arc<Vec<Instance>>, BrokerError> {
+    pub async fn machines(&self) -> Result<Machines, BrokerError> {
         let listed = async {
             let late = BrokerError::TimedOut { operation: Operation::DescribeInstances };
             tokio::time::timeout(LIST_TIME, self.list()).await.unwrap_or(Err(late))
@@ -119,13 +123,14 @@ impl Broker {
         Ok(found.iter().filter_map(|info| self.read(info)).find(|instance| instance.target == *target))
     }
 
-    async fn list(&self) -> Result<Arc<Vec<Instance>>, BrokerError> {
+    async fn list(&self) -> Result<Machines, BrokerError> {
         let keys = self.keys.for_inventory().await?;
         let mut found = Vec::new();
         let mut token = None;
         loop {
             let (page, next) = self.page(&keys, token).await?;
-            found.extend(page.iter().filter_map(|info| self.read(info)));
+            let read = |info| Some(Machine { instance: self.read(info)?, details: details(info) });
+            found.extend(page.iter().filter_map(read));
             token = next;
             if token.is_none() || found.len() >= INSTANCES_MAX {
                 break;
@@ -137,8 +142,11 @@ impl Broker {
         found.truncate(INSTANCES_MAX);
         self.inventory.forget_tags_but(&found);
         let mut tags = self.listed_tags(&keys, &found).await?;
-        let there = found.into_iter().filter_map(|found| Some((tags.remove(&found.target)?, found)));
-        Ok(Arc::new(there.map(|(tags, found)| tagged(found, tags)).collect()))
+        let there = found.into_iter().filter_map(|Machine { instance, details }| {
+            let tags = tags.remove(&instance.target)?;
+            Some(Arc::new(Machine { instance: tagged(instance, tags), details }))
+        });
+        Ok(Arc::new(there.collect()))
     }
 
     async fn page(
@@ -161,10 +169,10 @@ impl Broker {
     async fn listed_tags(
         &self,
         keys: &Keys,
-        found: &[Instance],
+        found: &[Machine],
     ) -> Result<HashMap<Target, Tags>, BrokerError> {
         let mut tags = self.inventory.kept_tags();
-        let unknown = found.iter().map(|instance| &instance.target);
+        let unknown = found.iter().map(|machine| &machine.instance.target);
         let unknown: Vec<Target> = unknown.filter(|target| !tags.contains_key(*target)).cloned().collect();
         let read = self.tags(keys, &unknown).await?;
         self.inventory.keep_tags(&read);
@@ -221,8 +229,8 @@ impl Inventory {
     }
 
     /// Forgets the tags of machines that are gone.
-    fn forget_tags_but(&self, found: &[Instance]) {
-        let there: HashSet<&Target> = found.iter().map(|instance| &instance.target).collect();
+    fn forget_tags_but(&self, found: &[Machine]) {
+        let there: HashSet<&Target> = found.iter().map(|machine| &machine.instance.target).collect();
         self.tags.lock().unwrap_or_else(PoisonError::into_inner).retain(|target, _| there.contains(target));
     }
 }

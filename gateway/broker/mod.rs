@@ -15,6 +15,7 @@ use crate::session::{Principal, SessionId, SessionRequest};
 
 mod aws;
 mod config;
+mod details;
 mod dial;
 mod documents;
 mod error;
@@ -43,6 +44,7 @@ pub use dial::{ClientIds, UpstreamSocket};
 pub use documents::Plan;
 pub use error::{BrokerError, Operation, root_cause};
 pub use fleet::Fleet;
+pub use instances::Machines;
 pub use kms::KeyRefusal;
 pub use running::AtAws;
 pub use secret::{Secret, Token};

@@ -368,12 +368,12 @@ async fn dry_run(gateway: &Gateway, target: Option<&Target>) -> Check {
         let answer = gateway.get_json::<Value>(&format!("/v1/access?target={}", target.as_str())).await;
         return answered(target, answer.map_err(|error| error.to_string()));
     }
-    match gateway.instances().await {
+    match gateway.machines().await {
         Ok(seen) => {
-            let online = seen.instances.iter().filter(|instance| instance.online).count();
+            let online = seen.found.iter().filter(|machine| machine.instance.online).count();
             let more = if seen.cut { " and more" } else { "" };
-            let found = format!("{}{more} machines visible, {online} online", seen.instances.len());
-            if seen.instances.is_empty() {
+            let found = format!("{}{more} machines visible, {online} online", seen.found.len());
+            if seen.found.is_empty() {
                 return Check::warn(name, found, "no policy lets you see a machine, or none is registered");
             }
             Check::ok(name, found)

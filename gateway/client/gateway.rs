@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::client::error::{no_keys, shown, with_causes};
 use crate::client::trust::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Trust};
 use crate::client::{ClientError, Profile};
-use crate::session::{Instance, SessionRequest, Target};
+use crate::session::{Details, Instance, Machine, SessionRequest, Target};
 
 /// Most bytes of an answer held in memory: a page of sessions is 1 MB.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
@@ -41,7 +41,7 @@ const NONCE: &str = "x-postern-nonce";
 #[derive(Debug)]
 pub struct Machines {
     /// Account and tags are empty: the answer has none.
-    pub instances: Vec<Instance>,
+    pub found: Vec<Machine>,
     /// Whether there are more, which were not read.
     pub cut: bool,
 }
@@ -169,12 +169,12 @@ impl Gateway {
     }
 
     /// The machines that this caller may see.
-    pub async fn instances(&self) -> Result<Machines, ClientError> {
-        self.instances_tagged(&[]).await
+    pub async fn machines(&self) -> Result<Machines, ClientError> {
+        self.machines_tagged(&[]).await
     }
 
     /// Those of them that have all of these tags with these values.
-    pub async fn instances_tagged(&self, tags: &[(String, String)]) -> Result<Machines, ClientError> {
+    pub async fn machines_tagged(&self, tags: &[(String, String)]) -> Result<Machines, ClientError> {
         let filter = |(key, value): &(String, String)| {
             InstanceInformationStringFilter::builder().key(format!("tag:{key}")).values(value).build()
         };
@@ -187,13 +187,13 @@ impl Gateway {
             let call = call.set_filters((!filters.is_empty()).then(|| filters.clone()));
             let page = call.send().await.map_err(|e| ClientError::from_sdk(self.url(), e))?;
             let list = page.instance_information_list.unwrap_or_default();
-            found.extend(list.into_iter().filter_map(|info| self.instance(info)));
+            found.extend(list.into_iter().filter_map(|info| self.machine(info)));
             token = page.next_token.filter(|token| !token.is_empty());
             if token.is_none() {
                 break;
             }
         }
-        Ok(Machines { instances: found, cut: token.is_some() })
+        Ok(Machines { found, cut: token.is_some() })
     }
 
     /// The keys this client signs with.
@@ -246,9 +246,17 @@ impl Gateway {
         refused_or(answer).await
     }
 
-    fn instance(&self, info: aws_sdk_ssm::types::InstanceInformation) -> Option<Instance> {
+    /// What commands show of a machine.
+    fn machine(&self, info: aws_sdk_ssm::types::InstanceInformation) -> Option<Machine> {
         let named = |text: &String| !text.is_empty();
-        Some(Instance {
+        let last_ping = info.last_ping_date_time.and_then(|moment| moment.to_millis().ok());
+        let details = Details {
+            last_ping_ms: last_ping.and_then(|ms| u64::try_from(ms).ok()),
+            platform_name: info.platform_name.map(String::into_boxed_str),
+            platform_version: info.platform_version.map(String::into_boxed_str),
+            ..Details::default()
+        };
+        let instance = Instance {
             target: Target::parse(info.instance_id.as_deref()?).ok()?,
             account: String::new(),
             region: self.profile.region.clone(),
@@ -257,7 +265,8 @@ impl Gateway {
             agent_version: info.agent_version,
             online: info.ping_status.is_some_and(|status| status.as_str() == "Online"),
             tags: Default::default(),
-        })
+        };
+        Some(Machine { instance, details })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which machine a person means: by id, by name, by tags.
 
 use crate::client::{ClientError, Gateway};
-use crate::session::{Instance, Target, printable};
+use crate::session::{Instance, Machine, Target, printable};
 
 /// How a filter by a tag begins.
 const TAG: &str = "tag:";
@@ -55,8 +55,8 @@ impl Wanted {
         match self {
             Self::Id(target) => Ok(Found::One(target.clone())),
             Self::Name(name) => {
-                let seen = gateway.instances().await?;
-                let found = named(name, seen.instances);
+                let seen = gateway.machines().await?;
+                let found = named(name, instances(seen.found));
                 if found.is_empty() && seen.cut {
                     return Err(ClientError::Target(format!(
                         "there are more machines than were looked at, and of those none {}; name it by its id",
@@ -65,7 +65,7 @@ impl Wanted {
                 }
                 self.among(found)
             }
-            Self::Tags(tags) => self.among(gateway.instances_tagged(tags).await?.instances),
+            Self::Tags(tags) => self.among(instances(gateway.machines_tagged(tags).await?.found)),
         }
     }
 
@@ -100,6 +100,10 @@ impl Wanted {
             _ => Ok(Found::Several(found)),
         }
     }
+}
+
+fn instances(machines: Vec<Machine>) -> Vec<Instance> {
+    machines.into_iter().map(|machine| machine.instance).collect()
 }
 
 fn named(name: &str, instances: Vec<Instance>) -> Vec<Instance> {

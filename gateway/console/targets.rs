@@ -9,13 +9,14 @@ use super::answer::{Answer, body};
 use super::visitor::Visitor;
 use crate::front_door::session_request;
 use crate::policy::Decision;
-use crate::session::Instance;
+use crate::session::Machine;
 
 /// `GET targets`: those that policy shows to this person.
 pub(super) async fn targets(State(console): Shared, visitor: Visitor) -> Answer {
-    let mut instances = console.lifecycle.instances(&visitor.asker).await?;
-    instances.sort_by(|a, b| (&a.name, &a.target).cmp(&(&b.name, &b.target)));
-    let targets: Vec<Value> = instances.iter().map(instance_json).collect();
+    let mut machines = console.lifecycle.machines(&visitor.asker).await?;
+    let place = |machine: &Machine| (machine.instance.name.clone(), machine.instance.target.clone());
+    machines.sort_by_cached_key(|machine| place(machine));
+    let targets: Vec<Value> = machines.iter().map(|machine| machine_json(machine)).collect();
     Ok(Json(json!({ "targets": targets })))
 }
 
@@ -38,13 +39,16 @@ pub(super) fn own_answer(decision: &Decision, hints: Option<&[&'static str]>) ->
     })
 }
 
-fn instance_json(instance: &Instance) -> Value {
+fn machine_json(Machine { instance, details }: &Machine) -> Value {
     json!({
         "id": instance.target,
         "name": instance.name,
         "account": instance.account,
         "region": instance.region,
         "platform": instance.platform,
+        "platform_name": details.platform_name,
+        "platform_version": details.platform_version,
+        "last_ping_ms": details.last_ping_ms,
         "agent": instance.agent_version,
         "online": instance.online,
         "tags": instance.tags,

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::Front;
 use super::call::Call;
-use super::operations::{invalid, page_size, parse, with_known, with_token};
+use super::operations::{invalid, page_size, parse, seconds, with_known, with_token};
 use crate::error::{ApiError, Code};
-use crate::session::{Instance, Target};
+use crate::session::{Associations, Instance, Machine, Target};
 
 /// Fewest and most rows of one page, as in AWS.
 const PAGE: RangeInclusive<usize> = 5..=50;
@@ -29,8 +29,6 @@ enum Takes {
     Ids,
     /// One of those that AWS knows.
     OneOf(&'static [&'static str]),
-    /// None: the gateway keeps nothing of it, and says so.
-    Nothing,
 }
 
 const PLATFORMS: Takes = Takes::OneOf(&["Windows", "Linux", "MacOS"]);
@@ -44,10 +42,10 @@ const KEYS: [(&str, Takes); 12] = [
     ("ResourceType", Takes::OneOf(&["EC2Instance", "ManagedInstance"])),
     ("SourceTypes", Takes::OneOf(&["AWS::EC2::Instance", "AWS::SSM::ManagedInstance", "AWS::IoT::Thing"])),
     ("tag-key", Takes::Anything),
-    ("ActivationIds", Takes::Nothing),
-    ("AssociationStatus", Takes::Nothing),
-    ("IamRole", Takes::Nothing),
-    ("SourceIds", Takes::Nothing),
+    ("ActivationIds", Takes::Anything),
+    ("AssociationStatus", Takes::OneOf(&["Success", "Pending", "Failed"])),
+    ("IamRole", Takes::Anything),
+    ("SourceIds", Takes::Anything),
 ];
 /// Keys that only the newer list of filters has.
 const NEWER: [&str; 4] = ["PlatformType", "SourceTypes", "SourceIds", "tag-key"];
@@ -83,9 +81,9 @@ pub(super) async fn describe(front: &Front, call: &Call) -> Result<Value, ApiErr
     let limit = page_size(input.max_results, PAGE, PAGE_USUAL)?;
     let token = input.next_token.clone();
     let filters = filters(input)?;
-    let fits = |instance: &Instance| filters.iter().all(|wanted| wanted.fits(instance));
-    let page = front.lifecycle.instances_page(&call.asker, fits, (limit, token.as_deref())).await?;
-    let list: Vec<Value> = page.rows.iter().map(instance_json).collect();
+    let fits = |machine: &Machine| filters.iter().all(|wanted| wanted.fits(machine));
+    let page = front.lifecycle.machines_page(&call.asker, fits, (limit, token.as_deref())).await?;
+    let list: Vec<Value> = page.rows.iter().map(|machine| machine_json(machine)).collect();
     Ok(with_token(json!({"InstanceInformationList": list}), page.next))
 }
 
@@ -129,10 +127,8 @@ impl InstanceFilter {
             return Ok(());
         }
         let Some((_, takes)) = KEYS.iter().find(|(known, _)| *known == key) else {
-            let sentence = format!(
-                "there is no filter {key}; known are InstanceIds, PingStatus, PlatformTypes, AgentVersion, \
-                 ResourceType, SourceTypes, tag-key and tag:NAME"
-            );
+            let known: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
+            let sentence = format!("there is no filter {key}; known are {} and tag:NAME", known.join(", "));
             return Err(ApiError::client(Code::InvalidFilterKey, sentence));
         };
         let wrong = |fits: &dyn Fn(&str) -> bool| self.values.iter().find(|value| !fits(value));
@@ -140,25 +136,26 @@ impl InstanceFilter {
             Takes::Anything => return Ok(()),
             Takes::Ids => (wrong(&|id| Target::parse(id).is_ok()), "ids of machines".to_owned()),
             Takes::OneOf(known) => (wrong(&|value| known.contains(&value)), known.join(", ")),
-            Takes::Nothing => {
-                let sentence = format!("the gateway keeps no {key} of machines, so it cannot filter by it");
-                return Err(ApiError::client(Code::InvalidFilterKey, sentence));
-            }
         };
         let Some(wrong) = wrong else { return Ok(()) };
         let sentence = format!("{key} is never {wrong}; valid values are {valid}");
         Err(ApiError::client(Code::InvalidInstanceInformationFilterValue, sentence))
     }
 
-    fn fits(&self, instance: &Instance) -> bool {
+    fn fits(&self, Machine { instance, details }: &Machine) -> bool {
         let is = |value: &str| self.values.iter().any(|wanted| wanted == value);
+        let known = |text: &Option<Box<str>>| text.as_deref().is_some_and(is);
         match self.key.as_str() {
             "InstanceIds" => is(instance.target.as_str()),
-            "PingStatus" => is(ping_status(instance)),
+            "PingStatus" => is(ping_status(instance.online, details.inactive)),
             "PlatformType" | "PlatformTypes" => instance.platform.as_deref().is_some_and(is),
             "AgentVersion" => instance.agent_version.as_deref().is_some_and(is),
             "ResourceType" => is(resource_type(instance)),
-            "SourceTypes" => is(source_type(instance)),
+            "ActivationIds" => known(&details.activation_id),
+            "AssociationStatus" => known(&details.association_status),
+            "IamRole" => known(&details.iam_role),
+            "SourceIds" => known(&details.source_id),
+            "SourceTypes" => known(&details.source_type),
             "tag-key" => instance.tags.keys().any(|key| is(key)),
             key => {
                 let tag = key.strip_prefix("tag:").and_then(|key| instance.tags.get(key));
@@ -169,36 +166,68 @@ impl InstanceFilter {
 }
 
 /// A row; what is not known of a machine is not there, as in AWS.
-fn instance_json(instance: &Instance) -> Value {
+fn machine_json(Machine { instance, details }: &Machine) -> Value {
     let row = json!({
         "InstanceId": instance.target,
-        "PingStatus": ping_status(instance),
+        "PingStatus": ping_status(instance.online, details.inactive),
         "ResourceType": resource_type(instance),
-        "SourceId": instance.target,
-        "SourceType": source_type(instance),
     });
-    let known = |text: &Option<String>| text.clone().filter(|text| !text.is_empty()).map(Value::from);
+    // SSM has no names of EC2's: those are tags, and who calls here may not ask EC2.
+    let tag = instance.tags.get("Name").filter(|name| !name.is_empty());
+    let name = tag.map(|name| Value::from(name.as_str())).or_else(|| text(&details.name));
+    let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty()).map(Value::from);
     let optional = [
-        ("PlatformType", known(&instance.platform)),
-        ("AgentVersion", known(&instance.agent_version)),
-        ("ComputerName", known(&instance.name)),
-        ("Name", known(&instance.name)),
+        ("LastPingDateTime", moment(details.last_ping_ms)),
+        ("AgentVersion", said(&instance.agent_version)),
+        ("IsLatestVersion", details.latest_agent.map(Value::from)),
+        ("PlatformType", said(&instance.platform)),
+        ("PlatformName", text(&details.platform_name)),
+        ("PlatformVersion", text(&details.platform_version)),
+        ("ActivationId", text(&details.activation_id)),
+        ("IamRole", text(&details.iam_role)),
+        ("RegistrationDate", moment(details.registered_ms)),
+        ("Name", name),
+        ("IPAddress", text(&details.ip_address)),
+        ("ComputerName", text(&details.computer_name)),
+        ("AssociationStatus", text(&details.association_status)),
+        ("LastAssociationExecutionDate", moment(details.associated_ms)),
+        ("LastSuccessfulAssociationExecutionDate", moment(details.associated_well_ms)),
+        ("AssociationOverview", details.associations.as_deref().map(associations_json)),
+        ("SourceId", text(&details.source_id)),
+        ("SourceType", text(&details.source_type)),
     ];
     with_known(row, optional)
 }
 
-fn ping_status(instance: &Instance) -> &'static str {
-    if instance.online { "Online" } else { "ConnectionLost" }
+fn associations_json(associations: &Associations) -> Value {
+    let counts = (!associations.counts.is_empty()).then(|| json!(associations.counts));
+    let optional = [
+        ("DetailedStatus", text(&associations.status)),
+        ("InstanceAssociationStatusAggregatedCount", counts),
+    ];
+    with_known(json!({}), optional)
 }
 
-fn is_managed(instance: &Instance) -> bool {
-    instance.target.as_str().starts_with("mi-")
+fn text(text: &Option<Box<str>>) -> Option<Value> {
+    text.as_deref().map(Value::from)
 }
 
+fn moment(ms: Option<u64>) -> Option<Value> {
+    ms.map(|ms| Value::from(seconds(ms)))
+}
+
+fn ping_status(online: bool, inactive: bool) -> &'static str {
+    match (online, inactive) {
+        (true, _) => "Online",
+        (false, true) => "Inactive",
+        (false, false) => "ConnectionLost",
+    }
+}
+
+/// What SSM takes it for, which its id says.
 fn resource_type(instance: &Instance) -> &'static str {
-    if is_managed(instance) { "ManagedInstance" } else { "EC2Instance" }
+    if instance.target.as_str().starts_with("mi-") { "ManagedInstance" } else { "EC2Instance" }
 }
 
-fn source_type(instance: &Instance) -> &'static str {
-    if is_managed(instance) { "AWS::SSM::ManagedInstance" } else { "AWS::EC2::Instance" }
-}
+#[cfg(test)]
+mod tests;

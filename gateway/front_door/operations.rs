@@ -157,6 +157,11 @@ pub(super) fn with_known<const N: usize>(mut object: Value, fields: [(&str, Opti
     object
 }
 
+/// Times of the SSM API are seconds with a fraction.
+pub(super) fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}
+
 /// Reads a call's JSON; the error says what is wrong where.
 pub fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}".as_slice() } else { body };

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Front;
 use super::call::{Call, noun};
-use super::operations::{invalid, page_size, parse, with_known, with_token};
+use super::operations::{invalid, page_size, parse, seconds, with_known, with_token};
 use crate::error::{ApiError, Code};
 use crate::lifecycle::SessionQuery;
 use crate::registry::{Filter, SessionRecord, Span, State};
@@ -138,9 +138,4 @@ fn time_ms(text: &str) -> Result<u64, ApiError> {
     let parsed = OffsetDateTime::parse(text, &Rfc3339).ok();
     let ms = parsed.and_then(|time| u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok());
     ms.ok_or_else(|| invalid("a time must look like 2026-11-22T08:00:00Z"))
-}
-
-/// Times of the SSM API are seconds with a fraction.
-fn seconds(ms: u64) -> f64 {
-    ms as f64 / 1000.0
 }

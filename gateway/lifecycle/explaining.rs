@@ -189,8 +189,9 @@ impl Lifecycle {
 
     /// A machine by id or name; of others than these nobody is told.
     async fn machine(&self, asker: &Asker, name: &str, all: bool) -> Result<Instance, ApiError> {
-        let instances = self.rooms.broker.instances().await?;
-        let shown = instances.iter().filter(|instance| all || self.may_list(asker, instance));
+        let machines = self.rooms.broker.machines().await?;
+        let instances = machines.iter().map(|machine| &machine.instance);
+        let shown = instances.filter(|instance| all || self.may_list(asker, instance));
         let called: Vec<&Instance> = shown
             .filter(|instance| instance.target.as_str() == name || instance.name.as_deref() == Some(name))
             .collect();

@@ -1,5 +1,6 @@
 //! What a caller is shown: sessions, machines, their states.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
@@ -9,14 +10,14 @@ use super::admission::Asker;
 use crate::error::{ApiError, Code};
 use crate::registry::{Filter, Page, RegistryError, SessionRecord};
 use crate::relay::Destination;
-use crate::session::{Instance, SessionId, Target, now_ms};
+use crate::session::{Machine, SessionId, Target, now_ms};
 
 /// Rows looked at for one page that policy thins out.
 pub(super) const LOOKED_AT_MAX: usize = 1000;
 
 /// The lists that page tokens are for.
 const SESSIONS: &str = "sessions";
-const INSTANCES: &str = "instances";
+const MACHINES: &str = "instances";
 
 /// Which sessions, how many, and after which.
 #[derive(Debug, Clone, Default)]
@@ -145,27 +146,28 @@ impl Lifecycle {
     }
 
     /// The machines that the caller may see.
-    pub async fn instances(&self, asker: &Asker) -> Result<Vec<Instance>, ApiError> {
-        let instances = self.rooms.broker.instances().await?;
-        Ok(instances.iter().filter(|instance| self.may_list(asker, instance)).cloned().collect())
+    pub async fn machines(&self, asker: &Asker) -> Result<Vec<Arc<Machine>>, ApiError> {
+        let machines = self.rooms.broker.machines().await?;
+        Ok(machines.iter().filter(|machine| self.may_list(asker, &machine.instance)).cloned().collect())
     }
 
     /// A page of those of them that fit, in the order of their ids.
-    pub async fn instances_page(
+    pub async fn machines_page(
         &self,
         asker: &Asker,
-        fits: impl Fn(&Instance) -> bool,
+        fits: impl Fn(&Machine) -> bool,
         (limit, token): (usize, Option<&str>),
-    ) -> Result<Page<Instance>, ApiError> {
-        let after = self.opened_page(asker, INSTANCES, token)?;
-        let mut rows = self.instances(asker).await?;
-        let is_later = |row: &Instance| after.as_deref().is_none_or(|after| row.target.as_str() > after);
+    ) -> Result<Page<Arc<Machine>>, ApiError> {
+        let after = self.opened_page(asker, MACHINES, token)?;
+        let mut rows = self.machines(asker).await?;
+        let is_later =
+            |row: &Machine| after.as_deref().is_none_or(|after| row.instance.target.as_str() > after);
         rows.retain(|row| is_later(row) && fits(row));
-        rows.sort_by(|a, b| a.target.cmp(&b.target));
+        rows.sort_by(|a, b| a.instance.target.cmp(&b.instance.target));
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|last| last.target.to_string());
-        Ok(Page { rows, next: self.sealed_page(asker, INSTANCES, next) })
+        let next = rows.last().filter(|_| more).map(|last| last.instance.target.to_string());
+        Ok(Page { rows, next: self.sealed_page(asker, MACHINES, next) })
     }
 
     /// Whether a machine that the caller may see answers.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::Running;
@@ -40,7 +41,7 @@ impl Running {
         if online {
             offline.remove(target);
         } else {
-            offline.insert(target.to_owned());
+            offline.entry(target.to_owned()).or_insert_with(OffsetDateTime::now_utc);
         }
     }
 

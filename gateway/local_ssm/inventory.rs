@@ -56,28 +56,33 @@ struct OldFilter {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Instances {
-    instance_information_list: Vec<Instance>,
+struct Instances<'a> {
+    instance_information_list: Vec<Instance<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Instance {
-    instance_id: String,
+struct Instance<'a> {
+    instance_id: &'a str,
     ping_status: &'static str,
     last_ping_date_time: f64,
-    agent_version: String,
+    agent_version: &'a str,
     is_latest_version: bool,
     platform_type: &'static str,
-    platform_name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform_version: Option<&'a str>,
     resource_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    name: Option<&'a str>,
     #[serde(rename = "IPAddress")]
     ip_address: &'static str,
-    computer_name: String,
+    computer_name: &'a str,
+    source_id: &'a str,
+    source_type: &'static str,
 }
 
 #[derive(Deserialize)]
@@ -103,7 +108,7 @@ struct Tags<'a> {
 impl Service {
     /// Whether a target's agent is on the network.
     pub(super) fn is_online(&self, target: &str) -> bool {
-        self.targets.contains_key(target) && !self.offline.lock().contains(target)
+        self.targets.contains_key(target) && !self.offline.lock().contains_key(target)
     }
 
     /// The ARN that IAM knows a target by.
@@ -154,8 +159,7 @@ impl Service {
         }
         let start = page_start(input.next_token.as_deref())?;
         let (targets, next_token) = page(fitting, start, most);
-        let last_ping = seconds(now);
-        let list = targets.iter().map(|target| self.instance(target, last_ping)).collect();
+        let list = targets.iter().map(|target| self.described(target, now)).collect();
         Ok(answer::json(&Instances { instance_information_list: list, next_token }))
     }
 
@@ -177,20 +181,24 @@ impl Service {
         if self.is_online(&target.id) { "Online" } else { "ConnectionLost" }
     }
 
-    fn instance(&self, target: &LocalTarget, last_ping: f64) -> Instance {
-        let managed = target.id.starts_with("mi-");
+    /// What is true of a target; it has no activation, role or association.
+    fn described<'a>(&'a self, target: &'a LocalTarget, now: OffsetDateTime) -> Instance<'a> {
+        let last_ping = self.offline.lock().get(&target.id).copied().unwrap_or(now);
         Instance {
-            instance_id: target.id.clone(),
+            instance_id: &target.id,
             ping_status: self.ping_status(target),
-            last_ping_date_time: last_ping,
-            agent_version: target.agent_version().to_owned(),
-            is_latest_version: true,
+            last_ping_date_time: seconds(last_ping),
+            agent_version: target.agent_version(),
+            is_latest_version: target.agent_is_latest(),
             platform_type: "Linux",
-            platform_name: "Linux",
+            platform_name: self.platform.name.as_deref(),
+            platform_version: self.platform.version.as_deref(),
             resource_type: resource_type(target),
-            name: managed.then(|| target.name.clone()),
+            name: is_managed(target).then_some(&target.name),
             ip_address: "127.0.0.1",
-            computer_name: target.name.clone(),
+            computer_name: &target.name,
+            source_id: &target.id,
+            source_type: source_type(target),
         }
     }
 }
@@ -199,11 +207,14 @@ impl Filter {
     fn fits(&self, target: &LocalTarget, ping_status: &str) -> Result<bool, ApiError> {
         let has = |value: &str| self.values.iter().any(|wanted| wanted == value);
         Ok(match self.key.as_str() {
-            "InstanceIds" => has(&target.id),
+            "InstanceIds" | "SourceIds" => has(&target.id),
             "PingStatus" => has(ping_status),
-            "PlatformTypes" => has("Linux"),
+            "PlatformType" | "PlatformTypes" => has("Linux"),
             "AgentVersion" => has(target.agent_version()),
             "ResourceType" => has(resource_type(target)),
+            "SourceTypes" => has(source_type(target)),
+            // No target has one.
+            "ActivationIds" | "AssociationStatus" | "IamRole" => false,
             "tag-key" => target.tags.keys().any(|key| has(key)),
             key => match key.strip_prefix("tag:") {
                 Some(tag) => target.tags.get(tag).is_some_and(|value| has(value)),
@@ -214,5 +225,13 @@ impl Filter {
 }
 
 fn resource_type(target: &LocalTarget) -> &'static str {
-    if target.id.starts_with("mi-") { "ManagedInstance" } else { "EC2Instance" }
+    if is_managed(target) { "ManagedInstance" } else { "EC2Instance" }
+}
+
+fn source_type(target: &LocalTarget) -> &'static str {
+    if is_managed(target) { "AWS::SSM::ManagedInstance" } else { "AWS::EC2::Instance" }
+}
+
+fn is_managed(target: &LocalTarget) -> bool {
+    target.id.starts_with("mi-")
 }

@@ -16,6 +16,7 @@ mod inventory;
 mod kms;
 mod listener;
 mod parking;
+mod platform;
 mod process;
 mod runes;
 mod session_policy;
@@ -32,6 +33,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -42,6 +44,7 @@ use documents::Documents;
 use federation::Federation;
 use kms::KeyService;
 use parking::Mutex;
+use platform::Platform;
 use sessions::Sessions;
 
 pub use sessions::Counts;
@@ -105,6 +108,7 @@ impl LocalSsm {
             stream_url: url.replacen("http", "ws", 1),
             sessions: Sessions::default(),
             offline: Mutex::default(),
+            platform: Platform::here(),
             retagged: Mutex::default(),
             targets,
             documents,
@@ -166,7 +170,9 @@ struct Service {
     external_id: Option<String>,
     targets: BTreeMap<String, Arc<LocalTarget>>,
     documents: Documents,
-    offline: Mutex<BTreeSet<String>>,
+    /// Targets off the network, with when they were heard of last.
+    offline: Mutex<BTreeMap<String, OffsetDateTime>>,
+    platform: Platform,
     /// Tags of targets that a test has changed, as SSM lists them.
     retagged: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
     habits: Habits,

@@ -145,6 +145,11 @@ impl LocalTarget {
     pub(super) fn agent_version(&self) -> &str {
         self.agent_version.as_deref().unwrap_or(AGENT_VERSION)
     }
+
+    /// Whether there is no newer one here.
+    pub(super) fn agent_is_latest(&self) -> bool {
+        self.agent_version() == AGENT_VERSION
+    }
 }
 
 /// How service and agent behave; the default suits demos and tests.

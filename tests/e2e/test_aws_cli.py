@@ -52,6 +52,8 @@ def test_lists_the_instances_that_one_may_see(demo):
     assert ids("--filters", "Key=tag:env,Values=prod", profile="alice") == [prod]
     assert ids("--filters", f"Key=InstanceIds,Values={dev}", profile="alice") == [dev]
     assert ids("--filters", "Key=PingStatus,Values=ConnectionLost", profile="alice") == []
+    assert ids("--filters", f"Key=SourceIds,Values={dev}", profile="alice") == [dev]
+    assert ids("--filters", "Key=IamRole,Values=nobody", profile="alice") == []
     assert ids("--max-items", "1", profile="alice") == [dev]
 
 
@@ -59,7 +61,9 @@ def test_the_older_filters_and_a_wrong_value_are_answered_as_by_aws(demo):
     dev, words = demo.target("web-dev"), ("describe-instance-information", "--instance-information-filter-list")
     answer = demo.aws_json(*words, f"key=InstanceIds,valueSet={dev}")
     assert [row["InstanceId"] for row in answer["InstanceInformationList"]] == [dev]
-    assert answer["InstanceInformationList"][0]["SourceType"] == "AWS::SSM::ManagedInstance"
+    row = answer["InstanceInformationList"][0]
+    assert (row["SourceType"], row["SourceId"], row["IPAddress"]) == ("AWS::SSM::ManagedInstance", dev, "127.0.0.1")
+    assert row["LastPingDateTime"] and row["IsLatestVersion"] is True and "IamRole" not in row
     both = demo.aws(*words, f"key=InstanceIds,valueSet={dev}", "--filters", "Key=tag-key,Values=env")
     assert_refused(both, "ValidationException", "DescribeInstanceInformation", "not both")
     done = demo.aws("describe-instance-information", "--filters", "Key=ResourceType,Values=Document")

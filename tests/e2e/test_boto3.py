@@ -51,6 +51,7 @@ def test_instances_come_page_by_page(demo, client):
     pages = client("alice").get_paginator("describe_instance_information").paginate(MaxResults=5)
     found = [instance for page in pages for instance in page["InstanceInformationList"]]
     assert {instance["InstanceId"] for instance in found} == {demo.target("web-dev"), demo.target("db-prod")}
+    assert all(isinstance(instance["LastPingDateTime"], datetime.datetime) for instance in found)
 
 
 def test_sessions_come_page_by_page(demo, client):
@@ -100,6 +101,9 @@ def test_other_calls_are_refused_with_a_code(client):
         assert refusal(call, **words)[0] == "ValidationException"
         words["MaxResults"] = 50
         assert refusal(call, NextToken="mi-0d0e0000000000001", **words)[0] == "InvalidNextToken"
+    colour = [{"Key": "Colour", "Values": ["red"]}]
+    code, message, _ = refusal(alice.describe_instance_information, Filters=colour)
+    assert code == "InvalidFilterKey" and "there is no filter Colour" in message and "IamRole" in message
     code, message, _ = refusal(alice.describe_parameters)
     assert code in ("UnknownOperationException", "AccessDeniedException")
     assert "this gateway answers StartSession" in message

@@ -160,9 +160,10 @@ def test_two_at_once_are_two_sessions(open_shell):
 
 def test_targets_are_listed_for_people_and_programs(demo):
     done = demo.run("postern", "targets", profile="alice")
-    assert done.stdout.splitlines()[0].split() == ["TARGET", "NAME", "PLATFORM", "AGENT", "STATE"]
-    names = [target["name"] for target in demo.postern_json("targets", "--json")]
-    assert names == ["db-prod", "web-dev"]
+    assert done.stdout.splitlines()[0].split() == ["TARGET", "NAME", "PLATFORM", "AGENT", "STATE", "LAST", "PING"]
+    targets = demo.postern_json("targets", "--json")
+    assert [target["name"] for target in targets] == ["db-prod", "web-dev"]
+    assert all(target["last_ping_ms"] > 1_700_000_000_000 for target in targets)
 
 
 def test_what_is_mistyped_is_explained(demo):

@@ -141,10 +141,40 @@ async fn instances_are_listed_in_pages_and_filtered() {
         ("tag:env", "prod", 1),
         ("tag-key", "env", 1),
         ("ResourceType", "ManagedInstance", 1),
+        ("PlatformTypes", "Linux", 13),
+        ("SourceTypes", "AWS::EC2::Instance", 12),
+        ("SourceIds", "i-00000000000000011", 1),
+        ("IamRole", "nobody", 0),
     ] {
         assert_eq!(filtered(key, value).await.unwrap(), count, "{key}");
     }
     assert_eq!(code(filtered("Colour", "red").await), "InvalidFilterKey");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_says_what_it_is_and_when_it_was_heard_of() {
+    let mut config = config();
+    let old = LocalTarget { agent_version: Some("3.0.196.0".to_owned()), ..LocalTarget::new("i-0a", "old") };
+    config.targets.push(old);
+    let running = LocalSsm::start(config).await.unwrap();
+    let api = ssm(&running, alice());
+    let described = async |id: &str| {
+        let filter = InstanceInformationStringFilter::builder().key("InstanceIds").values(id).build();
+        let list = api.describe_instance_information().filters(filter.unwrap()).send().await.unwrap();
+        list.instance_information_list()[0].clone()
+    };
+    running.set_online(WEB, false);
+    let (first, second) = (described(WEB).await, described(WEB).await);
+    let last_ping = first.last_ping_date_time().unwrap();
+    assert_eq!(Some(last_ping), second.last_ping_date_time(), "it was not heard of meanwhile");
+    running.set_online(WEB, true);
+    assert!(described(WEB).await.last_ping_date_time().unwrap() >= last_ping);
+    assert_eq!((first.source_id(), first.ip_address()), (Some(WEB), Some("127.0.0.1")));
+    assert_eq!((first.iam_role(), first.registration_date()), (None, None), "it has neither");
+    let old = described("i-0a").await;
+    assert_eq!((first.is_latest_version(), old.is_latest_version()), (Some(true), Some(false)));
+    assert_eq!((first.name().is_some(), old.name()), (true, None), "EC2's names are tags");
     running.stop().await;
 }
 

@@ -30,8 +30,11 @@ export interface Target {
   account: string;
   region: string;
   platform: string | null;
+  platform_name: string | null;
+  platform_version: string | null;
   agent: string | null;
   online: boolean;
+  last_ping_ms: number | null;
   tags: Record<string, string>;
 }
 

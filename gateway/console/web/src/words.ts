@@ -60,6 +60,19 @@ export function isOver(state: string): boolean {
   return state === "Terminated" || state === "Failed";
 }
 
+/** Whether a machine's agent answers; if not, for how long. */
+export function heard(machine: { online: boolean; last_ping_ms: number | null }, nowMs: number): string {
+  if (machine.online) return "online";
+  if (machine.last_ping_ms === null) return "its agent does not answer";
+  return `its agent has not answered for ${span(nowMs - machine.last_ping_ms)}`;
+}
+
+/** A machine's operating system, as exactly as it is known. */
+export function system(machine: { platform: string | null; platform_name: string | null; platform_version: string | null }): string {
+  if (machine.platform_name === null) return clean(machine.platform);
+  return clean([machine.platform_name, machine.platform_version ?? ""].join(" ").trim());
+}
+
 /** A word for a shell, quoted if need be. */
 export function shellWord(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;

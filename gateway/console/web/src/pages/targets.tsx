@@ -4,7 +4,7 @@ import { ApiError, get, post, query, type Access, type Target } from "../api";
 import { Copy, Dialog, Empty, Failure, Link, Loading, ReasonDialog } from "../parts";
 import { BASE } from "../route";
 import { Advice, Why } from "../why";
-import { clean, shellWord } from "../words";
+import { clean, heard, shellWord, system } from "../words";
 import { useLoad } from "../load";
 import type { Ticket } from "../channel/channel";
 
@@ -73,8 +73,8 @@ export function TargetsPage() {
                 {clean(target.name ?? target.id)}
               </h2>
               <p class="dim">
-                <code>{clean(target.id)}</code> · {target.online ? "online" : "its agent does not answer"}
-                {target.platform && ` · ${clean(target.platform)}`}
+                <code>{clean(target.id)}</code> · {heard(target, Date.now())}
+                {system(target) !== "" && ` · ${system(target)}`}
                 {target.agent && ` · agent ${clean(target.agent)}`}
                 {target.region && ` · ${clean(target.region)}`}
               </p>
@@ -139,7 +139,7 @@ function Helps({ target }: { target: Target }) {
 /** Every word has to be somewhere in it. */
 function fits(target: Target, words: string): boolean {
   const tags = Object.entries(target.tags).map(([key, value]) => `${key}=${value}`);
-  const all = [target.id, target.name ?? "", target.platform ?? "", target.region, target.account, ...tags].join("\n").toLowerCase();
+  const all = [target.id, target.name ?? "", target.platform ?? "", system(target), target.region, target.account, ...tags].join("\n").toLowerCase();
   return words.toLowerCase().split(/\s+/).every((word) => all.includes(word));
 }
 
