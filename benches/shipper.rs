@@ -27,12 +27,10 @@ use postern::shipper::{Folders, Shipper, ShipperConfig};
 /// Tells the second process of this program what it is.
 const SINK: &str = "POSTERN_BENCH_SINK";
 const SESSIONS: usize = 8;
-/// Recordings are shipped so often: once takes a few ticks of the CPU's clock.
+/// Recordings are shipped so often: once takes a tenth of a second.
 const TIMES: u64 = 6;
 /// Output of each session, bytes.
 const OUTPUT: usize = 32 << 20;
-/// Clock ticks a second, as the kernel shows CPU times.
-const TICKS: f64 = 100.0;
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -45,23 +43,28 @@ fn main() {
         "{SESSIONS} sealed sessions of {} MB of output; CPU is that of the shipper's process",
         OUTPUT >> 20
     );
-    println!("output   forms      MB/s compressed   CPU s/GB compressed   CPU s/GB lines");
+    println!(
+        "output   forms      MB/s compressed   CPU s/GB compressed   CPU s/GB lines   CPU ms a start"
+    );
     for (what, output) in [("random", random_text()), ("listing", listing())] {
         let folder = tempfile::tempdir().unwrap();
         let lines = runtime.block_on(record(folder.path(), &output));
         for transcript in [false, true].into_iter().filter(|transcript| !(*transcript && only_recordings)) {
             let times = if transcript { 1 } else { TIMES };
-            let (mut wall, mut cpu, mut bytes) = (0.0, 0.0, 0);
+            let mut all = Shipped::default();
             for time in 0..times {
                 let own = folder.path().join(format!("shipper-{transcript}-{time}"));
-                let once = runtime.block_on(ship(folder.path(), &own, (&url, transcript)));
-                (wall, cpu, bytes) = (wall + once.0, cpu + once.1, bytes + once.2);
+                all.add(&runtime.block_on(ship(folder.path(), &own, (&url, transcript))));
             }
             let forms = if transcript { "both" } else { "recording" };
             // Base64 is on the wire; what it stands for is compressed.
-            let (compressed, lines) = (bytes as f64 * 0.75 / 1e6, (lines * times) as f64 / 1e9);
-            let (rate, each) = (compressed / wall, cpu / compressed * 1e3);
-            println!("{what:<8} {forms:<10} {rate:>15.1} {each:>21.2} {:>16.2}", cpu / lines);
+            let (compressed, lines) = (all.bytes as f64 * 0.75 / 1e6, (lines * times) as f64 / 1e9);
+            let (rate, each) = (compressed / all.wall, all.cpu / compressed * 1e3);
+            println!(
+                "{what:<8} {forms:<10} {rate:>15.1} {each:>21.2} {:>16.2} {:>14.1}",
+                all.cpu / lines,
+                all.start * 1e3 / times as f64,
+            );
         }
     }
     child.kill().unwrap();
@@ -127,8 +130,30 @@ async fn record(folder: &Path, output: &[u8]) -> u64 {
     bytes
 }
 
-/// Ships them all; gives seconds, CPU seconds and bytes of events.
-async fn ship(folder: &Path, own: &Path, (url, transcript): (&str, bool)) -> (f64, f64, u64) {
+/// What it took.
+#[derive(Default)]
+struct Shipped {
+    /// Seconds.
+    wall: f64,
+    /// CPU seconds until the shipper had started: once for each gateway.
+    start: f64,
+    /// CPU seconds from there on.
+    cpu: f64,
+    /// Bytes of events.
+    bytes: u64,
+}
+
+impl Shipped {
+    fn add(&mut self, other: &Self) {
+        self.wall += other.wall;
+        self.start += other.start;
+        self.cpu += other.cpu;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Ships them all.
+async fn ship(folder: &Path, own: &Path, (url, transcript): (&str, bool)) -> Shipped {
     let recorder = open(folder);
     let metrics = Arc::new(Metrics::new().unwrap());
     let config = ShipperConfig {
@@ -145,9 +170,10 @@ async fn ship(folder: &Path, own: &Path, (url, transcript): (&str, bool)) -> (f6
     let broker =
         BrokerConfig { region: "eu-west-1".into(), static_keys: Some(keys), ..BrokerConfig::default() };
     let folders = Folders { spool: folder.join("spool"), own: own.to_owned() };
-    let (began, cpu) = (Instant::now(), cpu_seconds());
+    let cpu = cpu_seconds();
     let shipper =
         Shipper::start(config, &broker, recorder.feed(), &folders, Arc::clone(&metrics)).await.unwrap();
+    let (began, started) = (Instant::now(), cpu_seconds());
     let shipped = || {
         let names = std::fs::read_dir(own).unwrap().map(|entry| entry.unwrap().file_name());
         names.filter(|name| name.to_string_lossy().ends_with(".shipped")).count()
@@ -155,9 +181,9 @@ async fn ship(folder: &Path, own: &Path, (url, transcript): (&str, bool)) -> (f6
     while shipped() < SESSIONS {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let (wall, ended) = (began.elapsed().as_secs_f64(), cpu_seconds());
     shipper.stop().await;
-    (wall, cpu, metrics.shipper.bytes.get())
+    Shipped { wall, start: started - cpu, cpu: ended - started, bytes: metrics.shipper.bytes.get() }
 }
 
 fn open(folder: &Path) -> Recorder {
@@ -168,9 +194,8 @@ fn open(folder: &Path) -> Recorder {
 
 /// CPU of this process, user and system.
 fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn start_sink() -> (Child, String) {
