@@ -366,15 +366,15 @@ impl Lifecycle {
     }
 
     /// Seals the recording, and registers and counts the end.
-    async fn seal(&self, live: &Live, recording: Recording, age_ms: u64, ended: &Ended) {
-        let sealed = recording.seal(age_ms, &recordings::end(ended)).await;
-        let sha256 = match &sealed {
+    async fn seal(self: &Arc<Self>, live: &Live, recording: Recording, age_ms: u64, ended: &Ended) {
+        let sha256 = match recording.seal_or_later(age_ms, &recordings::end(ended)).await {
             Ok(sealed) => {
                 self.recording_sealed(&live.id);
-                Some(sealed.sha256.clone())
+                Some(sealed.sha256)
             }
-            Err(error) => {
+            Err((error, later)) => {
                 tracing::error!(session = %live.id, %error, "the recording could not be sealed");
+                self.expect_seal(&live.id, later);
                 None
             }
         };
