@@ -112,7 +112,7 @@ pub struct Lifecycle {
     /// What is indexed is not deleted meanwhile, or it would stay findable.
     indexing_or_deleting: tokio::sync::Mutex<()>,
     /// What is being deleted is not held any more, and what is held is there.
-    holding_or_deleting: tokio::sync::Mutex<()>,
+    holding_or_deleting: Arc<tokio::sync::Mutex<()>>,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Who and what is shut out now.
@@ -137,7 +137,7 @@ impl Lifecycle {
             watchers: Turns::new(following::EACH_MAX, following::WATCHERS_MAX),
             readers: Readers::default(),
             indexing_or_deleting: tokio::sync::Mutex::default(),
-            holding_or_deleting: tokio::sync::Mutex::default(),
+            holding_or_deleting: Arc::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             revocations: ArcSwap::default(),
