@@ -78,7 +78,7 @@ pub use self::rooms::{Rooms, Settings};
 pub use self::searching::FoundHit;
 pub use self::seat::Seat;
 pub use self::shadows::{Seen, Shadows};
-pub use self::stored::{RecordingFile, refused_by_archive};
+pub use self::stored::RecordingFile;
 pub use self::turns::{Turn, Turns};
 pub use self::visits::known_as;
 
@@ -113,6 +113,8 @@ pub struct Lifecycle {
     indexing_or_deleting: tokio::sync::Mutex<()>,
     /// What is being deleted is not held any more, and what is held is there.
     holding_or_deleting: Arc<tokio::sync::Mutex<()>>,
+    /// What the archive has and nobody can use.
+    damaged: stored::Damaged,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Who and what is shut out now.
@@ -138,6 +140,7 @@ impl Lifecycle {
             readers: Readers::default(),
             indexing_or_deleting: tokio::sync::Mutex::default(),
             holding_or_deleting: Arc::default(),
+            damaged: stored::Damaged::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             revocations: ArcSwap::default(),
