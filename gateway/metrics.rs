@@ -65,7 +65,8 @@ pub struct Metrics {
     pub catalogued: IntCounterVec,
     /// Recordings and the archive, by `result`.
     ///
-    /// `archived`; `retried` later; `failed` for good; `deleted` in time.
+    /// `archived`; `retried` later; `failed` for good; `deleted` in time;
+    /// `damaged`: asked for, and not what was archived.
     pub archived: IntCounterVec,
     /// Bytes of recordings put into the archive.
     pub archived_bytes: IntCounter,

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use postern::archive::ArchiveConfig;
 use postern::config::Config;
 use postern::recorder::PublicKey;
+use postern::shipper::ShipperConfig;
 use serde_json::json;
 
-use crate::support::{Call, DEV, House, Person, Recorded, Terminal, until, until_some};
+use crate::support::{
+    Browser, Call, DEV, FakeLogs, Fault, House, Person, Recorded, Terminal, until, until_some,
+};
 
 /// Archives in a folder of its own, and tidies at once.
 fn archiving(days_local: Option<u32>, days: Option<u32>) -> impl FnOnce(&mut Config) {
@@ -126,4 +129,48 @@ async fn a_held_recording_is_not_deleted_until_it_is_released() {
     // What is nowhere any more cannot be held.
     let told = hold(&carol, &held, &json!({})).await.refused("DoesNotExistException");
     assert!(told.contains("neither here nor in the archive, so there is nothing to hold"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_archive_has_damaged_is_given_out_as_it_was_shipped() {
+    let logs = FakeLogs::start().await;
+    logs.make_group("/postern");
+    let url = logs.url.clone();
+    let house = House::with(|config| {
+        archiving(None, None)(config);
+        config.shipper = ShipperConfig {
+            log_group: "/postern".into(),
+            endpoint_url: Some(url),
+            ..ShipperConfig::default()
+        };
+    })
+    .await;
+    let alice = house.alice().await;
+    let browser = Browser::of(&house, &alice).await;
+    let mut terminal = Terminal::shell(&alice, DEV).await;
+    // What does not compress: its end comes long after the answer began.
+    terminal.type_line("head -c 500000 /dev/urandom | base64 -w 0; echo wh''ole").await;
+    terminal.until("whole").await;
+    let session = finish(terminal).await;
+    counted(&house, "archived", 1.0).await;
+    until("the end in CloudWatch", || !logs.events("/postern", &session, "sessionEnd").is_empty()).await;
+    let mut bytes = std::fs::read(local(&house, &session)).unwrap();
+    let (whole, middle) = (bytes.clone(), bytes.len() / 2);
+    bytes[middle] ^= 1;
+    std::fs::write(object(&house, &session, ".cast.zst"), &bytes).unwrap();
+    std::fs::remove_file(local(&house, &session)).unwrap();
+
+    // The console has a copy of its own made first, so it finds out before it answers.
+    let index = browser.get(&format!("/sessions/{session}/replay")).await.ok();
+    assert_eq!(index["sealed"], true);
+    counted(&house, "damaged", 2.0).await;
+    // By now it is known.
+    let answer = alice.call(Call::get(&format!("/v1/sessions/{session}/recording"))).await;
+    assert_eq!((answer.status, answer.body == whole), (200, true));
+    assert!(answer.headers.contains("x-postern-archive-damaged: true"), "{}", answer.headers);
+    // Nowhere else either: refused at once, with what is wrong.
+    logs.outage(Some(Fault::Denied));
+    let told = alice.call(Call::get(&format!("/v1/sessions/{session}/recording"))).await;
+    let told = told.refused("InternalServerError");
+    assert!(told.contains("is not what was archived") && told.contains("its bytes are not the"), "{told}");
 }

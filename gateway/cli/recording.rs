@@ -1,7 +1,7 @@
 //! `postern replay`: a session's recording is fetched, then played.
 
 use std::fs::{File, OpenOptions};
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -175,12 +175,32 @@ async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Res
 }
 
 /// Takes the recording as it is now.
+///
+/// One that breaks off is asked for once more: what the gateway found out by
+/// that, it then has from elsewhere or refuses with a sentence.
 pub(super) async fn download(id: &SessionId, gateway: &Gateway, mut file: File) -> anyhow::Result<()> {
     let broke_off = "the recording broke off, so nothing of it is shown: the gateway stopped sending it. Its log says \
          why; what is not as it was archived is not given out";
-    let mut answer = gateway.get(&format!("/v1/sessions/{id}/recording")).await?;
-    while let Some(piece) = answer.chunk().await.context(broke_off)? {
-        file.write_all(&piece)?;
+    let path = format!("/v1/sessions/{id}/recording");
+    let mut answer = gateway.get(&path).await?;
+    let mut asked_again = false;
+    loop {
+        match answer.chunk().await {
+            Ok(Some(piece)) => file.write_all(&piece)?,
+            Ok(None) => break,
+            Err(error) if asked_again => return Err(error).context(broke_off),
+            Err(_) => {
+                asked_again = true;
+                file.set_len(0).and_then(|()| file.rewind())?;
+                answer = gateway.get(&path).await?;
+            }
+        }
+    }
+    if answer.headers().contains_key("x-postern-archive-damaged") {
+        eprintln!(
+            "postern: what the archive has of this recording is not what was archived, so it is shown as CloudWatch \
+             Logs has it, which is signed; tell whoever runs the gateway"
+        );
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::archive::Reading;
 use crate::asciicast::EventCode;
 use crate::error::{ApiError, Code};
 use crate::front_door::noun;
-use crate::lifecycle::{RecordingFile, refused_by_archive};
+use crate::lifecycle::RecordingFile;
 use crate::replay::{End, ReplayError, Scenes};
 use crate::session::SessionId;
 
@@ -149,13 +149,20 @@ impl Console {
         if let Some(opened) = self.replays.cached(id).filter(|opened| opened.sealed) {
             return Ok(opened);
         }
-        let (path, sealed, copy) = match self.lifecycle.stored(id).await? {
-            RecordingFile::Here { path, sealed } => (path, sealed, None),
-            RecordingFile::Archived(reading) => {
-                let copy = self.copy(id, reading).await?;
-                (copy.path().to_owned(), true, Some(copy))
-            }
-            RecordingFile::ReadBack(copy) => {
+        let mut stored = self.lifecycle.stored(id).await?;
+        let mut archived = None;
+        if let RecordingFile::Archived(reading) = stored {
+            archived = self.copy(id, reading).await?;
+            // It broke off, which is known now: it may be whole elsewhere.
+            stored = match &archived {
+                Some(copy) => RecordingFile::Here { path: copy.path().to_owned(), sealed: true },
+                None => self.lifecycle.stored(id).await?,
+            };
+        }
+        let (path, sealed, copy) = match stored {
+            RecordingFile::Here { path, sealed } => (path, sealed, archived),
+            RecordingFile::Archived(_) => return Err(unreadable_archive().into()),
+            RecordingFile::ReadBack { copy, .. } => {
                 let bytes = std::fs::metadata(&copy.path).map_or(0, |about| about.len());
                 let space = self.replays.space(bytes)?;
                 (copy.path.clone(), copy.sealed, Some(Copy::new(CopyFile::ReadBack(Box::new(copy)), space)))
@@ -166,16 +173,22 @@ impl Console {
         Ok(opened)
     }
 
-    async fn copy(&self, id: &SessionId, reading: Reading) -> Result<Copy, ConsoleError> {
+    /// A copy of an archived recording; none if that is damaged.
+    async fn copy(&self, id: &SessionId, reading: Reading) -> Result<Option<Copy>, ConsoleError> {
         let space = self.replays.space(reading.bytes())?;
         let path = self.replays.folder.join(format!("{}.cast.zst", uuid::Uuid::new_v4()));
         let mut file = private_file(&self.replays.folder, &path).map_err(|error| {
             tracing::error!(%error, "an archived recording could not be copied");
-            ApiError::gateway("the gateway could not read the recording from its archive; try again")
+            unreadable_archive()
         })?;
         let copy = Copy::new(CopyFile::OfArchived(path), space);
-        reading.copy(&mut file).await.map_err(|error| refused_by_archive(id, &error))?;
-        Ok(copy)
+        match reading.copy(&mut file).await {
+            Ok(()) => Ok(Some(copy)),
+            Err(error) => match self.lifecycle.archive_broke_off(id, &error) {
+                (_, true) => Ok(None),
+                (told, false) => Err(told.into()),
+            },
+        }
     }
 
     async fn scenes<'a>(
@@ -195,6 +208,10 @@ impl Console {
         };
         Ok(opened.scenes.get_or_try_init(pass).await?)
     }
+}
+
+fn unreadable_archive() -> ApiError {
+    ApiError::gateway("the gateway could not read the recording from its archive; try again")
 }
 
 #[derive(Deserialize)]

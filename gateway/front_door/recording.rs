@@ -15,11 +15,14 @@ use super::Front;
 use super::call::{Call, Refusal, asked, noun, unix_ms};
 use crate::archive::Reading;
 use crate::error::ApiError;
-use crate::lifecycle::{Following, RecordingFile};
+use crate::lifecycle::{Following, Lifecycle, RecordingFile};
 use crate::session::SessionId;
 
 /// Bytes of a recording read and sent at a time.
 const CHUNK: usize = 64 * 1024;
+
+/// Says that what is sent is not from the archive, which has it damaged.
+const ARCHIVE_DAMAGED: &str = "x-postern-archive-damaged";
 
 /// The query of `GET /v1/sessions/{id}/recording`.
 #[derive(Debug, Deserialize)]
@@ -43,13 +46,22 @@ pub(super) async fn recording(
         let until_ms = unix_ms(call.caller.expires_at);
         return Ok(lines(front.lifecycle.follow(&call.asker, &id, until_ms).await?));
     }
+    let mut archive_is_damaged = false;
     let (sealed, body) = match front.lifecycle.recording(&call.asker, &id).await? {
         RecordingFile::Here { path, sealed } => (sealed, chunks(open(&path).await?)),
-        RecordingFile::Archived(reading) => (true, archived(reading)),
+        RecordingFile::Archived(reading) => (true, archived(reading, front.lifecycle.clone(), id)),
         // The copy goes when it is open: nobody else needs its name.
-        RecordingFile::ReadBack(copy) => (copy.sealed, chunks(open(&copy.path).await?)),
+        RecordingFile::ReadBack { copy, archive_damaged } => {
+            archive_is_damaged = archive_damaged;
+            (copy.sealed, chunks(open(&copy.path).await?))
+        }
     };
-    Ok(answer("application/zstd", sealed, body))
+    let mut answer = answer("application/zstd", sealed, body);
+    if archive_is_damaged {
+        let name = header::HeaderName::from_static(ARCHIVE_DAMAGED);
+        answer.headers_mut().insert(name, header::HeaderValue::from_static("true"));
+    }
+    Ok(answer)
 }
 
 /// Where a long recording can be entered, packed; no content if it is short
@@ -97,13 +109,14 @@ pub fn chunks(file: File) -> Body {
 }
 
 /// The same of an archived one; it breaks off where the archive does.
-fn archived(reading: Reading) -> Body {
-    let chunks = unfold(reading, |mut reading| async move {
+fn archived(reading: Reading, lifecycle: Arc<Lifecycle>, id: SessionId) -> Body {
+    let chunks = unfold((reading, lifecycle, id), |(mut reading, lifecycle, id)| async move {
         let chunk = reading.next().await?;
         if let Err(error) = &chunk {
-            tracing::error!(%error, "an archived recording breaks off");
+            tracing::error!(session = %id, "an archived recording breaks off");
+            lifecycle.archive_broke_off(&id, error);
         }
-        Some((chunk, reading))
+        Some((chunk, (reading, lifecycle, id)))
     });
     Body::from_stream(chunks)
 }

@@ -13,6 +13,7 @@ use crate::archive::{Archive, ArchiveError, Manifest, Origin};
 use crate::catalogue::CatalogueError;
 use crate::registry::{Archived, Hold, RegistryError};
 use crate::session::{SessionId, now_ms};
+use crate::shipper::Leave;
 use crate::store::{Found, StoreError};
 
 /// Recordings in the list of work; with more the spool is read again.
@@ -93,12 +94,15 @@ impl Lifecycle {
         let this = Arc::downgrade(self);
         shipper.ask_before_removal(Arc::new(move |id| {
             let this = this.clone();
-            Box::pin(async move { this.upgrade()?.begun_if_free(&id).await })
+            Box::pin(async move { this.upgrade()?.may_leave(&id).await })
         }));
     }
 
-    /// When a session began that is sealed, indexed and not held.
-    async fn begun_if_free(&self, id: &SessionId) -> Option<u64> {
+    /// Whether a recording may leave the spool: sealed, indexed and not held.
+    ///
+    /// None is held from here on until the answer is dropped.
+    async fn may_leave(&self, id: &SessionId) -> Option<Leave> {
+        let alone = Arc::clone(&self.holding_or_deleting).lock_owned().await;
         let held = self.rooms.registry.held(id).await.inspect_err(|error| {
             tracing::error!(session = %id, %error, "it is not known whether it is held; it stays in the spool");
         });
@@ -107,7 +111,7 @@ impl Lifecycle {
         }
         let found = self.rooms.store.find(id).ok()?.filter(|found| found.sealed)?;
         let begun = u64::try_from(found.header().ok()?.timestamp).ok()?;
-        Some(begun.saturating_mul(1000))
+        Some(Leave { begun_ms: begun.saturating_mul(1000), alone })
     }
 
     /// Whether CloudWatch Logs, if it is to have recordings, has this one.

@@ -78,7 +78,7 @@ pub use self::rooms::{Rooms, Settings};
 pub use self::searching::FoundHit;
 pub use self::seat::Seat;
 pub use self::shadows::{Seen, Shadows};
-pub use self::stored::{RecordingFile, refused_by_archive};
+pub use self::stored::RecordingFile;
 pub use self::turns::{Turn, Turns};
 pub use self::visits::known_as;
 
@@ -112,7 +112,9 @@ pub struct Lifecycle {
     /// What is indexed is not deleted meanwhile, or it would stay findable.
     indexing_or_deleting: tokio::sync::Mutex<()>,
     /// What is being deleted is not held any more, and what is held is there.
-    holding_or_deleting: tokio::sync::Mutex<()>,
+    holding_or_deleting: Arc<tokio::sync::Mutex<()>>,
+    /// What the archive has and nobody can use.
+    damaged: stored::Damaged,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Who and what is shut out now.
@@ -137,7 +139,8 @@ impl Lifecycle {
             watchers: Turns::new(following::EACH_MAX, following::WATCHERS_MAX),
             readers: Readers::default(),
             indexing_or_deleting: tokio::sync::Mutex::default(),
-            holding_or_deleting: tokio::sync::Mutex::default(),
+            holding_or_deleting: Arc::default(),
+            damaged: stored::Damaged::default(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             revocations: ArcSwap::default(),
@@ -366,15 +369,15 @@ impl Lifecycle {
     }
 
     /// Seals the recording, and registers and counts the end.
-    async fn seal(&self, live: &Live, recording: Recording, age_ms: u64, ended: &Ended) {
-        let sealed = recording.seal(age_ms, &recordings::end(ended)).await;
-        let sha256 = match &sealed {
+    async fn seal(self: &Arc<Self>, live: &Live, recording: Recording, age_ms: u64, ended: &Ended) {
+        let sha256 = match recording.seal_or_later(age_ms, &recordings::end(ended)).await {
             Ok(sealed) => {
                 self.recording_sealed(&live.id);
-                Some(sealed.sha256.clone())
+                Some(sealed.sha256)
             }
-            Err(error) => {
+            Err((error, later)) => {
                 tracing::error!(session = %live.id, %error, "the recording could not be sealed");
+                self.expect_seal(&live.id, later);
                 None
             }
         };

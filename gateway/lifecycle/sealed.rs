@@ -1,12 +1,13 @@
 //! Sealed recordings on their way to what works on them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::Lifecycle;
+use crate::recorder::SealedLater;
 use crate::session::SessionId;
 
 /// Sealed recordings that may wait; with more the spool is read again.
@@ -57,5 +58,21 @@ impl Lifecycle {
         if self.rooms.archive.is_some() {
             self.to_archive.add(id);
         }
+    }
+
+    /// Waits for the seal of a recording that could not be made at once.
+    ///
+    /// If the gateway stops before, its next start seals what is left.
+    pub(super) fn expect_seal(self: &Arc<Self>, id: &SessionId, later: SealedLater) {
+        let (this, id) = (Arc::downgrade(self), id.clone());
+        tokio::spawn(async move {
+            let Some(sealed) = later.sealed().await else { return };
+            let Some(this) = this.upgrade() else { return };
+            tracing::info!(session = %id, "the recording is sealed now");
+            if let Err(error) = this.rooms.registry.set_sealed(&id, &sealed.sha256).await {
+                tracing::error!(session = %id, %error, "the recording's seal could not be registered");
+            }
+            this.recording_sealed(&id);
+        });
     }
 }

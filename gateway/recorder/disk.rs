@@ -11,6 +11,9 @@ pub(super) struct Disk {
     /// Every flush fails.
     #[cfg(test)]
     pub(super) broken: AtomicBool,
+    /// Those of names do.
+    #[cfg(test)]
+    pub(super) forgets_names: AtomicBool,
     /// How many there were.
     #[cfg(test)]
     pub(super) flushes: AtomicU64,
@@ -41,6 +44,10 @@ impl Disk {
 
     /// The names in a directory survive the machine.
     pub(super) fn flush_names(&self, directory: &File) -> io::Result<()> {
+        #[cfg(test)]
+        if self.forgets_names.load(Ordering::Acquire) {
+            return Err(io::Error::other("input/output error"));
+        }
         directory.sync_all()
     }
 

@@ -105,7 +105,15 @@ pub(super) struct Finish {
     /// What the evidence will say.
     pub(super) ending: Ending,
     /// Who waits for it; nobody, if the relay just went away.
-    pub(super) reply: Option<oneshot::Sender<Result<Sealed, RecorderError>>>,
+    pub(super) reply: Option<Reply>,
+}
+
+/// Where it is told what became of a seal.
+pub(super) struct Reply {
+    /// The first try is answered here.
+    pub(super) tried: oneshot::Sender<Result<Sealed, RecorderError>>,
+    /// If it failed, the one that goes well is told here.
+    pub(super) later: oneshot::Sender<Sealed>,
 }
 
 /// What the open file holds; only the compressor and the sealer look.

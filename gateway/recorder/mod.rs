@@ -62,7 +62,7 @@ pub use checkpoint::{Checkpoint, Takeover};
 pub use evidence::{Ending, Evidence, Segment};
 pub use frames::has_checksum as is_sealed_frame;
 pub use links::{Head, Links};
-pub use recording::{Position, Recording};
+pub use recording::{Position, Recording, SealedLater};
 pub use reopen::{Recorded, Recovered};
 pub use restore::restore;
 pub use seal::Sealed;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::evidence::Ending;
-use super::lines::{BACKLOG_MAX, Buffer, Finish, Lines};
+use super::lines::{BACKLOG_MAX, Buffer, Finish, Lines, Reply};
 use super::read::LINE_MAX;
 use super::writer::ToWriter;
 use super::{End, FlowNote, FlowState, RecorderError, Sealed, Stream};
@@ -40,6 +40,16 @@ pub struct Recording {
     ahead: Vec<u8>,
     last_ms: u64,
     sealed: bool,
+}
+
+/// A recording that could not be sealed, and is tried again.
+pub struct SealedLater(oneshot::Receiver<Sealed>);
+
+impl SealedLater {
+    /// Waits for its seal; `None` if this process makes none any more.
+    pub async fn sealed(self) -> Option<Sealed> {
+        self.0.await.ok()
+    }
 }
 
 /// Where a recording that goes on stands.
@@ -250,10 +260,20 @@ impl Recording {
     /// Writes the rest, re-compresses and signs; the recording is final.
     ///
     /// A recording that failed is sealed too, with what is on disk.
-    pub async fn seal(mut self, at_ms: u64, end: &End) -> Result<Sealed, RecorderError> {
-        let (reply, answer) = oneshot::channel();
-        self.finish(at_ms, &end.reason, Some(reply));
-        answer.await.unwrap_or(Err(RecorderError::Closed))
+    pub async fn seal(self, at_ms: u64, end: &End) -> Result<Sealed, RecorderError> {
+        self.seal_or_later(at_ms, end).await.map_err(|(error, _)| error)
+    }
+
+    /// The same; with an error comes what waits for a later try.
+    pub async fn seal_or_later(
+        mut self,
+        at_ms: u64,
+        end: &End,
+    ) -> Result<Sealed, (RecorderError, SealedLater)> {
+        let ((tried, answer), (later, sealed_later)) = (oneshot::channel(), oneshot::channel());
+        self.finish(at_ms, &end.reason, Some(Reply { tried, later }));
+        let answer = answer.await.unwrap_or(Err(RecorderError::Closed));
+        answer.map_err(|error| (error, SealedLater(sealed_later)))
     }
 
     #[cfg(test)]
@@ -309,12 +329,7 @@ impl Recording {
         self.writer.send(ToWriter::Lines(self.lines.clone())).map_err(|_| RecorderError::Closed)
     }
 
-    fn finish(
-        &mut self,
-        at_ms: u64,
-        reason: &str,
-        reply: Option<oneshot::Sender<Result<Sealed, RecorderError>>>,
-    ) {
+    fn finish(&mut self, at_ms: u64, reason: &str, reply: Option<Reply>) {
         self.sealed = true;
         let at_ms = self.time(at_ms);
         let lines = self.lines.clone();

@@ -10,7 +10,7 @@ use super::checkpoint::{Checkpoint, Witness};
 use super::evidence::Ending;
 use super::journal::Index;
 use super::read::{LineReader, ReadError};
-use super::seal::{Seal, Sealed};
+use super::seal::{Placed, Seal, Sealed};
 use super::{House, RecorderError, Spool, frames, is_sealed};
 use crate::asciicast::{EventCode, Header, encode_event, peek};
 use crate::session::SessionId;
@@ -107,7 +107,9 @@ pub(super) fn seal_left(house: &House, id: &SessionId) -> Option<Sealed> {
     let index = house.past_lines(id)?;
     let reason = "gateway stopped".to_owned();
     let ending = Ending { reason, at_ms: 0, recovered: true, missing_bytes: 0 };
-    let (well, sealed) = match assemble(house, id, &index, ending) {
+    let assembled = assemble(house, id, &index, ending);
+    let sealed = assembled.and_then(|placed| placed.map(|placed| placed.settle(house)).transpose());
+    let (well, sealed) = match sealed {
         Ok(Some(sealed)) => {
             tracing::warn!(%id, "recovered a recording that was not sealed");
             house.count_recording("recovered");
@@ -132,10 +134,10 @@ pub(super) fn seal_left(house: &House, id: &SessionId) -> Option<Sealed> {
 }
 
 /// Seals what file and journal have of a recording that failed.
-pub(super) fn salvage(house: &House, id: &SessionId, ending: Ending) -> Result<Sealed, RecorderError> {
+pub(super) fn salvage(house: &House, id: &SessionId, ending: Ending) -> Result<Placed, RecorderError> {
     let index = Index::read(&house.spool).map_err(RecorderError::io("read the journal"))?;
-    let sealed = assemble(house, id, &index, ending)?;
-    sealed.ok_or_else(|| RecorderError::Failed("nothing of it is on disk".into()))
+    let placed = assemble(house, id, &index, ending)?;
+    placed.ok_or_else(|| RecorderError::Failed("nothing of it is on disk".into()))
 }
 
 fn assemble(
@@ -143,13 +145,13 @@ fn assemble(
     id: &SessionId,
     index: &Index,
     ending: Ending,
-) -> Result<Option<Sealed>, RecorderError> {
+) -> Result<Option<Placed>, RecorderError> {
     let Some(signed) = begun(house, id, index)? else { return Ok(None) };
-    let sealed = seal_joined(house, id, (index, signed), ending);
-    if sealed.is_err() {
+    let placed = seal_joined(house, id, (index, signed), ending);
+    if placed.is_err() {
         let _ = fs::remove_file(house.spool.draft_path(id));
     }
-    sealed.map(Some)
+    placed.map(Some)
 }
 
 fn seal_joined(
@@ -157,7 +159,7 @@ fn seal_joined(
     id: &SessionId,
     (index, signed): (&Index, Checkpoint),
     ending: Ending,
-) -> Result<Sealed, RecorderError> {
+) -> Result<Placed, RecorderError> {
     let mut seal = Seal::begin(house, id, ending)?;
     seal.taken_over(&signed.takeovers);
     let checkpoint = join(house, id, (index, signed), &mut |part| match part {

@@ -51,6 +51,29 @@ pub struct Sealed {
     pub key_id: String,
 }
 
+/// A signed file that is in place; its name may not be on disk yet.
+pub(super) struct Placed {
+    session: SessionId,
+    sealed: Sealed,
+    evidence: Arc<Evidence>,
+}
+
+impl Placed {
+    /// Makes the name durable, and says that the recording is sealed.
+    ///
+    /// Until then what proves the open file stays: a crash may bring that back.
+    pub(super) fn settle(&self, house: &House) -> Result<Sealed, RecorderError> {
+        let (path, directory) = (&self.sealed.path, house.spool.directory());
+        let named = File::open(directory).and_then(|directory| house.disk.flush_names(&directory));
+        named.map_err(RecorderError::io(format!("seal {}", path.display())))?;
+        Checkpoint::remove(path);
+        house.count_bytes("sealed", self.sealed.bytes as usize);
+        let (session, evidence) = (self.session.clone(), Arc::clone(&self.evidence));
+        house.followers.offer(&Shipment::Sealed { session, evidence });
+        Ok(self.sealed.clone())
+    }
+}
+
 /// A sealed file in the making; it takes the place of the open one at the end.
 pub(super) struct Seal<'a> {
     house: &'a House,
@@ -145,7 +168,7 @@ impl<'a> Seal<'a> {
     }
 
     /// Signs, makes it durable and puts it in place of the open file.
-    pub(super) fn finish(mut self) -> Result<Sealed, RecorderError> {
+    pub(super) fn finish(mut self) -> Result<Placed, RecorderError> {
         self.end_frame()?;
         self.evidence.segments.extend(self.chain.close());
         let (totals, header, all) = self.chain.sums();
@@ -164,10 +187,8 @@ impl<'a> Seal<'a> {
             self.file.write_all(frame).map_err(&failed)?;
             self.written += frame.len() as u64;
         }
-        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(&failed)?;
-        self.house.spool.publish(&self.id).map_err(&failed)?;
-        Checkpoint::remove(&self.house.spool.path(&self.id));
-        self.house.count_bytes("sealed", self.written as usize);
+        self.file.flush().and_then(|()| self.house.disk.flush(self.file.get_ref())).map_err(&failed)?;
+        self.house.spool.place(&self.id).map_err(&failed)?;
         let sealed = Sealed {
             path: self.house.spool.path(&self.id),
             sha256: HEXLOWER.encode(self.compressed.finish().as_ref()),
@@ -176,9 +197,7 @@ impl<'a> Seal<'a> {
             duration_ms,
             key_id: self.evidence.key_id.clone(),
         };
-        let evidence = Arc::new(self.evidence);
-        self.house.followers.offer(&Shipment::Sealed { session: self.id, evidence });
-        Ok(sealed)
+        Ok(Placed { session: self.id, sealed, evidence: Arc::new(self.evidence) })
     }
 
     fn end_frame(&mut self) -> Result<(), RecorderError> {

@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::digest::{Context, SHA256};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
+use tokio::sync::oneshot;
 
 use super::evidence::Ending;
-use super::lines::{Finish, Lines, SharedLines};
+use super::lines::{Finish, Lines, Reply, SharedLines};
 use super::read;
-use super::seal::{Seal, Sealed};
+use super::seal::{Placed, Seal, Sealed};
 use super::{House, RecorderError, recovery};
 
-/// A recording that could not be sealed is tried again this often.
-const RETRY: Duration = Duration::from_secs(30);
+/// A recording that could not be sealed is tried again after this, which
+/// doubles from the first to the last: to read a long one takes a while.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// A tenth of a core where others want all of it.
 const NICENESS: i32 = 10;
@@ -34,7 +36,7 @@ pub(super) enum ToSealer {
 
 /// Starts the thread.
 pub(super) fn spawn(house: Arc<House>, inbox: Receiver<ToSealer>) -> Result<JoinHandle<()>, RecorderError> {
-    let sealer = Sealer { house, again: Vec::new() };
+    let sealer = Sealer { house, again: Vec::new(), pause: RETRY.0, due: None };
     let thread = thread::Builder::new().name("sealer".into());
     thread.spawn(move || sealer.run(&inbox)).map_err(RecorderError::io("start a thread"))
 }
@@ -42,7 +44,23 @@ pub(super) fn spawn(house: Arc<House>, inbox: Receiver<ToSealer>) -> Result<Join
 struct Sealer {
     house: Arc<House>,
     /// Could not be sealed yet.
-    again: Vec<(SharedLines, Finish)>,
+    again: Vec<Task>,
+    /// How long those wait for their next try.
+    pause: Duration,
+    /// When that is.
+    due: Option<Instant>,
+}
+
+/// A recording that is to be sealed.
+struct Task {
+    lines: SharedLines,
+    ending: Ending,
+    /// Hears of the first try.
+    tried: Option<oneshot::Sender<Result<Sealed, RecorderError>>>,
+    /// Hears of the one that goes well, if it is not the first.
+    later: Option<oneshot::Sender<Sealed>>,
+    /// It is in place, and its name was not on disk.
+    placed: Option<Placed>,
 }
 
 impl Sealer {
@@ -50,44 +68,43 @@ impl Sealer {
         // Sessions that run come first. If it cannot be, it is only slower for them.
         let _ = setpriority_process(Some(gettid()), NICENESS);
         loop {
-            let told = if self.again.is_empty() {
-                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                inbox.recv_timeout(RETRY)
+            let told = match self.due {
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(due) => inbox.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match told {
                 Ok(ToSealer::Seal(lines, finish)) => {
                     self.house.waiting_seals.fetch_sub(1, Ordering::Relaxed);
-                    self.seal(lines, finish);
+                    self.seal(Task::new(lines, finish));
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    for (lines, finish) in std::mem::take(&mut self.again) {
-                        self.seal(lines, finish);
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(ToSealer::Close) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Not only when nothing new comes: there may always be something.
+            if self.due.is_some_and(|due| due <= Instant::now()) {
+                self.try_again();
             }
         }
     }
-}
 
-impl Sealer {
-    fn seal(&mut self, lines: SharedLines, mut finish: Finish) {
-        let (ending, reply) = (finish.ending.clone(), finish.reply.take());
+    fn try_again(&mut self) {
+        (self.due, self.pause) = (None, (self.pause * 2).min(RETRY.1));
+        for task in std::mem::take(&mut self.again) {
+            self.seal(task);
+        }
+        if self.again.is_empty() {
+            self.pause = RETRY.0;
+        }
+    }
+
+    fn seal(&mut self, mut task: Task) {
         let house = &self.house;
-        let sealed = match lines.failure() {
-            None => whole(house, &lines, ending),
-            Some(why) => {
-                let ending =
-                    Ending { reason: format!("{}; {why}", ending.reason), recovered: true, ..ending };
-                recovery::salvage(house, lines.id(), ending)
-            }
-        };
+        let sealed = task.seal(house);
         match &sealed {
             Ok(_) => {
-                lines.set_sealed();
-                house.forget(lines.id());
-                house.count_recording(if lines.failure().is_none() { "sealed" } else { "recovered" });
+                task.lines.set_sealed();
+                house.forget(task.lines.id());
+                house.count_recording(if task.lines.failure().is_none() { "sealed" } else { "recovered" });
             }
             Err(RecorderError::Altered(id)) => {
                 // Not the disk's fault: other sessions can be recorded.
@@ -98,11 +115,44 @@ impl Sealer {
             Err(error) => {
                 house.report(&error.to_string());
                 house.count_recording("failed");
-                self.again.push((lines, finish));
             }
         }
-        if let Some(reply) = reply {
-            let _ = reply.send(sealed);
+        let again = matches!(&sealed, Err(error) if !matches!(error, RecorderError::Altered(_)));
+        match (task.tried.take(), sealed) {
+            (Some(tried), sealed) => drop(tried.send(sealed)),
+            (None, Ok(sealed)) => drop(task.later.take().map(|later| later.send(sealed))),
+            (None, Err(_)) => {}
+        }
+        if again {
+            self.again.push(task);
+            self.due.get_or_insert(Instant::now() + self.pause);
+        }
+    }
+}
+
+impl Task {
+    fn new(lines: SharedLines, Finish { ending, reply }: Finish) -> Self {
+        let (tried, later) = reply.map(|Reply { tried, later }| (tried, later)).unzip();
+        Self { lines, ending, tried, later, placed: None }
+    }
+
+    fn seal(&mut self, house: &House) -> Result<Sealed, RecorderError> {
+        let placed = match self.placed.take() {
+            Some(placed) => placed,
+            None => self.place(house)?,
+        };
+        self.placed.insert(placed).settle(house)
+    }
+
+    fn place(&self, house: &House) -> Result<Placed, RecorderError> {
+        let ending = self.ending.clone();
+        match self.lines.failure() {
+            None => whole(house, &self.lines, ending),
+            Some(why) => {
+                let ending =
+                    Ending { reason: format!("{}; {why}", ending.reason), recovered: true, ..ending };
+                recovery::salvage(house, self.lines.id(), ending)
+            }
         }
     }
 }
@@ -122,16 +172,16 @@ impl Read for Hashing {
 }
 
 /// Seals the open file, which must be exactly as it was written.
-fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Sealed, RecorderError> {
-    let sealed = sealed(house, lines, ending);
-    if sealed.is_err() {
+fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Placed, RecorderError> {
+    let placed = placed(house, lines, ending);
+    if placed.is_err() {
         // Half of one is of no use, and takes the room that another try needs.
         let _ = fs::remove_file(house.spool.draft_path(lines.id()));
     }
-    sealed
+    placed
 }
 
-fn sealed(house: &House, lines: &Lines, ending: Ending) -> Result<Sealed, RecorderError> {
+fn placed(house: &House, lines: &Lines, ending: Ending) -> Result<Placed, RecorderError> {
     let path = house.spool.path(lines.id());
     let file = File::open(&path).map_err(RecorderError::io(format!("open {}", path.display())))?;
     let mut file = Hashing { file, digest: Context::new(&SHA256) };

@@ -103,9 +103,14 @@ impl Spool {
         self.dir.join(format!("{id}{RECORDING_SUFFIX}{DRAFT_SUFFIX}"))
     }
 
-    /// Puts a whole sealed file in place of the open one, durably.
+    /// Puts a whole draft in place of the open file.
+    pub(super) fn place(&self, id: &SessionId) -> io::Result<()> {
+        fs::rename(self.draft_path(id), self.path(id))
+    }
+
+    /// The same, and its name is on disk.
     pub(super) fn publish(&self, id: &SessionId) -> io::Result<()> {
-        fs::rename(self.draft_path(id), self.path(id))?;
+        self.place(id)?;
         File::open(&self.dir)?.sync_all()
     }
 

@@ -127,6 +127,13 @@ impl Registry {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Notes the digest of a session's recording that was sealed late.
+    pub async fn set_sealed(&self, id: &SessionId, sha256: &str) -> Result<bool, RegistryError> {
+        let statement = "UPDATE sessions SET recording_sha256 = $2 WHERE id = $1";
+        let done = sqlx::query(statement).bind(id.as_str()).bind(sha256).execute(&self.writer).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// The session of that id.
     pub async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, RegistryError> {
         let row = sqlx::query("SELECT * FROM sessions WHERE id = $1")

@@ -258,7 +258,7 @@ impl Tap {
         match message.payload_type() {
             PayloadType::Size => {
                 if let Ok(size) = Size::parse(message.payload()) {
-                    self.commands.resize(at, size.cols, size.rows);
+                    self.commands.resize(size.cols, size.rows);
                     self.position = self.recording.resize(at, size.cols, size.rows)?;
                 }
             }

@@ -289,8 +289,9 @@ impl Depot {
             if size < limit {
                 break;
             }
-            let Some(begun_ms) = may_leave(id.clone()).await else { continue };
-            if !shipped.replaces(&self.config.log_group, retention, (begun_ms, now_ms())) {
+            // It stays free to leave until it is gone, at the end of this turn.
+            let Some(leave) = may_leave(id.clone()).await else { continue };
+            if !shipped.replaces(&self.config.log_group, retention, (leave.begun_ms, now_ms())) {
                 continue;
             }
             match std::fs::remove_file(self.recording(&id)) {

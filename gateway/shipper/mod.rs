@@ -40,7 +40,7 @@ pub use group::{Difference, Group, examine};
 pub use policy::PolicyEvent;
 pub use read_back::{Copy, LogStream, Reader};
 pub use rebuild::RebuildError;
-pub use shipped::MayLeave;
+pub use shipped::{Leave, MayLeave};
 
 use crate::broker::BrokerConfig;
 use crate::metrics::Metrics;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::session::SessionId;
 
@@ -13,9 +14,17 @@ const DAY_MS: u64 = 86_400_000;
 /// Days that CloudWatch must still keep what leaves the spool.
 const MARGIN_DAYS: u64 = 1;
 
-/// Says when a session began whose recording nobody needs in the spool;
-/// `None` if it has to stay there.
-pub type MayLeave = Arc<dyn Fn(SessionId) -> Pin<Box<dyn Future<Output = Option<u64>> + Send>> + Send + Sync>;
+/// Says whether a recording may leave the spool; `None` if it has to stay.
+pub type MayLeave =
+    Arc<dyn Fn(SessionId) -> Pin<Box<dyn Future<Output = Option<Leave>> + Send>> + Send + Sync>;
+
+/// A recording that nobody needs in the spool, for as long as this lives.
+pub struct Leave {
+    /// When its session began.
+    pub begun_ms: u64,
+    /// Nobody comes to need it meanwhile.
+    pub alone: OwnedMutexGuard<()>,
+}
 
 /// What is noted of a session that is wholly shipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

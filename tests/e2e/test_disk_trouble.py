@@ -3,8 +3,6 @@
 import errno
 import os
 import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -74,14 +72,6 @@ def disk(tmp_path):
     disk.unmount()
 
 
-def readiness(demo) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(demo.facts["ready_url"], timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as answer:
-        return answer.code, answer.read().decode()
-
-
 def record(demo, words: str) -> str:
     done = demo.run("postern", "connect", "web-dev", profile="alice", input=f"{words}\nexit\n")
     assert done.returncode == 0, done.stderr
@@ -97,7 +87,7 @@ def assert_whole(demo, session: str):
 
 def unready(demo) -> str | None:
     """Why the gateway is not ready, if it is not."""
-    code, text = readiness(demo)
+    code, text = demo.readiness()
     return text if code == 503 else None
 
 
@@ -123,7 +113,7 @@ def test_a_full_disk_ends_what_it_cannot_record_and_loses_nothing_before(demos, 
 
     eventually(told_of_the_full_disk, "a session to be refused and the gateway to be unready")
     disk.has_room_again()
-    eventually(lambda: readiness(demo)[0] == 200, "the gateway to be ready again")
+    eventually(lambda: demo.readiness()[0] == 200, "the gateway to be ready again")
     assert_whole(demo, record(demo, "echo la''ter"))
 
 

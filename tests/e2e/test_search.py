@@ -5,11 +5,16 @@ import re
 import shlex
 import signal
 import subprocess
+import time
 
 import pytest
 
 from support.demo import eventually
 from support.terminal import CONTROLS, Shell, Terminal
+
+
+# Seconds: more than a row has to stand on a screen to count as seen, a quarter of one.
+STOOD = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,40 @@ def test_commands_are_found_and_shown_with_their_source(demo, session):
     exported = demo.run("postern", "replay", session, "--format", "v2", profile="alice").stdout
     markers = [data for _, code, data in map(json.loads, exported.splitlines()[1:]) if code == "m"]
     assert f"{command} [{hit['source']}]" in markers
+
+
+def test_what_stood_on_the_screen_and_was_erased_is_found_once_at_its_moment(demo, open_shell):
+    shell = open_shell()
+    # The words are not those of the command line: its quotes are in them. The last thing erases the row.
+    gone = {"brief''ly seen": r"printf '\r\033[K'", "cleared ''away": "clear", "never ''there": ""}
+    for words, erases in gone.items():
+        row = words.replace("''", "")
+        if erases:
+            shell.line(f"printf '{words}'; read -rs; {erases}")
+        else:
+            # Erased in the same breath: nobody could read it.
+            shell.line(f"printf '{words}\\r\\033[K'; read -rs")
+        shell.expect(row)
+        seen = time.monotonic()
+
+        def stood() -> bool:
+            kept = row in demo.run("postern", "replay", shell.id, profile="carol").stdout
+            return kept and time.monotonic() - seen > STOOD
+
+        eventually(stood, "the row to have stood for a while")
+        shell.type("\r")
+        shell.expect(shell.prompt)
+    assert shell.exit() == 0
+    eventually(lambda: found(demo, "--commands", "printf 'cleared"), "the session in the catalogue")
+    exported = demo.run("postern", "replay", shell.id, "--format", "v2", profile="carol").stdout
+    events = [json.loads(line) for line in exported.splitlines()[1:]]
+    for row in ("briefly seen", "cleared away"):
+        (hit,) = found(demo, row)
+        (shown,) = (at for at, code, data in events if code == "o" and row in data)
+        assert (hit["session"], hit["text"], hit["time_ms"]) == (shell.id, row, round(shown * 1000))
+        done = demo.run(*shlex.split(hit["jump"]), profile="carol")
+        assert done.returncode == 0 and row in done.stdout, done.stderr
+    assert found(demo, "never there") == []
 
 
 def test_nothing_found_is_exit_1_and_a_wrong_expression_a_sentence(demo, session):

@@ -181,3 +181,41 @@ async fn files_that_cannot_be_flushed_end_their_sessions() {
         assert!(lines.failure().unwrap().contains("cannot be flushed to disk: input/output error"));
     }
 }
+
+#[tokio::test]
+async fn what_cannot_be_sealed_at_once_is_sealed_when_the_disk_works_again() {
+    let rig = Rig::new();
+    let disk = &rig.recorder().house.disk;
+    let mut recording = rig.begin("a-1");
+    recording.output(1, 0, Stream::Output, b"kept").unwrap();
+    disk.broken.store(true, Ordering::Release);
+    let (error, later) = recording.seal_or_later(2, &End::new("done")).await.unwrap_err();
+    assert!(error.to_string().contains("input/output error"), "{error}");
+    disk.broken.store(false, Ordering::Release);
+    let sealed = later.sealed().await.unwrap();
+    assert_eq!(sealed.path, rig.path("a-1"));
+    assert!(!rig.evidence("a-1").end.recovered, "all of it is there");
+}
+
+#[tokio::test]
+async fn a_sealed_file_whose_name_is_not_on_disk_is_not_taken_for_an_altered_one() {
+    let rig = Rig::new();
+    let disk = &rig.recorder().house.disk;
+    let begun = [("a-1", false, rig.begin("a-1")), ("b-2", true, rig.begin("b-2"))];
+    for (id, fails, mut recording) in begun {
+        recording.output(1, 0, Stream::Output, b"kept").unwrap();
+        if fails {
+            recording.lines_for_test().fail("for this test");
+        }
+        disk.forgets_names.store(true, Ordering::Release);
+        let (error, later) = recording.seal_or_later(2, &End::new("done")).await.unwrap_err();
+        assert!(error.to_string().contains("input/output error"), "{error}");
+        let begun = Checkpoint::begun_path(&rig.path(id));
+        assert!(begun.exists(), "a crash may bring the open file back");
+        disk.forgets_names.store(false, Ordering::Release);
+        let sealed = later.sealed().await.unwrap();
+        assert_eq!(rig.evidence(id).end.recovered, fails);
+        assert_eq!(sealed.bytes, fs::metadata(rig.path(id)).unwrap().len());
+        assert!(!begun.exists());
+    }
+}

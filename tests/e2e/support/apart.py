@@ -40,11 +40,21 @@ starts_per_second = 0
 class Apart(Demo):
     """A gateway in a process of its own, used by the people of a demo; `more` is appended to its configuration.
 
-    With another name it has the certificate that `certificate` makes for that.
+    With another name it has the certificate that `certificate` makes for that. `policies` is a folder that
+    it has instead of the demo's, `variables` are added to its environment.
     """
 
-    def __init__(self, demo: Demo, folder: Path, more: str = "", name: str = "127.0.0.1", certificate=None):
-        self.demo, self.folder = demo, folder
+    def __init__(
+        self,
+        demo: Demo,
+        folder: Path,
+        more: str = "",
+        name: str = "127.0.0.1",
+        certificate=None,
+        policies: Path | None = None,
+        variables: dict | None = None,
+    ):
+        self.demo, self.folder, self.variables = demo, folder, variables or {}
         port, admin = free_port(), free_port()
         self.port = port
         endpoint = f"https://{name}:{port}"
@@ -68,7 +78,7 @@ class Apart(Demo):
             account=demo.facts["identities"][0]["arn"].split(":")[4],
             region=demo.facts["region"],
             aws=demo.facts["aws_endpoint"],
-            policies=demo.state / "policies",
+            policies=policies or demo.state / "policies",
         )
         (folder / "postern.toml").write_text(text + f'[recorder]\nspool = "{recordings}"\n' + more)
         profiles = Path(demo.facts["aws_config_file"]).read_text().replace(demo.facts["endpoint"], endpoint)
@@ -85,6 +95,7 @@ class Apart(Demo):
         return plain_environment() | {
             "AWS_ACCESS_KEY_ID": broker["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": broker["secret_access_key"],
+            **self.variables,
         }
 
     def start(self):

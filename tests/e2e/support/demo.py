@@ -100,6 +100,14 @@ class Demo:
         except (urllib.error.URLError, OSError):
             return False
 
+    def readiness(self) -> tuple[int, str]:
+        """What `/readyz` answers: its status and its words."""
+        try:
+            with urllib.request.urlopen(self.facts["ready_url"], timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as answer:
+            return answer.code, answer.read().decode()
+
     def target(self, name: str) -> str:
         return next(target["id"] for target in self.facts["targets"] if target["name"] == name)
 
