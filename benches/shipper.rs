@@ -43,9 +43,7 @@ fn main() {
         "{SESSIONS} sealed sessions of {} MB of output; CPU is that of the shipper's process",
         OUTPUT >> 20
     );
-    println!(
-        "output   forms      MB/s compressed   CPU s/GB compressed   CPU s/GB lines   CPU ms a start"
-    );
+    println!("output   forms      MB/s compressed   CPU s/GB compressed   CPU s/GB lines   CPU ms a start");
     for (what, output) in [("random", random_text()), ("listing", listing())] {
         let folder = tempfile::tempdir().unwrap();
         let lines = runtime.block_on(record(folder.path(), &output));
