@@ -6,7 +6,7 @@ use postern::replay::{Format, Timeline, export};
 use crate::support::{DEV, House, Recorded, Terminal, spool_holds, until};
 
 /// A prompt as a shell with OSC 133 draws it, around what is typed.
-const MARKED: &str = "printf '\\033]133;A\\007web> \\033]133;B\\007'; read x; \
+const MARKED: &str = "printf '\\033]133;A\\007w''eb> \\033]133;B\\007'; read x; \
                       printf '\\033]133;C\\007ran %s\\n' \"$x\"";
 /// A password prompt.
 const UNSEEN: &str = "stty -echo; printf 'Password: '; read x; stty echo; echo thanks";
