@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::recording::{Fetched, download};
+use super::recording::{Fetched, download, tell};
 use crate::client::{ClientError, Gateway, Profile};
 use crate::recorder::read::LineReader;
 use crate::replay::ReplayError;
@@ -20,6 +20,8 @@ use crate::session::SessionId;
 const AWAY_MAX: Duration = Duration::from_secs(60);
 /// How often it is asked then.
 const ASK: Duration = Duration::from_millis(500);
+/// Lines of a finished recording taken at a time, bytes.
+const PIECE: usize = 256 * 1024;
 
 /// Shows a running session until it ends or the person has seen enough.
 pub(super) async fn follow(session: &str, profile: Option<&str>) -> anyhow::Result<()> {
@@ -30,13 +32,17 @@ pub(super) async fn follow(session: &str, profile: Option<&str>) -> anyhow::Resu
     let (grew, grown) = sync_channel(1);
     let (path, on_terminal) = (copy.path.clone(), std::io::stdout().is_terminal());
     let mut shown = tokio::task::spawn_blocking(move || show(&path, &grown, on_terminal));
-    let mut fetching = Fetching { gateway, id, got: Got { file, bytes: 0, inside: false }, grew };
+    let got = Got { file, bytes: 0, inside: false };
+    let mut fetching = Fetching { gateway, id, got, grew, notice: None };
     let broke_off = tokio::select! {
         fetched = fetching.drain(lines) => fetched.err(),
         shown = &mut shown => return Ok(shown??),
     };
+    let notice = fetching.notice;
     drop(fetching);
     shown.await??;
+    // Not before: the terminal was the session's.
+    tell(notice);
     broke_off.map_or(Ok(()), Err)
 }
 
@@ -57,6 +63,8 @@ struct Fetching {
     id: SessionId,
     got: Got,
     grew: SyncSender<()>,
+    /// What the person should know in the end.
+    notice: Option<&'static str>,
 }
 
 impl Fetching {
@@ -69,7 +77,7 @@ impl Fetching {
             }
             lines = loop {
                 match self.again().await {
-                    Ok(None) => return self.rest().await,
+                    Ok(None) => return self.rest(last_new).await,
                     Ok(Some(lines)) => break lines,
                     Err(error) if error.is_passing() && last_new.elapsed() < AWAY_MAX => {}
                     Err(error) => {
@@ -104,15 +112,36 @@ impl Fetching {
     }
 
     /// The lines that nobody sent before the session was over.
-    async fn rest(&mut self) -> anyhow::Result<()> {
+    async fn rest(&mut self, last_new: Instant) -> anyhow::Result<()> {
+        loop {
+            let Err(error) = self.whole().await else { return Ok(()) };
+            let is_passing = error.downcast_ref::<ClientError>().is_some_and(ClientError::is_passing);
+            if !is_passing || last_new.elapsed() >= AWAY_MAX {
+                return Err(error).context(
+                    "the session is over, and may have shown more: the rest of its recording cannot be fetched",
+                );
+            }
+            tokio::time::sleep(ASK).await;
+        }
+    }
+
+    /// Takes what is new of the whole recording.
+    async fn whole(&mut self) -> anyhow::Result<()> {
         let (whole, file) = Fetched::new(&self.id, "whole-")?;
-        let fetched = download(&self.id, &self.gateway, file).await;
-        fetched
-            .context("the session is over, but it may have shown more: its recording cannot be fetched")?;
+        self.notice = download(&self.id, &self.gateway, file).await?;
         let mut lines = LineReader::new(File::open(&whole.path)?);
-        let mut skip = self.got.begin();
+        let (mut skip, mut read) = (self.got.begin(), 0);
         while let Some(line) = lines.next_line()? {
-            self.add(line, &mut skip)?;
+            read += line.len();
+            match skip.checked_sub(line.len() as u64) {
+                Some(left) => skip = left,
+                None => self.add(line, &mut skip)?,
+            }
+            if read >= PIECE {
+                // Whoever wants to leave is heard meanwhile.
+                read = 0;
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
@@ -123,7 +152,11 @@ impl Fetching {
         let state = session.get("state").and_then(Value::as_str).unwrap_or_default();
         match state {
             "Terminated" | "Failed" => Ok(None),
-            _ => lines(&self.gateway, &self.id).await.map(Some),
+            _ => match lines(&self.gateway, &self.id).await {
+                // It ended just now, and its recording has left the spool.
+                Err(ClientError::Api { code, .. }) if code == "ValidationException" => Ok(None),
+                other => other.map(Some),
+            },
         }
     }
 }

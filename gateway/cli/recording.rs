@@ -143,7 +143,7 @@ fn create(path: &Path) -> anyhow::Result<File> {
 /// The connections of a port session, as far as its recording goes now.
 pub(super) async fn connections(gateway: &Gateway, id: &SessionId) -> anyhow::Result<FlowTable> {
     let (copy, file) = Fetched::new(id, "")?;
-    download(id, gateway, file).await?;
+    tell(download(id, gateway, file).await?);
     let (table, _) = flow_table(&mut Timeline::open(&copy.path)?)?;
     Ok(table)
 }
@@ -151,13 +151,13 @@ pub(super) async fn connections(gateway: &Gateway, id: &SessionId) -> anyhow::Re
 /// The commands of a session, as far as its recording goes now.
 pub(super) async fn typed(gateway: &Gateway, id: &SessionId) -> anyhow::Result<Vec<Command>> {
     let (copy, file) = Fetched::new(id, "")?;
-    download(id, gateway, file).await?;
+    tell(download(id, gateway, file).await?);
     Ok(commands(&mut Timeline::open(&copy.path)?)?)
 }
 
 async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Result<Option<Outline>> {
     let gateway = Gateway::open(Profile::load(profile).await?).await?;
-    download(id, &gateway, file).await?;
+    tell(download(id, &gateway, file).await?);
     if !std::io::stdout().is_terminal() {
         return Ok(None);
     }
@@ -177,8 +177,13 @@ async fn fetch(id: &SessionId, profile: Option<&str>, file: File) -> anyhow::Res
 /// Takes the recording as it is now.
 ///
 /// One that breaks off is asked for once more: what the gateway found out by
-/// that, it then has from elsewhere or refuses with a sentence.
-pub(super) async fn download(id: &SessionId, gateway: &Gateway, mut file: File) -> anyhow::Result<()> {
+/// that, it then has from elsewhere or refuses with a sentence. Says what the
+/// person should know of it.
+pub(super) async fn download(
+    id: &SessionId,
+    gateway: &Gateway,
+    mut file: File,
+) -> anyhow::Result<Option<&'static str>> {
     let broke_off = "the recording broke off, so nothing of it is shown: the gateway stopped sending it. Its log says \
          why; what is not as it was archived is not given out";
     let path = format!("/v1/sessions/{id}/recording");
@@ -196,11 +201,15 @@ pub(super) async fn download(id: &SessionId, gateway: &Gateway, mut file: File) 
             }
         }
     }
-    if answer.headers().contains_key("x-postern-archive-damaged") {
-        eprintln!(
-            "postern: what the archive has of this recording is not what was archived, so it is shown as CloudWatch \
-             Logs has it, which is signed; tell whoever runs the gateway"
-        );
+    Ok(answer.headers().contains_key("x-postern-archive-damaged").then_some(
+        "what the archive has of this recording is not what was archived, so it is shown as CloudWatch Logs has it, \
+         which is signed; tell whoever runs the gateway",
+    ))
+}
+
+/// Tells the person what a download has told.
+pub(super) fn tell(notice: Option<&str>) {
+    if let Some(notice) = notice {
+        eprintln!("postern: {notice}");
     }
-    Ok(())
 }

@@ -230,7 +230,8 @@ impl Growing {
             };
             self.given += line.len() as u64;
         }
-        Ok(())
+        let other = || io::Error::other("the file in its place has other lines");
+        if self.given == bytes { Ok(()) } else { Err(ReadError::Io(other())) }
     }
 }
 

@@ -100,9 +100,11 @@ impl Lifecycle {
 
     /// Whether a recording may leave the spool: sealed, indexed and not held.
     ///
-    /// None is held from here on until the answer is dropped.
+    /// None is held from here on until the answer is dropped. Where somebody
+    /// holds or deletes just now it stays: that may take as long as the archive
+    /// does, and what is shipped to sessions that run must not wait for it.
     async fn may_leave(&self, id: &SessionId) -> Option<Leave> {
-        let alone = Arc::clone(&self.holding_or_deleting).lock_owned().await;
+        let alone = Arc::clone(&self.holding_or_deleting).try_lock_owned().ok()?;
         let held = self.rooms.registry.held(id).await.inspect_err(|error| {
             tracing::error!(session = %id, %error, "it is not known whether it is held; it stays in the spool");
         });

@@ -2,7 +2,7 @@
 //!
 //! What comes from elsewhere is given out only if a key of this gateway has
 //! signed that it is this session's. Where the archive's is damaged, what was
-//! shipped takes its place, and everybody is told.
+//! shipped takes its place if it is whole, and log, metrics and answer tell.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -95,10 +95,12 @@ impl Lifecycle {
             return Ok(RecordingFile::Archived(reading));
         }
         match (self.read_back(id).await, archived) {
+            // It was sealed: a part of it would be less than what was archived.
+            (Ok(Some(copy)), Err(refused)) if refused.damaged && !copy.sealed => Err(refused.told),
             (Ok(Some(copy)), archived) => {
                 let archive_damaged = archived.is_err_and(|refused| refused.damaged);
                 if archive_damaged {
-                    tracing::error!(session = %id, sealed = copy.sealed, "the archive's copy is damaged; it is shown as CloudWatch Logs has it");
+                    tracing::error!(session = %id, "the archive's copy is damaged; it is shown as CloudWatch Logs has it");
                 }
                 Ok(RecordingFile::ReadBack { copy, archive_damaged })
             }
@@ -218,7 +220,8 @@ fn refused_by_archive(id: &SessionId, error: &ArchiveError) -> ApiError {
     tracing::error!(session = %id, %error, "the archive does not have what was archived");
     ApiError::gateway(format!(
         "what the archive has of the recording of {id} is not what was archived, or nothing proves that it is, so it \
-         is not shown: {why}. `postern verify --archive` says more; whoever runs the gateway can put the right file back"
+         is not shown: {why}. `postern verify --archive` says more; whoever runs the gateway can put the right file \
+         back, which may take ten minutes to be seen"
     ))
 }
 

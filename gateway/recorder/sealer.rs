@@ -114,7 +114,9 @@ impl Sealer {
             }
             Err(error) => {
                 house.report(&error.to_string());
-                house.count_recording("failed");
+                if task.tried.is_some() {
+                    house.count_recording("failed");
+                }
             }
         }
         let again = matches!(&sealed, Err(error) if !matches!(error, RecorderError::Altered(_)));

@@ -17,13 +17,14 @@ const RUNS: &str = "\x1b]133;C\x07";
 ///
 /// A shell that never says that its command runs costs no more than this.
 const PROMPT_MAX: usize = 64 * 1024;
-/// Commands of one message that are looked for; each takes a terminal for a moment.
+/// Cells of the terminals that the commands of one message take for a moment;
+/// the one that goes past them is the message's last.
 ///
-/// A program that prints nothing but marks would hold its session up. What is
+/// A program that prints nothing but marks would hold others up. What is
 /// passed over here, exports and searches find.
-const AT_ONCE: u32 = 16;
+const CELLS_MAX: u64 = 40_000;
 /// Sizes of the window at one prompt that are kept at most.
-const SIZES_MAX: usize = 64;
+const SIZES_MAX: usize = 8;
 /// The window before its size is told.
 const SIZE: (u16, u16) = (80, 24);
 
@@ -67,7 +68,7 @@ impl Commands {
 
     /// The commands that are sent off with this output.
     pub(super) fn output(&mut self, at_ms: u64, bytes: &[u8]) -> Vec<Command> {
-        let (mut commands, mut rest, mut ran) = (Vec::new(), bytes, 0);
+        let (mut commands, mut rest, mut cells) = (Vec::new(), bytes, 0);
         loop {
             if self.prompt.is_none() {
                 let Some(mark) = self.begins(rest) else { return commands };
@@ -79,8 +80,8 @@ impl Commands {
                     commands.extend(command.into_iter().flat_map(|end| prompt.commands(at_ms, end)));
                     rest = rest.get(rest.len().saturating_sub(left)..).unwrap_or_default();
                     self.prompt = None;
-                    ran += u32::from(command.is_some());
-                    if ran == AT_ONCE {
+                    cells += command.map_or(0, |_| u64::from(self.size.0) * u64::from(self.size.1));
+                    if cells >= CELLS_MAX {
                         return commands;
                     }
                 }
@@ -306,7 +307,10 @@ mod tests {
     fn marks_alone_take_no_more_than_a_few_terminals() {
         let mut commands = Commands::default();
         let marks = [PROMPT, b"x\r\n\x1b]133;C\x07"].concat().repeat(1000);
-        assert_eq!(commands.output(0, &marks).len(), AT_ONCE as usize);
+        let cells = u64::from(SIZE.0) * u64::from(SIZE.1);
+        assert_eq!(commands.output(0, &marks).len() as u64, CELLS_MAX.div_ceil(cells));
+        commands.resize(1000, 500);
+        assert_eq!(commands.output(0, &marks).len(), 1);
         assert_eq!(found(&mut commands, &[PROMPT, b"ls\r\n\x1b]133;C\x07"]), ["ls [shell]"]);
     }
 }
