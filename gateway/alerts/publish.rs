@@ -182,12 +182,13 @@ impl Publisher {
             }
             return Err(Trouble::Sns(printable(&DisplayErrorContext(&error).to_string())));
         }
-        self.count("published", 1);
         if is_kept {
             self.0.outbox.registry.alert_published(&alert.id).await?;
         } else {
             self.unkept().retain(|unkept| unkept.id != alert.id);
         }
+        // Only now: until it is noted, a crash makes it published again.
+        self.count("published", 1);
         Ok(true)
     }
 
