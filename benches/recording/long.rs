@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cpu_seconds;
 use postern::asciicast::{EventCode, Header};
 use postern::catalogue::{Catalogue, FILE_NAME};
 use postern::metrics::Metrics;
@@ -120,13 +121,6 @@ fn report(what: &str, mut times: Vec<(f64, f64)>) {
         max.0 * 1e3,
         cpu * 1e3
     );
-}
-
-/// CPU of this process so far, all its threads, seconds.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
 /// Runs `postern replay`; gives seconds and the most memory it had, KB.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cpu_seconds;
 use postern::asciicast::Header;
 use postern::recorder::{Position, Recorder, Recording, Stream};
 use postern::session::{Durability, SessionId};
@@ -75,7 +76,7 @@ impl Playing {
 
 /// Microseconds of CPU a message, until the journal has all of them.
 fn round(playing: &mut [Playing], messages: &[&[u8]]) -> f64 {
-    let (before, sessions) = (cpu(), playing.len());
+    let (before, sessions) = (cpu_seconds(), playing.len());
     for number in 0..MESSAGES {
         let one = &mut playing[number % sessions];
         one.output(messages);
@@ -84,15 +85,5 @@ fn round(playing: &mut [Playing], messages: &[&[u8]]) -> f64 {
         }
     }
     playing.iter().for_each(Playing::wait);
-    (cpu() - before).as_secs_f64() * 1e6 / MESSAGES as f64
-}
-
-/// CPU time of this process, all threads, user and system.
-fn cpu() -> Duration {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let total: u64 = tasks
-        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
-        .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-        .sum();
-    Duration::from_nanos(total)
+    (cpu_seconds() - before) * 1e6 / MESSAGES as f64
 }

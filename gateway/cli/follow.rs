@@ -28,7 +28,7 @@ pub(super) async fn follow(session: &str, profile: Option<&str>) -> anyhow::Resu
     let id = SessionId::parse(session).context("only a session can be followed, by its id")?;
     let gateway = Gateway::open(Profile::load(profile).await?).await?;
     let lines = lines(&gateway, &id).await?;
-    let (copy, file) = Fetched::new(&id, "")?;
+    let (copy, file) = Fetched::new(&id)?;
     let (grew, grown) = sync_channel(1);
     let (path, on_terminal) = (copy.path.clone(), std::io::stdout().is_terminal());
     let mut shown = tokio::task::spawn_blocking(move || show(&path, &grown, on_terminal));
@@ -127,7 +127,7 @@ impl Fetching {
 
     /// Takes what is new of the whole recording.
     async fn whole(&mut self) -> anyhow::Result<()> {
-        let (whole, file) = Fetched::new(&self.id, "whole-")?;
+        let (whole, file) = Fetched::new(&self.id)?;
         self.notice = download(&self.id, &self.gateway, file).await?;
         let mut lines = LineReader::new(File::open(&whole.path)?);
         let (mut skip, mut read) = (self.got.begin(), 0);

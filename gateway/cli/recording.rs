@@ -98,7 +98,7 @@ pub(super) struct Fetched {
 impl Fetched {
     /// The recording, and its outline if somebody is there to go to and fro.
     fn fetch(id: &SessionId, profile: Option<&str>) -> anyhow::Result<(Self, Option<Outline>)> {
-        let (copy, file) = Self::new(id, "")?;
+        let (copy, file) = Self::new(id)?;
         let outline = super::block_on(fetch(id, profile, file))?;
         Ok((copy, outline))
     }
@@ -107,7 +107,7 @@ impl Fetched {
     fn from(place: Place<'_>, args: &Args) -> anyhow::Result<Self> {
         let id = SessionId::parse(&args.replay.recording).context("a session is read back by its id")?;
         let trusted = elsewhere::trusted(&args.keys, args.profile.as_deref())?;
-        let (copy, file) = Self::new(&id, "")?;
+        let (copy, file) = Self::new(&id)?;
         let known = super::block_on(elsewhere::fetch(place, &id, (&trusted, file)))?;
         if let Some(proved) = known.proved {
             let (lines, seconds) = (proved.lines, proved.until_ms as f64 / 1000.0);
@@ -119,9 +119,9 @@ impl Fetched {
         Ok(copy)
     }
 
-    /// A file that is empty so far; `which` tells one session's copies apart.
-    pub(super) fn new(id: &SessionId, which: &str) -> anyhow::Result<(Self, File)> {
-        let name = format!("postern-{which}{}-{id}.cast.zst", std::process::id());
+    /// A file that is empty so far.
+    pub(super) fn new(id: &SessionId) -> anyhow::Result<(Self, File)> {
+        let name = format!("postern-{}-{id}.cast.zst", uuid::Uuid::new_v4());
         let path = std::env::temp_dir().join(name);
         let file = create(&path)?;
         Ok((Self { path }, file))
@@ -142,7 +142,7 @@ fn create(path: &Path) -> anyhow::Result<File> {
 
 /// The connections of a port session, as far as its recording goes now.
 pub(super) async fn connections(gateway: &Gateway, id: &SessionId) -> anyhow::Result<FlowTable> {
-    let (copy, file) = Fetched::new(id, "")?;
+    let (copy, file) = Fetched::new(id)?;
     tell(download(id, gateway, file).await?);
     let (table, _) = flow_table(&mut Timeline::open(&copy.path)?)?;
     Ok(table)
@@ -150,7 +150,7 @@ pub(super) async fn connections(gateway: &Gateway, id: &SessionId) -> anyhow::Re
 
 /// The commands of a session, as far as its recording goes now.
 pub(super) async fn typed(gateway: &Gateway, id: &SessionId) -> anyhow::Result<Vec<Command>> {
-    let (copy, file) = Fetched::new(id, "")?;
+    let (copy, file) = Fetched::new(id)?;
     tell(download(id, gateway, file).await?);
     Ok(commands(&mut Timeline::open(&copy.path)?)?)
 }

@@ -27,8 +27,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("postern: there are more machines than these {}", seen.found.len());
     }
     let mut machines = seen.found;
-    let place = |machine: &Machine| (machine.instance.name.clone(), machine.instance.target.clone());
-    machines.sort_by_cached_key(place);
+    machines.sort_by_cached_key(Machine::place);
     if args.json {
         print_json(&machines.iter().map(known).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);

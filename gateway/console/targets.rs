@@ -14,8 +14,7 @@ use crate::session::Machine;
 /// `GET targets`: those that policy shows to this person.
 pub(super) async fn targets(State(console): Shared, visitor: Visitor) -> Answer {
     let mut machines = console.lifecycle.machines(&visitor.asker).await?;
-    let place = |machine: &Machine| (machine.instance.name.clone(), machine.instance.target.clone());
-    machines.sort_by_cached_key(|machine| place(machine));
+    machines.sort_by_cached_key(|machine| machine.place());
     let targets: Vec<Value> = machines.iter().map(|machine| machine_json(machine)).collect();
     Ok(Json(json!({ "targets": targets })))
 }

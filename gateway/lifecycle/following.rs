@@ -184,16 +184,18 @@ impl Growing {
     /// The whole lines that are there, up to a piece.
     fn piece(&mut self) -> Result<Vec<u8>, ReadError> {
         loop {
-            // Looked at first: the old file is read to its end before the new one.
-            let replaced = self.replaced()?;
             let lines = self.lines()?;
-            match replaced {
-                Some(mut anew) if lines.is_empty() => {
-                    anew.skip(self.given)?;
-                    *self = anew;
-                }
-                _ => return Ok(lines),
+            if !lines.is_empty() {
+                return Ok(lines);
             }
+            let Some(mut anew) = self.replaced()? else { return Ok(lines) };
+            // It may have grown between the two looks, and grows no more.
+            let last = self.lines()?;
+            if !last.is_empty() {
+                return Ok(last);
+            }
+            anew.skip(self.given)?;
+            *self = anew;
         }
     }
 

@@ -42,6 +42,7 @@ mod whose;
 mod writer;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -204,6 +205,11 @@ impl House {
         self.metrics.recorder_errors.inc();
         tracing::error!(why, "recorder error");
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
+    /// The names in the spool survive the machine.
+    fn keep_names(&self) -> io::Result<()> {
+        self.disk.flush_names(&File::open(self.spool.directory())?)
     }
 
     fn recovered(&self) {

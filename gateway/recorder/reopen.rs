@@ -133,7 +133,7 @@ fn rewrite(
         Part::Lost(_) => Err(RecorderError::Hole(id.clone())),
     })?;
     let whole = rewrite.finish().map_err(failed())?;
-    house.spool.publish(id).map_err(failed())?;
+    house.spool.place(id).and_then(|()| house.keep_names()).map_err(failed())?;
     Ok(whole)
 }
 

@@ -63,9 +63,8 @@ impl Placed {
     ///
     /// Until then what proves the open file stays: a crash may bring that back.
     pub(super) fn settle(&self, house: &House) -> Result<Sealed, RecorderError> {
-        let (path, directory) = (&self.sealed.path, house.spool.directory());
-        let named = File::open(directory).and_then(|directory| house.disk.flush_names(&directory));
-        named.map_err(RecorderError::io(format!("seal {}", path.display())))?;
+        let path = &self.sealed.path;
+        house.keep_names().map_err(RecorderError::io(format!("seal {}", path.display())))?;
         Checkpoint::remove(path);
         house.count_bytes("sealed", self.sealed.bytes as usize);
         let (session, evidence) = (self.session.clone(), Arc::clone(&self.evidence));

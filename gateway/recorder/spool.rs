@@ -108,12 +108,6 @@ impl Spool {
         fs::rename(self.draft_path(id), self.path(id))
     }
 
-    /// The same, and its name is on disk.
-    pub(super) fn publish(&self, id: &SessionId) -> io::Result<()> {
-        self.place(id)?;
-        File::open(&self.dir)?.sync_all()
-    }
-
     /// Sets a file aside that no recording can be read from.
     pub(super) fn set_aside(&self, id: &SessionId) -> io::Result<()> {
         let path = self.path(id);

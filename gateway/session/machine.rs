@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Instance;
+use super::{Instance, Target};
 
 /// A machine: what policy goes by, and the rest.
 ///
@@ -15,6 +15,13 @@ pub struct Machine {
     pub instance: Instance,
     /// What is shown only.
     pub details: Details,
+}
+
+impl Machine {
+    /// Where it stands in lists for people: by its name, then by its id.
+    pub fn place(&self) -> (Option<String>, Target) {
+        (self.instance.name.clone(), self.instance.target.clone())
+    }
 }
 
 /// The rest that SSM tells of a machine; none is what it did not tell.

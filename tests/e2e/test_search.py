@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -125,15 +126,29 @@ def test_a_running_session_is_followed_to_its_end(demo, open_shell):
     assert watcher.leave() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-def test_who_follows_sees_everything_once_over_restarts_of_the_gateway(gateways, number, tmp_path):
-    apart = gateways()
+@contextmanager
+def followed(apart, output):
+    """A shell, and who follows it: what that one is shown goes to a file."""
     shell = Shell(apart, "postern", "connect", "web-dev")
     command = ["postern", "replay", "--follow", shell.id, "--profile", "carol"]
-    output = tmp_path / "shown"
     with output.open("wb") as file:
         follower = subprocess.Popen(command, env=apart.env, stdout=file)
     try:
+        yield shell, follower
+    finally:
+        follower.kill()
+        shell.close()
+
+
+def as_text(shown: bytes) -> str:
+    """As Python reads output: each line's end is a line feed."""
+    return shown.decode().replace("\r\n", "\n").replace("\r", "\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_who_follows_sees_everything_once_over_restarts_of_the_gateway(gateways, number, tmp_path):
+    apart, output = gateways(), tmp_path / "shown"
+    with followed(apart, output) as (shell, follower):
         eventually(lambda: output.stat().st_size, "something that the follower shows")
         for part in range(3):
             shell.ask(f"seq -f 'part-{part}-%g' 500")
@@ -147,28 +162,20 @@ def test_who_follows_sees_everything_once_over_restarts_of_the_gateway(gateways,
             shell.expect(shell.prompt)
         assert shell.exit() == 0
         assert follower.wait(timeout=60) == 0
-    finally:
-        follower.kill()
-        shell.close()
-    shown = output.read_bytes().decode()
-    found = re.findall(r"^(?:part|over)-\d-\d+", CONTROLS.sub("", shown).replace("\r", ""), re.MULTILINE)
+    shown = output.read_bytes()
+    found = re.findall(r"^(?:part|over)-\d-\d+", CONTROLS.sub("", shown.decode()).replace("\r", ""), re.MULTILINE)
     counts = (("part", 500), ("over", 3000))
     expected = [f"{name}-{part}-{n}" for part in range(3) for name, most in counts for n in range(1, most + 1)]
     assert found == expected
-    # What was shown is what the recording has; Python reads each line's end as a line feed.
+    # What was shown is what the recording has.
     apart.ended(shell.id)
     played = apart.run("postern", "replay", shell.id, profile="carol")
-    assert played.returncode == 0 and shown.replace("\r\n", "\n").replace("\r", "\n") == played.stdout
+    assert played.returncode == 0 and as_text(shown) == played.stdout
 
 
 def test_who_follows_sees_what_came_while_nobody_sent_it_and_the_session_ended(gateways, tmp_path):
-    apart = gateways()
-    shell = Shell(apart, "postern", "connect", "web-dev")
-    command = ["postern", "replay", "--follow", shell.id, "--profile", "carol"]
-    output = tmp_path / "shown"
-    with output.open("wb") as file:
-        follower = subprocess.Popen(command, env=apart.env, stdout=file)
-    try:
+    apart, output = gateways(), tmp_path / "shown"
+    with followed(apart, output) as (shell, follower):
         shell.ask("seq -f 'first-%g' 20")
         eventually(lambda: b"first-20" in output.read_bytes(), "something that the follower shows")
         follower.send_signal(signal.SIGSTOP)
@@ -179,12 +186,9 @@ def test_who_follows_sees_what_came_while_nobody_sent_it_and_the_session_ended(g
         apart.ended(shell.id)
         follower.send_signal(signal.SIGCONT)
         assert follower.wait(timeout=60) == 0
-    finally:
-        follower.kill()
-        shell.close()
     played = apart.run("postern", "replay", shell.id, profile="carol")
     assert "last-2000" in played.stdout
-    assert output.read_bytes().decode().replace("\r\n", "\n").replace("\r", "\n") == played.stdout
+    assert as_text(output.read_bytes()) == played.stdout
 
 
 def test_a_watcher_leaves_with_a_key(demo, open_shell):
