@@ -11,7 +11,7 @@ mod machine;
 mod text;
 
 pub use machine::{Associations, Details, Machine};
-pub use text::{clean_reason, printable, reason};
+pub use text::{clean_reason, is_hidden, printable, reason};
 
 /// Longest session id of the SSM API model, in characters.
 const SESSION_ID_MAX: usize = 96;

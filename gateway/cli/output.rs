@@ -1,19 +1,34 @@
 //! How lists and documents are printed, for people and for programs.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::session::printable;
+use crate::session::{is_hidden, printable};
 
 /// Prints a value as JSON on standard output.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
-    writeln!(out)?;
-    Ok(())
+    print_line(&visible_json(value)?)
+}
+
+/// Pretty JSON in which all can be seen, and nothing is left out.
+///
+/// JSON asks for an escape only below U+0020, but terminals act upon more.
+fn visible_json(value: &impl Serialize) -> anyhow::Result<String> {
+    let mut visible = String::new();
+    for c in serde_json::to_string_pretty(value)?.chars() {
+        if c == '\n' || !is_hidden(c) {
+            visible.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(visible, "\\u{unit:04x}")?;
+        }
+    }
+    Ok(visible)
 }
 
 /// Prints text and a line's end on standard output.
@@ -82,6 +97,15 @@ mod tests {
     fn columns_line_up_and_control_characters_are_gone() {
         let rows = [["s-1".to_owned(), "Zoë\u{1b}[2J".to_owned()], ["session-2".to_owned(), String::new()]];
         assert_eq!(table(Some(["ID", "WHO"]), &rows), ["ID         WHO", "s-1        Zoë[2J", "session-2"]);
+    }
+
+    #[test]
+    fn json_says_all_and_shows_all() {
+        let said = ["Zoë \u{9b}2J\u{7f}\u{1b}[0m \u{202e}gnp.exe\u{e0041}\n"];
+        let text = visible_json(&said).unwrap();
+        assert!(text.contains(r"Zoë \u009b2J\u007f\u001b[0m \u202egnp.exe\udb40\udc41\n"), "{text}");
+        assert!(text.chars().all(|c| c == '\n' || !is_hidden(c)), "{text}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), said);
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub fn printable(text: &str) -> String {
     text.chars().filter(|c| !is_hidden(*c)).collect()
 }
 
-fn is_hidden(c: char) -> bool {
+/// Whether [`printable`] takes it out.
+pub fn is_hidden(c: char) -> bool {
     // Whole recordings pass here, and most of them is ASCII.
     if c.is_ascii() {
         return c.is_ascii_control();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::super::output::print_json;
 use crate::policy::{Place, Policy, PolicyError, Problem, Standing};
 use crate::serve::rules_beside;
 
@@ -48,9 +49,7 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
     let fails = !checked.ok || args.deny_warnings && !checked.warnings.is_empty();
     let exit = if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     if args.json {
-        let mut out = stdout().lock();
-        serde_json::to_writer_pretty(&mut out, &checked)?;
-        writeln!(out)?;
+        print_json(&checked)?;
         return Ok(exit);
     }
     match loaded {
@@ -97,12 +96,11 @@ pub fn test(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let results = Policy::load(dir)?.run_cases(dir)?;
     let failed = results.iter().filter(|result| result.failure.is_some()).count();
     let exit = if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    let mut out = stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &results)?;
-        writeln!(out)?;
+        print_json(&results)?;
         return Ok(exit);
     }
+    let mut out = stdout().lock();
     for result in results.iter() {
         match &result.failure {
             None => writeln!(out, "ok      {}: {}", result.file, result.name)?,
