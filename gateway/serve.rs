@@ -223,8 +223,9 @@ impl Gateway {
             // One that panicked has been reported by the runtime.
             let _ = task.await;
         }
-        self.registry.close().await;
+        // What is being indexed may still change the registry.
         self.catalogue.close().await;
+        self.registry.close().await;
     }
 }
 

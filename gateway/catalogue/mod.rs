@@ -135,6 +135,11 @@ impl Catalogue {
         self.reader.close().await;
         self.writer.close().await;
     }
+
+    /// Whether it is closed, or about to be.
+    pub fn is_closed(&self) -> bool {
+        self.writer.is_closed() || self.reader.is_closed()
+    }
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {

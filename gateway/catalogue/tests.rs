@@ -165,7 +165,9 @@ async fn a_recording_is_in_it_once_or_not_at_all() {
 async fn a_file_with_other_tables_is_made_anew() {
     let (catalogue, folder) = catalogue(&[("a-1", &[(0, 'o', "first\r\n")])]).await;
     sqlx::query("PRAGMA user_version = 99").execute(&catalogue.writer).await.unwrap();
+    assert!(!catalogue.is_closed());
     catalogue.close().await;
+    assert!(catalogue.is_closed());
     let again = Catalogue::open(&folder.path().join(FILE_NAME)).await.unwrap();
     assert!(again.known().await.unwrap().is_empty());
 }

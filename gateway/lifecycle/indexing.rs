@@ -40,6 +40,7 @@ impl Lifecycle {
                     self.index(&id).await;
                 }
             }
+            Err(_) if self.rooms.catalogue.is_closed() => {}
             Err(error) => tracing::error!(%error, "recordings are not indexed"),
         }
     }
@@ -62,9 +63,16 @@ impl Lifecycle {
     }
 
     async fn index(&self, id: &SessionId) {
+        // The gateway stops: whoever starts next finds what is left.
+        if self.rooms.catalogue.is_closed() {
+            return;
+        }
         let alone = self.indexing_or_deleting.lock().await;
         let done = self.add_to_catalogue(id).await;
         drop(alone);
+        if done.is_err() && self.rooms.catalogue.is_closed() {
+            return;
+        }
         let result = if done.is_ok() { "indexed" } else { "failed" };
         self.rooms.metrics.catalogued.with_label_values(&[result]).inc();
         if let Err(error) = done {
