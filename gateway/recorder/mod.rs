@@ -142,8 +142,9 @@ pub enum RecorderError {
     /// The recorder was closed.
     #[error("the recorder is closed")]
     Closed,
-    /// The open file does not hold the lines that were written to it.
-    #[error("the open recording of session {0} was altered on disk")]
+    /// The open file does not hold the lines that were written to it, or is
+    /// gone.
+    #[error("the open recording of session {0} was altered or deleted on disk")]
     Altered(SessionId),
     /// Lines are missing, so nobody can say what the session's next one is.
     #[error("lines of the recording of session {0} are lost, so it cannot go on")]

@@ -135,9 +135,13 @@ pub(super) fn seal_left(house: &House, id: &SessionId) -> Option<Sealed> {
 
 /// Seals what file and journal have of a recording that failed.
 pub(super) fn salvage(house: &House, id: &SessionId, ending: Ending) -> Result<Placed, RecorderError> {
+    let altered = || RecorderError::Altered(id.clone());
+    // One that began had its first lines on disk, with a signature.
+    if house.spool.path(id).try_exists().is_ok_and(|exists| !exists) {
+        return Err(altered());
+    }
     let index = Index::read(&house.spool).map_err(RecorderError::io("read the journal"))?;
-    let placed = assemble(house, id, &index, ending)?;
-    placed.ok_or_else(|| RecorderError::Failed("nothing of it is on disk".into()))
+    assemble(house, id, &index, ending)?.ok_or_else(altered)
 }
 
 fn assemble(

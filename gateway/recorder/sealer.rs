@@ -110,7 +110,7 @@ impl Sealer {
                 // Not the disk's fault: other sessions can be recorded.
                 house.metrics.recorder_errors.inc();
                 house.count_recording("failed");
-                tracing::error!(%id, "an open recording was altered on disk; it is not sealed");
+                tracing::error!(%id, "an open recording was altered or deleted on disk; it is not sealed");
             }
             Err(error) => {
                 house.report(&error.to_string());
@@ -185,12 +185,15 @@ fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Placed, Recorde
 
 fn placed(house: &House, lines: &Lines, ending: Ending) -> Result<Placed, RecorderError> {
     let path = house.spool.path(lines.id());
-    let file = File::open(&path).map_err(RecorderError::io(format!("open {}", path.display())))?;
+    let altered = || RecorderError::Altered(lines.id().clone());
+    let file = File::open(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => altered(),
+        _ => RecorderError::io(format!("open {}", path.display()))(error),
+    })?;
     let mut file = Hashing { file, digest: Context::new(&SHA256) };
     let mut reader = read::LineReader::new(&mut file);
     let mut seal = Seal::begin(house, lines.id(), ending)?.unhurried();
     seal.taken_over(lines.takeovers());
-    let altered = || RecorderError::Altered(lines.id().clone());
     while let Some(line) = reader.next_line().map_err(|_| altered())? {
         seal.line(line)?;
     }

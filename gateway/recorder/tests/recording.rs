@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use super::super::lines::{Lines, OpenFile};
+use super::super::links::Links;
 use super::*;
 use crate::asciicast::EventCode;
 
@@ -130,6 +132,26 @@ async fn a_session_that_outruns_the_disk_is_told_to_wait() {
     assert!(sealed.line_bytes > 4 << 20);
 }
 
+#[test]
+fn a_busy_session_keeps_room_for_its_lines_and_a_quiet_one_none() {
+    let lines = Lines::after(session("a-1"), (0, Links::new()), OpenFile::new());
+    let mut spare = Vec::new();
+    let mut room_after = |size: usize| {
+        let mut buffer = lines.buffer();
+        buffer.bytes.extend(std::iter::repeat_n(b'\n', size));
+        buffer.journal(|_, _| {});
+        assert_eq!(buffer.take_journaled(&mut spare).len(), size);
+        buffer.packed();
+        buffer.bytes.capacity()
+    };
+    assert_eq!(room_after(20_000), 0);
+    assert_eq!(room_after(150_000), 187_500, "what it writes in a second fits");
+    assert_eq!(room_after(400_000), 800_000, "the compressor is late");
+    // A turn may come right after another.
+    assert_eq!(room_after(1000), 400_000);
+    assert_eq!([room_after(0), room_after(0)], [125_000, 0]);
+}
+
 #[tokio::test]
 async fn a_dropped_recording_is_sealed_as_abandoned() {
     let mut rig = Rig::new();
@@ -151,6 +173,23 @@ async fn an_open_recording_altered_on_disk_is_not_signed() {
     let sealed = recording.seal(2, &End::new("done")).await;
     assert!(matches!(sealed, Err(RecorderError::Altered(_))), "{sealed:?}");
     assert!(rig.recorder().healthy().is_ok(), "other sessions go on");
+}
+
+#[tokio::test]
+async fn an_open_recording_that_was_deleted_is_given_up_once() {
+    let rig = Rig::new();
+    let mut whole = rig.begin("a-1");
+    whole.output(1, 0, Stream::Output, b"rm -rf /").unwrap();
+    let mut failed = rig.begin("b-2");
+    failed.output(1, 0, Stream::Output, b"rm -rf /").unwrap();
+    failed.lines_for_test().fail("the disk is full");
+    for (id, recording) in [("a-1", whole), ("b-2", failed)] {
+        fs::remove_file(rig.path(id)).unwrap();
+        let Err((error, later)) = recording.seal_or_later(2, &End::new("done")).await else { panic!("{id}") };
+        assert!(matches!(error, RecorderError::Altered(_)), "{id}: {error}");
+        // The answer is final: nobody tries again.
+        assert!(later.sealed().await.is_none(), "{id}");
+    }
 }
 
 #[tokio::test]
