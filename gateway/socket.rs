@@ -21,24 +21,15 @@ const READ: usize = 64 * 1024;
 /// Bytes collected before they are written without waiting for the flush.
 const WRITE: usize = 32 * 1024;
 /// Buffers of either kind that a thread keeps for its sockets.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 16;
 
 /// Read and write buffer of a WebSocket, bytes; each holds both for its life.
 ///
 /// The library zero-fills its read buffer on every read, so 128 KiB (its
 /// default) costs 14 µs a message and 250 KB a session for nothing.
 const FRAME_BUFFER: usize = 4 * 1024;
-/// Read buffer of the leg that output comes by, bytes.
-///
-/// A message that is torn at its end is copied into the next buffer.
-const OUTPUT_BUFFER: usize = 16 * 1024;
 /// Largest WebSocket message taken, bytes; peers send 1.2 KB.
 pub const MESSAGE_MAX: usize = 256 * 1024;
-
-/// The same, for the leg that output comes by.
-pub fn output_config() -> WebSocketConfig {
-    websocket_config().read_buffer_size(OUTPUT_BUFFER)
-}
 
 /// The settings of every WebSocket that carries a data channel.
 pub fn websocket_config() -> WebSocketConfig {

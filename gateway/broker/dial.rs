@@ -15,7 +15,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::error::clean;
 use super::{Broker, BrokerError, Keys, Operation, Upstream, UpstreamStream};
-use crate::socket::{Socket, output_config};
+use crate::socket::{Socket, websocket_config};
 
 /// The service name in the signature of a dial.
 const SERVICE: &str = "ssmmessages";
@@ -61,7 +61,7 @@ impl Broker {
         let signature = signature(address, keys, &self.place.region, plus)?;
         let request = upgrade(address, signature)?;
         let stream = self.connect(address).await?;
-        let opened = client_async_with_config(request, stream, Some(output_config())).await;
+        let opened = client_async_with_config(request, stream, Some(websocket_config())).await;
         opened.map(|(socket, _)| socket).map_err(upgrade_error)
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Stand};
 use super::frames::{LIVE_WHOLE, LiveEncoder, Turn};
-use super::lines::{Finish, SharedLines};
+use super::lines::{Finish, ROOM_MAX, SharedLines};
 use super::sealer::ToSealer;
 use super::shipment::Shipment;
 use super::{House, RecorderError};
@@ -33,8 +33,6 @@ const CHECKPOINT: Duration = Duration::from_secs(5);
 /// up at once do not take 1.4 GB. Those that are free are kept: given back and
 /// taken again, they would leave holes of their size in the heap.
 const ENCODERS_MAX: usize = 12;
-/// Memory of packed lines that is kept for others, bytes.
-const SPARE_MAX: usize = 256 * 1024;
 
 /// What the compressor is told.
 pub(super) enum ToCompressor {
@@ -301,7 +299,7 @@ impl Active {
             self.unsigned = Some(Stand { lines, bytes, until_ms, head });
         }
         let length = taken.len();
-        let wanted = spare.capacity() + 1..=SPARE_MAX;
+        let wanted = spare.capacity() + 1..=ROOM_MAX;
         if let Some(mut taken) = Arc::into_inner(taken).filter(|taken| wanted.contains(&taken.capacity())) {
             taken.clear();
             *spare = taken;

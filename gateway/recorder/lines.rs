@@ -12,12 +12,16 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::Takeover;
 use super::evidence::Ending;
+use super::frames::LIVE_WHOLE;
 use super::links::{Head, Links};
 use super::{Durability, RecorderError, Sealed};
 use crate::session::SessionId;
 
-/// Room that a session's lines get if it writes that much at a time, bytes.
-const ROOM: usize = 192 * 1024;
+/// Room that a session's lines get at the most before they grow, bytes.
+///
+/// On a busy machine several times [`LIVE_WHOLE`] waits when the compressor
+/// comes by. Only what is written to takes memory.
+pub(super) const ROOM_MAX: usize = 1024 * 1024;
 /// Lines of one session that may wait, bytes: seconds of a stuck disk.
 pub(super) const BACKLOG_MAX: usize = 4 << 20;
 /// Sweeps of which it is known which lines they ended with, for one session.
@@ -68,6 +72,8 @@ pub(super) struct Buffer {
     pub(super) waiting_since: Option<Instant>,
     /// Lines before `start` that are on their way into the file.
     packing: Option<Arc<Vec<u8>>>,
+    /// How much was taken at once of late, bytes.
+    usual: usize,
     /// The chain up to the last line that is in the journal.
     links: Links,
 }
@@ -141,8 +147,8 @@ impl Lines {
     /// The lines of a session whose file holds `start` bytes of them.
     pub(super) fn after(id: SessionId, (start, links): (u64, Links), file: OpenFile) -> Self {
         let mark = Mark { lines: links.lines(), position: start };
-        let buffer =
-            Buffer { bytes: Vec::new(), start, journaled: 0, waiting_since: None, packing: None, links };
+        let (bytes, journaled, waiting_since, packing, usual) = (Vec::new(), 0, None, None, 0);
+        let buffer = Buffer { bytes, start, journaled, waiting_since, packing, usual, links };
         Self {
             id,
             buffer: Mutex::new(buffer),
@@ -389,10 +395,14 @@ impl Buffer {
     /// `spare` is memory that the next lines may go to.
     pub(super) fn take_journaled(&mut self, spare: &mut Vec<u8>) -> Arc<Vec<u8>> {
         let rest = self.bytes.get(self.journaled..).unwrap_or_default();
-        // A session that goes on writing needs room, and what grows is copied; a quiet one keeps none.
-        let room = match self.bytes.len() {
-            few if rest.is_empty() && few < ROOM / 2 => 0,
-            few => (few + few / 4).min(ROOM),
+        // A session that goes on writing needs room, and what grows is copied. A quiet one keeps
+        // none, but only after some turns: one may come right after another.
+        self.usual = self.bytes.len().max(self.usual / 2).min(ROOM_MAX / 2);
+        let room = match self.usual {
+            few if few < LIVE_WHOLE / 2 => 0,
+            some if some < LIVE_WHOLE => some + some / 4,
+            // When that much waits, the compressor is late.
+            much => much * 2,
         };
         let mut left = if room == 0 { Vec::new() } else { std::mem::take(spare) };
         left.reserve_exact(room.max(rest.len()));

@@ -62,7 +62,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
             };
             self.heard_at = now;
             match frame {
-                Frame::Binary(bytes) => return Poll::Ready(Heard::Binary(bytes)),
+                // It may be kept for long. As a part of what was read it would keep all of that, and
+                // the next read would need new memory.
+                Frame::Binary(bytes) => return Poll::Ready(Heard::Binary(Bytes::copy_from_slice(&bytes))),
                 Frame::Text(_) => return Poll::Ready(Heard::Text),
                 Frame::Close(_) => return Poll::Ready(Heard::Gone),
                 // There is hardly ever more than one ping on its way.
