@@ -135,13 +135,9 @@ pub(super) fn seal_left(house: &House, id: &SessionId) -> Option<Sealed> {
 
 /// Seals what file and journal have of a recording that failed.
 pub(super) fn salvage(house: &House, id: &SessionId, ending: Ending) -> Result<Placed, RecorderError> {
-    let altered = || RecorderError::Altered(id.clone());
-    // One that began had its first lines on disk, with a signature.
-    if house.spool.path(id).try_exists().is_ok_and(|exists| !exists) {
-        return Err(altered());
-    }
     let index = Index::read(&house.spool).map_err(RecorderError::io("read the journal"))?;
-    assemble(house, id, &index, ending)?.ok_or_else(altered)
+    // What this gateway began is set aside only if it is not what was begun.
+    assemble(house, id, &index, ending)?.ok_or_else(|| RecorderError::Altered(id.clone()))
 }
 
 fn assemble(

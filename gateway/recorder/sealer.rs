@@ -147,13 +147,17 @@ impl Task {
     }
 
     fn place(&self, house: &House) -> Result<Placed, RecorderError> {
-        let ending = self.ending.clone();
+        let (id, ending) = (self.lines.id(), self.ending.clone());
+        // Its first lines were on disk before the session began.
+        if house.spool.path(id).try_exists().is_ok_and(|exists| !exists) {
+            return Err(RecorderError::Altered(id.clone()));
+        }
         match self.lines.failure() {
             None => whole(house, &self.lines, ending),
             Some(why) => {
                 let ending =
                     Ending { reason: format!("{}; {why}", ending.reason), recovered: true, ..ending };
-                recovery::salvage(house, self.lines.id(), ending)
+                recovery::salvage(house, id, ending)
             }
         }
     }
@@ -185,15 +189,12 @@ fn whole(house: &House, lines: &Lines, ending: Ending) -> Result<Placed, Recorde
 
 fn placed(house: &House, lines: &Lines, ending: Ending) -> Result<Placed, RecorderError> {
     let path = house.spool.path(lines.id());
-    let altered = || RecorderError::Altered(lines.id().clone());
-    let file = File::open(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => altered(),
-        _ => RecorderError::io(format!("open {}", path.display()))(error),
-    })?;
+    let file = File::open(&path).map_err(RecorderError::io(format!("open {}", path.display())))?;
     let mut file = Hashing { file, digest: Context::new(&SHA256) };
     let mut reader = read::LineReader::new(&mut file);
     let mut seal = Seal::begin(house, lines.id(), ending)?.unhurried();
     seal.taken_over(lines.takeovers());
+    let altered = || RecorderError::Altered(lines.id().clone());
     while let Some(line) = reader.next_line().map_err(|_| altered())? {
         seal.line(line)?;
     }
